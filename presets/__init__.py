@@ -1,0 +1,1 @@
+"""The published settings, one YAML file each; `ropext presets list` shows them."""
