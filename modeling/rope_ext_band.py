@@ -1,0 +1,213 @@
+"""Methods that keep exact distances in a local window and have their own beyond it: two regions.
+
+Query i sees key j at distance i - j where that is below the window (the *near* band), and at
+`query_positions(i) - key_positions(j)`, for each pair its own, where it is not (the *far* triangle).
+Shape letters as in the attention file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .rope_ext_attention import Part, angles, flash_attention, grouped_logits, merge, rotate
+from .rope_ext_geometry import Geometry
+from .rope_ext_method import Method, Tokens
+
+CHUNK = 1024
+"""Most queries of one step of the band: its squares beside the diagonal are this wide."""
+
+
+class BandMethod(Method):
+    """A near band and a far triangle.
+
+    The cache keeps each key rotated to its far position, which never changes, and the last window is turned back
+    when it is used. Where that will not do, because a query head needs both rotations of a key or the near one must
+    be the base's to the last bit, it keeps both side by side.
+
+    Attributes:
+        window: distances below it are exact (tokens).
+        selection: [layers, H, P] booleans, the pairs that the far map applies to; None means all.
+        stores_both: the cache keeps `[far, exact]`, 2 D wide.
+    """
+
+    def __init__(self, block: dict[str, Any], selection: Tensor | None = None) -> None:
+        super().__init__(block)
+        parameters = block["parameters"]
+        self.window: int = parameters["local_window"]
+        activate_beyond: int = parameters.get("activate_beyond", 0)
+        self.start = max(self.window, activate_beyond)
+        self.selection = selection
+        self.stores_both = selection is not None or activate_beyond > 0
+
+    def far_query_positions(self, positions: Tensor) -> Tensor:
+        """a(p): [B, T] integers to [B, T] or [B, T, P]."""
+        raise NotImplementedError
+
+    def far_key_positions(self, positions: Tensor) -> Tensor:
+        """b(p): [B, T] integers to [B, T] or [B, T, P]. Query i and key j are a(i) - b(j) apart."""
+        raise NotImplementedError
+
+    # Keys
+
+    def stored_key(self, key: Tensor, exact_key: Tensor, geometry: Geometry) -> Tensor:
+        """The far key, or both."""
+
+        def table() -> Part:
+            return angles(self.far_key_positions(geometry.query_positions), self.inv_freq(key.device))
+
+        far_key = rotate(key, geometry.memo("stored_key", table))
+        return torch.cat((far_key, exact_key), dim=-1) if self.stores_both else far_key
+
+    def exact_keys(self, tokens: Tokens, start: int = 0) -> Tensor:
+        """The stored exact half, the fresh keys, or the far keys turned back."""
+        if self.stores_both:
+            return tokens.stored[:, :, start:].chunk(2, dim=-1)[1]
+        if tokens.fresh_key is not None:
+            return tokens.fresh_key[:, :, start:]
+        stored, length = tokens.stored, tokens.length
+
+        def table() -> Part:
+            positions = tokens.geometry.key_positions(length)[:, start:]
+            far = self.far_key_positions(positions)
+            near = positions[..., None] if far.dim() == 3 else positions
+            return angles(near - far, self.inv_freq(stored.device))
+
+        return rotate(stored[:, :, start:], tokens.geometry.memo(("exact_keys", start, length), table))
+
+    def _far_keys(self, tokens: Tokens) -> Tensor:
+        return tokens.stored.chunk(2, dim=-1)[0] if self.stores_both else tokens.stored
+
+    def _far_query(self, tokens: Tokens) -> Tensor:
+        def table() -> Part:
+            positions = self.far_query_positions(tokens.geometry.query_positions)
+            return angles(positions, self.inv_freq(tokens.query.device))
+
+        return rotate(tokens.query, tokens.geometry.memo("far_query", table))
+
+    def _selected(self, layer: int, device: torch.device) -> Tensor | None:
+        """[H, 1, D] booleans."""
+        if self.selection is None:
+            return None
+        self.selection = self.selection.to(device)
+        pairs = self.selection[layer]
+        return torch.cat((pairs, pairs), dim=-1)[:, None]
+
+    # Dense
+
+    def logits(self, tokens: Tokens) -> Tensor:
+        """Near logits for the last columns, far logits for the first, a choice of both where both occur."""
+        near_start, far_stop = self._overlap(tokens)
+        near = grouped_logits(tokens.exact_query, self.exact_keys(tokens, near_start))
+        if far_stop == 0:
+            return near * tokens.scale
+        far = self._far_logits(tokens, far_stop)
+        columns = torch.arange(near_start, far_stop, device=near.device)
+        query_columns = tokens.geometry.query_columns.to(near.device)
+        is_near = (query_columns[:, None] - columns < self.window)[None]
+        if self.start > self.window:
+            is_near = is_near | (tokens.geometry.query_positions < self.start).to(near.device)[..., None]
+        both = torch.where(is_near[:, None], near[..., : far_stop - near_start], far[..., near_start:])
+        return torch.cat((far[..., :near_start], both, near[..., far_stop - near_start :]), dim=-1) * tokens.scale
+
+    def _overlap(self, tokens: Tokens) -> tuple[int, int]:
+        """The first column that some query may see as near, and the one after the last seen as far."""
+        geometry, length = tokens.geometry, tokens.length
+        if geometry.static:
+            return 0, length
+        past = length - tokens.query.shape[2]
+        padded = geometry.key_valid is not None
+        all_active = self.start == self.window or (not padded and past >= self.start)
+        return (max(0, past - self.window + 1) if all_active else 0), max(0, length - self.window)
+
+    def _far_logits(self, tokens: Tokens, stop: int) -> Tensor:
+        query, keys = self._far_query(tokens), self._far_keys(tokens)[:, :, :stop]
+        selected = self._selected(tokens.layer, query.device)
+        if selected is None:
+            return grouped_logits(query, keys)
+        # One dot product of twice the width: each head picks its pairs on the query, the group shares its keys.
+        exact_keys = self.exact_keys(tokens)[:, :, :stop]
+        return grouped_logits(query * selected, keys) + grouped_logits(tokens.exact_query * ~selected, exact_keys)
+
+    # Flash
+
+    def flash(self, tokens: Tokens) -> Tensor:
+        """The band and the triangle, in chunks of queries, merged by log-sum-exp."""
+        past = int(tokens.geometry.past)
+        if past + tokens.query.shape[2] <= self.start:
+            return self.flash_exact(tokens)
+        exact_keys_start = 0 if self.stores_both else max(0, past - self.window + 1)
+        exact_keys = self.exact_keys(tokens, exact_keys_start)
+        far_query, far_keys = self._far_query(tokens), self._far_keys(tokens)
+        selected = self._selected(tokens.layer, far_query.device)
+        if selected is None:
+            return self._flash(tokens, tokens.exact_query, far_query, exact_keys, exact_keys_start, far_keys)
+        far_query = torch.where(selected, far_query, tokens.exact_query)
+        out = torch.empty_like(far_query)
+        groups = far_query.shape[1] // far_keys.shape[1]
+        for head in range(groups):
+            # The n-th query heads of all groups: as many as key heads, so keys are never repeated to all query heads.
+            heads = slice(head, None, groups)
+            mixed = torch.where(selected[heads], far_keys, exact_keys)
+            near_query = tokens.exact_query[:, heads]
+            out[:, heads] = self._flash(tokens, near_query, far_query[:, heads], exact_keys, 0, mixed)
+        return out
+
+    def _flash(
+        self, tokens: Tokens, query: Tensor, far_query: Tensor, keys: Tensor, keys_start: int, far_keys: Tensor
+    ) -> Tensor:
+        """As `flash`; `keys` are the exact keys from column `keys_start` on."""
+        past, value, scale = int(tokens.geometry.past), tokens.value, tokens.scale
+        length = past + query.shape[2]
+        out = torch.empty_like(query)
+
+        def near(rows: slice, start: int, stop: int, *, causal: bool) -> Part:
+            near_keys = keys[:, :, start - keys_start : stop - keys_start]
+            return flash_attention(query[:, :, rows], near_keys, value[:, :, start:stop], causal=causal, scale=scale)
+
+        def far(rows: slice, start: int, stop: int, *, causal: bool) -> Part:
+            keys_values = far_keys[:, :, start:stop], value[:, :, start:stop]
+            return flash_attention(far_query[:, :, rows], *keys_values, causal=causal, scale=scale)
+
+        start = past
+        if start < self.start:
+            start = min(self.start, length)
+            rows = slice(0, start - past)
+            parts = [near(rows, past, start, causal=True)]
+            if past:
+                parts.append(near(rows, 0, past, causal=False))
+            out[:, :, rows] = merge(parts)
+        for first in range(start, length, min(self.window, CHUNK)):
+            stop = min(first + min(self.window, CHUNK), length)
+            rows = slice(first - past, stop - past)
+            # The band's lower edge runs from `low` to `high`: below the diagonal of that square lies the far
+            # triangle, above it the rest of the band.
+            low, high = first - self.window, stop - self.window
+            if stop - first == 1:
+                parts = [near(rows, high, stop, causal=False), far(rows, 0, high, causal=False)]
+            else:
+                parts = [near(rows, first, stop, causal=True), far(rows, low, high, causal=True)]
+                parts.append(
+                    self._above_diagonal(
+                        query[:, :, rows],
+                        keys[:, :, low - keys_start + 1 : high - keys_start],
+                        value[:, :, low + 1 : high],
+                        scale,
+                    )
+                )
+                if high < first:
+                    parts.append(near(rows, high, first, causal=False))
+                if low:
+                    parts.append(far(rows, 0, low, causal=False))
+            out[:, :, rows] = merge(parts)
+        return out
+
+    @staticmethod
+    def _above_diagonal(query: Tensor, keys: Tensor, value: Tensor, scale: float) -> Part:
+        """Query t of T sees keys t to T - 2: causal attention read backwards; the last query sees none."""
+        backwards = (x.flip(2) for x in (query[:, :, :-1], keys, value))
+        out, lse = flash_attention(*backwards, causal=True, scale=scale)
+        out = torch.nn.functional.pad(out.flip(2), (0, 0, 0, 1))
+        return out, torch.nn.functional.pad(lse.flip(2), (0, 1), value=-torch.inf)

@@ -1,0 +1,37 @@
+"""The configuration class's part that all families share: the guards, put in and taken out."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+GUARD = "ropext: load this checkpoint with trust_remote_code=True"
+"""Stands in `config.json` where a stock class looks something up, so that it fails with this text."""
+
+_GUARDED = ("hidden_act", "rope_theta", "rope_scaling")
+
+
+class RopeExtConfigMixin:
+    """A family's configuration with a `rope_ext` block. Goes before the family's class among the bases.
+
+    `config.json` holds guards in `hidden_act` and in the rope type. They are replaced by the values of
+    `rope_ext["base"]` before the family's class sees them, and put back whenever the configuration is written.
+    """
+
+    def __init__(self, rope_ext: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if rope_ext is not None:
+            kwargs.pop("rope_parameters", None)
+            kwargs.update({key: copy.deepcopy(rope_ext["base"][key]) for key in _GUARDED})
+        super().__init__(**kwargs)
+        self.rope_ext = rope_ext
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `config.json` holds it, guards included."""
+        output: dict[str, Any] = super().to_dict()  # type: ignore[misc]
+        if self.rope_ext is not None:
+            theta = self.rope_ext["base"]["rope_theta"]
+            output["hidden_act"] = GUARD
+            output["rope_theta"] = theta
+            output["rope_scaling"] = {"rope_type": GUARD}
+            output["rope_parameters"] = {"rope_type": GUARD, "rope_theta": theta}
+        return output

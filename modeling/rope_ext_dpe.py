@@ -1,0 +1,48 @@
+"""DPE, dimension-wise positional embeddings manipulation (arXiv 2504.18857, COLM 2025).
+
+Beyond the local window W, pair `d` of scale factor s_d sees the distance floor(i / s_d) - floor(j / s_d) + W - floor(W / s_d)
+(section 3; the floor of W / s_d as the authors' decoding has it). With a selection, only each head's key pairs do.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .rope_ext_band import BandMethod
+
+
+class Dpe(BandMethod):
+    """A scale factor for each group of frequency pairs."""
+
+    def __init__(self, block: dict[str, Any]) -> None:
+        parameters = block["parameters"]
+        packed = block.get("tables", {}).get("selected_pairs")
+        super().__init__(block, selection=None if packed is None else unpack_booleans(packed))
+        groups = parameters["dimension_groups"]
+        sizes = torch.tensor([stop - start for start, stop in zip(groups[:-1], groups[1:], strict=True)])
+        self._scale = torch.tensor(parameters["scale_factors"]).repeat_interleave(sizes)
+
+    def _scaled(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self._scale = self._scale.to(positions.device)
+        return positions[..., None] // scale, self.window - self.window // scale
+
+    def far_query_positions(self, positions: Tensor) -> Tensor:
+        """floor(i / s) + W - floor(W / s): [B, T, P]."""
+        scaled, offset = self._scaled(positions)
+        return scaled + offset
+
+    def far_key_positions(self, positions: Tensor) -> Tensor:
+        """floor(j / s): [B, T, P]."""
+        return self._scaled(positions)[0]
+
+
+def unpack_booleans(packed: dict[str, Any]) -> Tensor:
+    """The tensor of `shape` that `bits` holds: base64, C order, eight to a byte, first in the lowest bit."""
+    data = torch.frombuffer(bytearray(base64.b64decode(packed["bits"])), dtype=torch.uint8)
+    bits = data[:, None] >> torch.arange(8, dtype=torch.uint8) & 1
+    shape = torch.Size(packed["shape"])
+    return bits.flatten()[: shape.numel()].view(shape).bool()

@@ -1,0 +1,219 @@
+"""The model's part that all families share, as mixins for a family's own classes.
+
+A family's file says how hidden states become queries, keys and values; the rest is here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from .rope_ext_dprope import BakedRotary
+from .rope_ext_geometry import Geometry
+from .rope_ext_method import Method, Tokens
+from .rope_ext_methods import build_method
+
+
+class RopeExtAttentionMixin:
+    """Attention by a method. Goes before the family's attention class among the bases.
+
+    The family's file adds `project(hidden_states)`, which returns query [B, H, T, D], key and value [B, K, T, D], not
+    rotated; `rotate_exact(query, key, cos, sin)`, the family's own rotation; and `attention_interface()`, its own
+    attention function for the configured backend.
+    """
+
+    rope_ext_method: Method
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        *,
+        rope_ext: Geometry | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As the family's attention; `rope_ext` says where the tokens of this forward stand."""
+        if rope_ext is None or position_embeddings is None:
+            raise ValueError("a layer of this model runs by the model's own forward only, which passes rope_ext")
+        geometry: Geometry = rope_ext
+        cache = kwargs.pop("past_key_value", past_key_values)
+        method, layer = self.rope_ext_method, self.layer_idx  # type: ignore[attr-defined]
+        query, key, value = self.project(hidden_states)  # type: ignore[attr-defined]
+        exact_query, exact_key = self.rotate_exact(query, key, *position_embeddings)  # type: ignore[attr-defined]
+
+        stored: Tensor = method.stored_key(key, exact_key, geometry)
+        fresh_key = exact_key
+        if cache is not None:
+            stored, value = cache.update(stored, value, layer, {"cache_position": kwargs.get("cache_position")})
+            if geometry.static and key.shape[2] > 1 and not geometry.exact:
+                filled = int(geometry.past) + key.shape[2]
+                stored, value = stored[:, :, :filled], value[:, :, :filled]
+            if stored.shape[2] != key.shape[2]:
+                fresh_key = None
+        tokens = Tokens(layer, query, exact_query, stored, fresh_key, value, geometry, self.scaling)  # type: ignore[attr-defined]
+
+        if geometry.exact:
+            kwargs.pop("cache_position", None)
+            dropout = self.attention_dropout if self.training else 0.0  # type: ignore[attr-defined]
+            out, weights = self.attention_interface()(  # type: ignore[attr-defined]
+                self,
+                exact_query,
+                method.exact_keys(tokens),
+                value,
+                attention_mask,
+                dropout=dropout,
+                scaling=self.scaling,  # type: ignore[attr-defined]
+                **kwargs,
+            )
+        else:
+            eager = self.config._attn_implementation == "eager"  # type: ignore[attr-defined]
+            out, weights = method.attend(tokens, weights=eager)
+            out = out.transpose(1, 2)
+        out = out.reshape(*hidden_states.shape[:-1], -1).contiguous()
+        return self.o_proj(out), weights  # type: ignore[attr-defined]
+
+
+class RopeExtModelMixin:
+    """A family's model with the method of its configuration. Goes before the family's model among the bases.
+
+    Attributes:
+        rope_ext_attention_class: the family's attention with `RopeExtAttentionMixin`.
+    """
+
+    rope_ext_attention_class: type
+
+    _rope_ext_method: Method | None = None
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.install_method()
+
+    def install_method(self) -> None:
+        """Give every layer the method of the configuration, or the model the rotary embedding of it.
+
+        Raises:
+            ValueError: the configuration has no `rope_ext` block that this code can run.
+        """
+        method = build_method(self.config)  # type: ignore[attr-defined]
+        if isinstance(method, Method):
+            self._rope_ext_method = method
+            for layer in self.layers:  # type: ignore[attr-defined]
+                layer.self_attn.__class__ = self.rope_ext_attention_class
+                layer.self_attn.rope_ext_method = method
+        else:
+            self.rotary_emb = BakedRotary(method.inv_freq)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As the family's model."""
+        method = self._rope_ext_method
+        if method is not None:
+            tokens = input_ids if inputs_embeds is None else inputs_embeds
+            if tokens is None:
+                raise ValueError("pass input_ids or inputs_embeds")
+            geometry = locate(tokens, attention_mask, position_ids, past_key_values)
+            length = geometry.input_end
+            geometry.exact = length is not None and length <= method.start
+            if not geometry.exact:
+                # What the mask says is in the geometry. A four-dimensional one is passed on as it is: so the family's
+                # forward makes no [T, L] mask.
+                attention_mask = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=tokens.device)
+            position_ids = geometry.query_positions
+            kwargs["rope_ext"] = geometry
+        return super().forward(  # type: ignore[misc]
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+
+
+def locate(tokens: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, cache: Any) -> Geometry:
+    """Where the tokens of a forward stand.
+
+    Args:
+        tokens: [B, T] or [B, T, hidden]: only its shape and device count.
+        attention_mask: [B, L] or [B, 1, T, L], True, 1 or 0.0 where a key is seen; None: all are tokens.
+        position_ids: [B or 1, T]; None: counted from the mask, so that padding does not move a token.
+        cache: of transformers, before this forward; or None.
+
+    Raises:
+        ValueError: the mask is four-dimensional and more than causality and padding.
+    """
+    batch, count = tokens.shape[:2]
+    static = cache is not None and bool(getattr(cache, "is_compileable", False))
+    past = 0 if cache is None else cache.get_seq_length()
+    if isinstance(past, Tensor):
+        past = past.clone()  # some static caches return the tensor that they count in
+    if static and count > 1:
+        past = int(past)
+    columns = past + torch.arange(count, device=tokens.device)
+    valid = None if attention_mask is None else _valid_keys(attention_mask, columns)
+    if position_ids is not None:
+        positions = position_ids.expand(batch, count)
+    elif valid is None:
+        positions = columns.expand(batch, count)
+    else:
+        positions = (valid.long().cumsum(-1) - 1).clamp(min=0)[:, columns]
+    end = None if isinstance(past, Tensor) else past + count
+    if valid is not None and end is not None and not torch.compiler.is_compiling():
+        if valid.shape[1] < end:
+            raise ValueError(f"attention_mask covers {valid.shape[1]} columns of {end}; it must cover the cached ones too")
+        if count > 1 and bool(valid[:, :end].all()):
+            valid = None
+    return Geometry(positions, past, valid, static=static, input_end=end)
+
+
+def _valid_keys(mask: Tensor, columns: Tensor) -> Tensor:
+    """[B, L] booleans of a mask of either kind."""
+    if mask.dim() == 2:
+        return mask.bool()
+    seen = mask[:, 0] if mask.dtype == torch.bool else mask[:, 0] >= 0
+    valid = seen[:, -1]
+    if columns.shape[0] > 1:
+        keys = torch.arange(seen.shape[-1], device=mask.device)
+        expected = valid[:, None] & (keys <= columns[:, None])
+        # Rows of padding see nothing or themselves, as transformers likes; they do not count.
+        if not bool((seen == expected)[valid[:, columns]].all()):
+            raise ValueError("this model takes masks of causality and padding only; pass a two-dimensional attention_mask")
+    return valid
+
+
+class RopeExtHeadMixin:
+    """A family's model with a head. Goes before the family's class among the bases.
+
+    Attributes:
+        rope_ext_model_class: the family's model with `RopeExtModelMixin`.
+    """
+
+    rope_ext_model_class: type
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        model = self.base_model  # type: ignore[attr-defined]
+        model.__class__ = self.rope_ext_model_class
+        model.install_method()
+
+    def generate_batch(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: continuous batching reads keys from a cache of its own, which no method here could use."""
+        raise NotImplementedError(
+            "continuous batching (generate_batch) does not run a checkpoint made by ropext; call generate with a "
+            "left-padded batch instead"
+        )
+
+    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused, as `generate_batch`."""
+        self.generate_batch()
