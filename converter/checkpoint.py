@@ -1,0 +1,516 @@
+"""A model folder as it is found: its facts, its files, and whether all of it is there.
+
+Everything is learnt from `config.json` and the headers of the safetensors files; weights are never read.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from . import hub
+from .errors import RopextError
+from .rope import head_dim_of, rope_of
+from .shipped import extended_class, families
+
+__all__ = [
+    "Checkpoint",
+    "ModelFacts",
+    "Role",
+    "SourceFile",
+    "facts_of",
+    "read_checkpoint",
+    "read_config",
+    "read_facts",
+    "require_supported",
+]
+
+Role = Literal["weights", "index", "config", "card", "tokenizer", "generation", "license", "other"]
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+MAX_HEADER_BYTES = 100_000_000  # what the safetensors library accepts
+MAX_JSON_BYTES = 256_000_000
+
+# First match wins; names are compared in lower case.
+_ROLES: tuple[tuple[Role, tuple[str, ...]], ...] = (
+    ("config", ("config.json",)),
+    ("card", ("readme.md",)),
+    ("generation", ("generation_config.json",)),
+    (
+        "tokenizer",
+        (
+            "tokenizer*.json",
+            "special_tokens_map.json",
+            "added_tokens.json",
+            "vocab.*",
+            "merges.txt",
+            "*.model",
+            "*.tiktoken",
+            "chat_template*",
+            "additional_chat_templates/*.jinja",
+        ),
+    ),
+    ("license", ("*licen[cs]e*", "notice*", "copying*", "*use_policy*", "*use-policy*")),
+)
+_NEVER_COPIED = (
+    "*.py",
+    "*.safetensors",
+    "*.bin",
+    "*.pth",
+    "*.pt",
+    "*.gguf",
+    "*.onnx",
+    "*.zip",
+    "*.tar*",
+    ".*",
+)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a method needs to know of a base model.
+
+    Attributes:
+        source: the folder or Hub id, as the user named it.
+        model_type: the family, such as `llama`.
+        architecture: the class that the checkpoint names, such as `LlamaForCausalLM`.
+        head_dim: dimensions of a head; RoPE has half as many frequency pairs.
+        num_hidden_layers: decoder layers.
+        num_attention_heads: query heads of a layer.
+        num_key_value_heads: key heads of a layer.
+        rope_theta: RoPE's base.
+        rope_type: its scaling, `default` where there is none.
+        trained_length: `max_position_embeddings`, tokens.
+
+    """
+
+    source: str
+    model_type: str
+    architecture: str
+    head_dim: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    rope_theta: float
+    rope_type: str
+    trained_length: int
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of a checkpoint.
+
+    Attributes:
+        path: its name within the folder, with forward slashes.
+        role: what it is there for.
+        real: the file itself, symbolic links resolved.
+        size: in bytes.
+        sha256: of its contents, where a download cache already names it so; otherwise None.
+
+    """
+
+    path: str
+    role: Role
+    real: Path
+    size: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A base model, checked and ready to be converted.
+
+    Attributes:
+        folder: the folder it lies in, resolved.
+        config: its `config.json` without private keys.
+        facts: what methods need to know.
+        files: those that a conversion may carry over, by path.
+        notes: what the user should know of what was found.
+
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    facts: ModelFacts
+    files: tuple[SourceFile, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def weights(self) -> tuple[SourceFile, ...]:
+        """The safetensors files that hold the model, and their index if there is one."""
+        return tuple(file for file in self.files if file.role in ("weights", "index"))
+
+    def text(self, path: str) -> str | None:
+        """Return the text of a small file, or None if the checkpoint has no such file.
+
+        Raises:
+            RopextError: the file is not UTF-8.
+
+        """
+        found = next((file for file in self.files if file.path == path), None)
+        return _read_text(found.real, path) if found else None
+
+
+def read_facts(source: str) -> ModelFacts:
+    """Read what methods need to know of a model; of a Hub id only `config.json` is fetched.
+
+    Args:
+        source: a local folder or a Hub id.
+
+    Raises:
+        RopextError: there is no such model, or its configuration is not one of a base model with RoPE.
+
+    """
+    local = hub.resolve(source, only=("config.json",))
+    return facts_of(read_config(local.folder)[0], source)
+
+
+def read_checkpoint(folder: Path, source: str | None = None) -> Checkpoint:
+    """Check a local model folder as a whole and describe it.
+
+    Args:
+        folder: where `config.json` and the weights lie.
+        source: what to call it in messages and provenance; the folder itself by default.
+
+    Raises:
+        RopextError: it cannot be converted; the message says why and what to do.
+
+    """
+    folder = folder.resolve()
+    config, dropped = read_config(folder)
+    facts = facts_of(config, source or str(folder))
+    require_supported(facts)
+    weights, notes = _weights(folder)
+    others = tuple(_others(folder))
+    left_out = sorted(_names(folder) - {file.path.split("/")[0] for file in (*weights, *others)})
+    if dropped:
+        notes.insert(0, f"private keys of config.json dropped: {', '.join(dropped)}")
+    if left_out:
+        notes.append(f"left out: {', '.join(left_out)}")
+    return Checkpoint(folder, config, facts, (*weights, *others), tuple(notes))
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Read `config.json` without its private keys.
+
+    Keys that begin with `_` are transformers' own state; some make it load code (CVE-2026-4372).
+
+    Args:
+        folder: where it lies.
+
+    Returns:
+        The configuration and the dotted names of the keys that were dropped.
+
+    Raises:
+        RopextError: there is none, or it is not a JSON object.
+
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise RopextError(f"{folder}: no config.json: this is not a Hugging Face checkpoint.")
+    config = _json_object(_inside(folder, "config.json"), str(file))
+    dropped: list[str] = []
+    return _without_private(config, "", dropped), dropped
+
+
+def facts_of(config: Mapping[str, Any], source: str) -> ModelFacts:
+    """Read a configuration, in either spelling, as the facts of a base model.
+
+    Args:
+        config: a `config.json`.
+        source: what to call the model.
+
+    Raises:
+        RopextError: a fact is missing or out of range, or this is no plain base model.
+
+    """
+    _refuse_unplain(config, source)
+    try:
+        theta, scaling = rope_of(config)
+        heads = _count(config, "num_attention_heads")
+        return ModelFacts(
+            source=source,
+            model_type=_model_type(config),
+            architecture=_architecture(config),
+            head_dim=head_dim_of(config),
+            num_hidden_layers=_count(config, "num_hidden_layers"),
+            num_attention_heads=heads,
+            num_key_value_heads=_count(config, "num_key_value_heads", default=heads),
+            rope_theta=theta,
+            rope_type=scaling["rope_type"] if scaling else "default",
+            trained_length=_count(config, "max_position_embeddings"),
+        )
+    except RopextError as error:
+        raise RopextError(f"{source}: {error}") from None
+
+
+def require_supported(facts: ModelFacts) -> None:
+    """Refuse a family or a class for which ropext ships no model code.
+
+    Raises:
+        RopextError: it names those that there are.
+
+    """
+    known = families()
+    if facts.model_type not in known:
+        raise RopextError(
+            f"{facts.source}: model_type {facts.model_type!r} is not supported; "
+            f"ropext converts {', '.join(known)}."
+        )
+    extended_class(facts.model_type, facts.architecture)
+
+
+def _refuse_unplain(config: Mapping[str, Any], source: str) -> None:
+    if "rope_ext" in config:
+        raise RopextError(f"{source}: has been converted by ropext already; convert its base model instead.")
+    if config.get("auto_map"):
+        raise RopextError(
+            f"{source}: brings its own code (auto_map), which a converted checkpoint could not use as well; "
+            "start from one whose model class is part of transformers."
+        )
+    rope = config.get("rope_parameters")
+    nested = rope.get("partial_rotary_factor") if isinstance(rope, Mapping) else None
+    if any(factor not in (None, 1) for factor in (config.get("partial_rotary_factor"), nested)):
+        raise RopextError(
+            f"{source}: partial_rotary_factor: a model that rotates a part of each head is refused."
+        )
+
+
+def _model_type(config: Mapping[str, Any]) -> str:
+    value = config.get("model_type")
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9_\-]+", value):
+        raise RopextError(f"config.json: model_type: {value!r} does not name a model family.")
+    return value
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    names = config.get("architectures")
+    if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
+        raise RopextError(f"config.json: architectures: expected one class name, found {names!r}.")
+    return names[0]
+
+
+def _count(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = config.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise RopextError(f"config.json: {key}: {value!r} is not a positive whole number.")
+    return value
+
+
+def _without_private(value: Any, path: str, dropped: list[str]) -> Any:
+    """Copy a JSON value without keys that begin with an underscore, and list those."""
+    if isinstance(value, list):
+        return [_without_private(entry, path, dropped) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {}
+    for key, entry in value.items():
+        if key.startswith("_"):
+            dropped.append(path + key)
+        else:
+            kept[key] = _without_private(entry, f"{path}{key}.", dropped)
+    return kept
+
+
+# Files
+
+
+def _names(folder: Path) -> set[str]:
+    return {entry.name for entry in os.scandir(folder)}
+
+
+def _others(folder: Path) -> Iterator[SourceFile]:
+    """Yield everything to carry over beside the weights."""
+    templates = folder / "additional_chat_templates"
+    nested = [f"{templates.name}/{file.name}" for file in templates.iterdir()] if templates.is_dir() else []
+    for path in sorted([entry.name for entry in os.scandir(folder)] + nested):
+        role = _role(path)
+        if role != "other" and (folder / path).is_file():
+            yield _source_file(folder, path, role)
+
+
+def _role(path: str) -> Role:
+    name = path.lower()
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in _NEVER_COPIED):
+        return "other"
+    for role, patterns in _ROLES:
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            return role
+    return "other"
+
+
+def _source_file(folder: Path, path: str, role: Role) -> SourceFile:
+    real = _inside(folder, path)
+    return SourceFile(path, role, real, real.stat().st_size, _cached_sha256(folder / path))
+
+
+def _inside(folder: Path, path: str) -> Path:
+    """Resolve a file; refuse a link that leads out of the folder, except into the download cache."""
+    file = folder / path
+    real = file.resolve()
+    if real.is_relative_to(folder.resolve()) or _in_cache(file):
+        return real
+    raise RopextError(
+        f"{file}: is a symbolic link to {real}, outside the checkpoint; "
+        "only links within a folder and into the Hugging Face cache are followed. Copy or hard-link the file."
+    )
+
+
+def _in_cache(file: Path) -> bool:
+    """Whether `snapshots/<revision>/<file>` is a link to `blobs/<name>`, which may be a link itself."""
+    snapshot = next((parent for parent in file.parents if parent.parent.name == "snapshots"), None)
+    if snapshot is None or not file.is_symlink():
+        return False
+    target = Path(os.path.normpath(file.parent / os.readlink(file)))
+    return target.parent == snapshot.parent.parent / "blobs"
+
+
+def _cached_sha256(file: Path) -> str | None:
+    """Return the digest by which the download cache calls a large file."""
+    name = Path(os.readlink(file)).name if file.is_symlink() and _in_cache(file) else ""
+    return name if re.fullmatch("[0-9a-f]{64}", name) else None
+
+
+# Weights
+
+
+def _weights(folder: Path) -> tuple[tuple[SourceFile, ...], list[str]]:
+    """Find and check the safetensors files that transformers would load."""
+    if (folder / SINGLE).exists():
+        single = _source_file(folder, SINGLE, "weights")
+        _check_header(single, folder)
+        note = f"{INDEX} is left out with its shards: transformers loads {SINGLE} where both are there"
+        return (single,), [note] if (folder / INDEX).exists() else []
+    if not (folder / INDEX).exists():
+        raise RopextError(_no_weights(folder))
+    index = _source_file(folder, INDEX, "index")
+    shards = _shards(folder, index.real)
+    files = []
+    for name in sorted(set(shards.values())):
+        if not (folder / name).is_file():
+            raise RopextError(f"{folder / INDEX}: names {name}, which is not there; download it again.")
+        files.append(_source_file(folder, name, "weights"))
+        promised = {tensor for tensor, shard in shards.items() if shard == name}
+        _check_tensors(_check_header(files[-1], folder), promised, folder / name)
+    return (*files, index), []
+
+
+def _no_weights(folder: Path) -> str:
+    names = _names(folder)
+    if "adapter_config.json" in names:
+        return f"{folder}: is a PEFT adapter; merge it into its base model first (`merge_and_unload`)."
+    pickled = sorted(name for name in names if name.endswith((".bin", ".pth", ".pt")))
+    found = f"only pickles, which can run code ({', '.join(pickled)})" if pickled else "neither"
+    return (
+        f"{folder}: ropext needs {SINGLE} or {INDEX} and found {found}. To convert pickled weights that you "
+        "trust: load them with AutoModelForCausalLM.from_pretrained and save them with its save_pretrained."
+    )
+
+
+def _shards(folder: Path, index: Path) -> dict[str, str]:
+    """Read which file holds each tensor."""
+    file = folder / INDEX
+    mapping = _json_object(index, str(file)).get("weight_map")
+    if not isinstance(mapping, dict) or not mapping:
+        raise RopextError(f"{file}: no weight_map; download it again.")
+    for name in mapping.values():
+        if not isinstance(name, str) or not _is_plain(name):
+            raise RopextError(f"{file}: {name!r} is not the name of a safetensors file within the folder.")
+    return mapping
+
+
+def _is_plain(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not (path.is_absolute() or ".." in path.parts or "\\" in name) and path.suffix == ".safetensors"
+
+
+def _check_header(weights: SourceFile, folder: Path) -> set[str]:
+    """Check a safetensors file by its header and its size.
+
+    Layout: 8 bytes, little-endian, the length of a JSON object; the object; the tensors, without a gap.
+
+    Returns:
+        The names of its tensors.
+
+    """
+    name = str(folder / weights.path)
+    with weights.real.open("rb") as stream:
+        start = stream.read(8)
+        if start == b"version ":
+            raise RopextError(f"{name}: is a Git LFS pointer, not the weights; run `git lfs pull`.")
+        size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= size <= min(MAX_HEADER_BYTES, weights.size - 8):
+            raise RopextError(
+                f"{name}: not a safetensors file, or cut off: {weights.size} bytes, "
+                f"of which its header claims {size}; download it again."
+            )
+        header = _parse_object(stream.read(size), f"{name} (header)")
+    header.pop("__metadata__", None)
+    expected = 8 + size + _extent(header, name)
+    if weights.size != expected:
+        fault = "cut off" if weights.size < expected else "longer than its header says"
+        raise RopextError(
+            f"{name}: {fault}: expected {expected} bytes, found {weights.size}; download it again."
+        )
+    return set(header)
+
+
+def _extent(header: Mapping[str, Any], name: str) -> int:
+    """Return how many bytes of tensors follow a header, which has to place them end to end."""
+    end = 0
+    try:
+        for start, stop in sorted(
+            (int(a), int(b)) for a, b in (entry["data_offsets"] for entry in header.values())
+        ):
+            if start != end or stop < start:
+                raise RopextError(
+                    f"{name}: its header leaves a gap or overlaps at byte {start}; download it again."
+                )
+            end = stop
+    except (TypeError, KeyError, ValueError):
+        raise RopextError(f"{name}: a tensor in its header has no data_offsets; download it again.") from None
+    return end
+
+
+def _check_tensors(held: set[str], promised: set[str], file: Path) -> None:
+    missing = sorted(promised - held)
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise RopextError(
+            f"{file}: {INDEX} promises {missing[0]}{more}, which it does not hold; download both again."
+        )
+
+
+# JSON
+
+
+def _json_object(file: Path, name: str) -> dict[str, Any]:
+    if file.stat().st_size > MAX_JSON_BYTES:
+        raise RopextError(f"{name}: {file.stat().st_size} bytes is too long for a JSON file.")
+    return _parse_object(file.read_bytes(), name)
+
+
+def _parse_object(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RopextError(f"{name}: not valid JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise RopextError(f"{name}: expected a JSON object, found {type(value).__name__}.")
+    return value
+
+
+def _read_text(file: Path, name: str) -> str:
+    try:
+        return file.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise RopextError(f"{name}: not UTF-8: {error}.") from None

@@ -1,0 +1,239 @@
+"""`ropext convert` and `ropext inspect`, and the conversion as a function."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import click
+
+from . import hub
+from .baking import bake
+from .checkpoint import read_checkpoint
+from .emit import LINK_MODES, LinkMode, Progress, Result, check_output, write
+from .errors import InvalidPreset
+from .inspection import inspect_source, render
+from .plan import Plan, make_plan
+from .presets import Preset, check_fit, load_preset
+from .rope import base_inv_freq
+
+__all__ = ["convert", "convert_checkpoint", "inspect"]
+
+
+@overload
+def convert_checkpoint(
+    preset: Preset,
+    source: str | None = None,
+    output: Path | None = None,
+    *,
+    revision: str | None = None,
+    link: LinkMode = "auto",
+    force: bool = False,
+    dry_run: Literal[False] = False,
+    progress: Progress | None = None,
+) -> Result: ...
+
+
+@overload
+def convert_checkpoint(
+    preset: Preset,
+    source: str | None = None,
+    output: Path | None = None,
+    *,
+    revision: str | None = None,
+    link: LinkMode = "auto",
+    force: bool = False,
+    dry_run: bool,
+    progress: Progress | None = None,
+) -> Result | Plan: ...
+
+
+def convert_checkpoint(
+    preset: Preset,
+    source: str | None = None,
+    output: Path | None = None,
+    *,
+    revision: str | None = None,
+    link: LinkMode = "auto",
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Result | Plan:
+    """Convert a checkpoint.
+
+    Args:
+        preset: what to convert with.
+        source: a folder or a Hub id; the preset's `base_model` by default.
+        output: the folder to write; by default named after the preset, in the current one.
+        revision: branch, tag or commit of a Hub id.
+        link: how weights get into the output.
+        force: replace what the output folder holds.
+        dry_run: check everything and decide, but write nothing.
+        progress: told of bytes as they are copied.
+
+    Returns:
+        What was written or, for a dry run, what would be.
+
+    Raises:
+        InvalidPreset: the preset does not fit the model.
+        RopextError: the source, the output or the Hub refuses; nothing is left behind.
+
+    """
+    output = output or Path(preset.name)
+    check_output(output, None, force=force)
+    local = hub.resolve(source or _base_model(preset), revision)
+    check_output(output, local.folder, force=force)
+    checkpoint = read_checkpoint(local.folder, source or preset.base_model)
+    problems = check_fit(preset, checkpoint.facts)
+    if problems:
+        raise InvalidPreset(problems)
+    baked = bake(preset, checkpoint.facts, base_inv_freq(checkpoint.config))
+    plan = make_plan(preset, checkpoint, baked, local)
+    return plan if dry_run else write(plan, output, link=link, force=force, progress=progress)
+
+
+def _base_model(preset: Preset) -> str:
+    """Return where the preset's own base is: a folder named in a preset is found from the preset's place."""
+    beside = preset.directory / preset.base_model
+    return str(beside) if beside.is_dir() else preset.base_model
+
+
+@click.command(short_help="Write a checkpoint that reads further.")
+@click.argument("source", required=False)
+@click.option(
+    "--preset", "-p", "preset_name", required=True, metavar="NAME|FILE", help="What to convert with."
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to write [default: ./<preset>].",
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the preset.")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id.")
+@click.option(
+    "--link", type=click.Choice(LINK_MODES), default="auto", show_default=True, help="How weights get there."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--force", is_flag=True, help="Replace what DIR holds.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
+@click.option("--quiet", "-q", is_flag=True, help="Report errors only.")
+def convert(
+    source: str | None,
+    preset_name: str,
+    output: Path | None,
+    overrides: Sequence[str],
+    revision: str | None,
+    link: LinkMode,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Convert SOURCE, a checkpoint folder or a Hub id, into one that reads further.
+
+    SOURCE is by default the preset's own base model. Weights are linked, never changed: DIR holds the
+    model's code and the method's numbers beside them, and loads with transformers and
+    trust_remote_code=True alone.
+    """
+    preset = load_preset(preset_name, overrides)
+    output = output or Path(preset.name)
+    if "." in output.absolute().name:
+        click.echo(
+            f"Note: transformers before 4.54 loads no code from a folder with a dot: {output}", err=True
+        )
+    with _progress(sys.stderr.isatty() and not quiet) as progress:
+        done = convert_checkpoint(
+            preset,
+            source,
+            output,
+            revision=revision,
+            link=link,
+            force=force,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    if as_json:
+        click.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
+    elif not quiet:
+        click.echo("\n".join(_summary(done, preset) if isinstance(done, Result) else _planned(done, output)))
+
+
+@click.command(short_help="Say what a model folder holds.")
+@click.argument("source", metavar="DIR")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+def inspect(source: str, as_json: bool) -> None:
+    """Describe DIR: a converted checkpoint's method and numbers, or a base and the presets that fit it."""
+    report = inspect_source(source)
+    click.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else render(report))
+
+
+# Reports
+
+
+def _planned(plan: Plan, output: Path) -> Iterator[str]:
+    yield f"{plan.source} → {output} with {plan.preset} ({plan.method}); nothing is written\n"
+    for file in plan.files:
+        size = "" if file.size is None else f"{file.size:,}"
+        yield f"{file.action:<8} {size:>15}  {file.path:<32} {file.why}"
+    link, move = plan.size_of("link"), plan.size_of("copy", "generate")
+    yield f"\n{_size(link)} linked, {_size(move)} written\n\nconfig.json"
+    for key, before, after in plan.config_changes:
+        yield f"  {key}: {_value(before)} → {_value(after)}"
+    yield from _notes(plan)
+
+
+def _summary(result: Result, preset: Preset) -> Iterator[str]:
+    plan, ways = result.plan, result.methods
+    counts = ", ".join(f"{count} by {method}" for method, count in ways.items() if method != "generate")
+    yield f"{result.output}: {plan.method}, {preset.initial_window:,} → {preset.target_window:,} tokens"
+    yield f"  {len(result.files)} files: {counts}, {ways.get('generate', 0)} generated"
+    yield f"  {_size(result.bytes_linked)} linked, {_size(result.bytes_moved)} written"
+    if "hardlink" in ways:
+        yield "  Hard links are the source's own files: change neither copy's weights in place."
+    yield from _notes(plan)
+    path = json.dumps(str(result.output), ensure_ascii=False)
+    yield f"\nLoad it:\n  AutoModelForCausalLM.from_pretrained({path}, trust_remote_code=True)"
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    if plan.notes:
+        yield "\nNotes"
+    yield from (f"  {note}" for note in plan.notes)
+
+
+def _value(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 90 else f"{text[:60]} … ({len(text):,} characters)"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Progress | None]:
+    """Show on stderr, in one line, how far a copy is."""
+    if not shown:
+        yield None
+        return
+    width = shutil.get_terminal_size().columns - 1
+
+    def show(path: str, done: int, total: int) -> None:
+        share = 100 * done // max(total, 1)
+        sys.stderr.write(f"\r{f'copying {path} {share:3d} %'[:width]}\x1b[K")
+
+    try:
+        yield show
+    finally:
+        sys.stderr.write("\r\x1b[K")

@@ -1,0 +1,96 @@
+"""The emitted `config.json`: the base's, the `rope_ext` block and the guards. See docs/config-block.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import __version__, shipped
+from .rope import rope_of
+
+if TYPE_CHECKING:
+    from .baking import Baked
+    from .checkpoint import ModelFacts
+    from .presets import Preset
+
+__all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config"]
+
+FORMAT = 1
+GUARD = "ropext: load this checkpoint with trust_remote_code=True"
+
+
+def extended_config(
+    config: Mapping[str, Any], facts: ModelFacts, preset: Preset, baked: Baked
+) -> dict[str, Any]:
+    """Build the configuration of a converted checkpoint.
+
+    Args:
+        config: the base's, without private keys.
+        facts: of the base.
+        preset: what to convert with.
+        baked: the numbers that it comes to for this base.
+
+    Returns:
+        Every key of the base, those that the method needs changed or added.
+
+    """
+    theta, scaling = rope_of(config)
+    length = max(facts.trained_length, preset.target_window)
+    activation = config.get("hidden_act") or "silu"
+    return {
+        **config,
+        **_both_dtypes(config),
+        **_without_sliding_window(config),
+        "architectures": [shipped.extended_class(facts.model_type, facts.architecture)],
+        "auto_map": shipped.auto_map(facts.model_type),
+        "hidden_act": GUARD,
+        "rope_theta": theta,
+        "rope_scaling": {"rope_type": GUARD},
+        "rope_parameters": {"rope_type": GUARD, "rope_theta": theta},
+        "max_position_embeddings": length,
+        "rope_ext": {
+            "format": FORMAT,
+            "ropext_version": __version__,
+            "method": preset.method,
+            "preset": preset.name,
+            "initial_window": preset.initial_window,
+            "target_window": preset.target_window,
+            "parameters": baked.parameters,
+            "inv_freq": baked.inv_freq,
+            "tables": baked.tables,
+            "base": {
+                "hidden_act": activation,
+                "rope_theta": theta,
+                "rope_scaling": scaling,
+                "architectures": [facts.architecture],
+                "max_position_embeddings": facts.trained_length,
+            },
+        },
+    }
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
+    """List the top-level keys that differ, as (key, before, after); None where a key is absent."""
+    pairs = [(key, before.get(key), after.get(key)) for key in {**before, **after}]
+    return tuple((key, old, new) for key, old, new in pairs if old != new)
+
+
+def dump_json(value: Mapping[str, Any]) -> bytes:
+    """Write a JSON file; numbers read back as they were, bit for bit."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _both_dtypes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Spell the weights' type for transformers 4 (`torch_dtype`) and 5 (`dtype`)."""
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    return {"torch_dtype": dtype, "dtype": dtype} if dtype else {}
+
+
+def _without_sliding_window(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Let every layer see everything: a stock cache would drop keys that the method still needs."""
+    off = {"sliding_window": None, "use_sliding_window": False}
+    changed: dict[str, Any] = {key: value for key, value in off.items() if key in config}
+    if isinstance(config.get("layer_types"), list):
+        changed["layer_types"] = ["full_attention"] * len(config["layer_types"])
+    return changed

@@ -1,0 +1,146 @@
+"""What a folder holds: a converted checkpoint's method and numbers, or a base's facts and its presets."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from . import hub, shipped
+from .checkpoint import facts_of, read_config
+from .errors import Problem, RopextError
+from .plan import PROVENANCE
+from .presets import Preset, check_fit, list_presets
+
+__all__ = ["inspect_source", "render"]
+
+
+def inspect_source(source: str) -> dict[str, Any]:
+    """Describe a model folder or, by its configuration, a Hub repository.
+
+    Args:
+        source: a folder or a Hub id.
+
+    Returns:
+        JSON values. `kind` says which of the two it is: `converted` or `base`.
+
+    Raises:
+        RopextError: there is no such model, or it is neither.
+
+    """
+    folder = hub.resolve(source, only=("config.json", PROVENANCE, "*.py")).folder
+    config, _ = read_config(folder)
+    if "rope_ext" not in config:
+        return _base(config, source)
+    try:
+        return _converted(config["rope_ext"], folder, source)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RopextError(f"{source}: config.json: rope_ext: not as ropext writes it ({error!r}).") from None
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Lay a report out for a reader, one fact a line."""
+    return "\n".join(_lines(report, ""))
+
+
+def _base(config: Mapping[str, Any], source: str) -> dict[str, Any]:
+    facts = facts_of(config, source)
+    supported = facts.model_type in shipped.families()
+    fitting, others = [], {}
+    for preset in list_presets() if supported else []:
+        problems = check_fit(preset, facts)
+        if not problems:
+            fitting.append(preset.name)
+        elif preset.requires.get("model_type", facts.model_type) == facts.model_type:
+            others[preset.name] = [_need(preset, problem) for problem in problems]
+    return {
+        "kind": "base",
+        **asdict(facts),
+        "dtype": config.get("dtype") or config.get("torch_dtype"),
+        "supported": supported,
+        "presets_that_fit": fitting,
+        "presets_that_do_not": others,
+    }
+
+
+def _need(preset: Preset, problem: Problem) -> str:
+    """Say in a few words what a preset asks for and the model is not."""
+    top, _, key = problem.key.partition(".")
+    if top == "requires":
+        return f"needs {key} {preset.requires[key]}"
+    if top == "initial_window":
+        return f"needs trained_length {preset.initial_window}"
+    return f"{problem.key} {problem.message}"
+
+
+def _converted(block: Mapping[str, Any], folder: Path, source: str) -> dict[str, Any]:
+    provenance = _provenance(folder)
+    return {
+        "kind": "converted",
+        "source": source,
+        "method": block["method"],
+        "preset": block["preset"],
+        "ropext_version": block["ropext_version"],
+        "initial_window": block["initial_window"],
+        "target_window": block["target_window"],
+        "parameters": block["parameters"],
+        "base": {**provenance.get("source", {}), **block["base"]},
+        "inv_freq": len(block["inv_freq"]),
+        "tables": {name: _table(table) for name, table in block["tables"].items()},
+        "code": {file.name: _code(file, provenance) for file in sorted(folder.glob("*.py"))},
+    }
+
+
+def _table(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {"shape": table["shape"], "bytes": len(base64.b64decode(table["bits"], validate=True))}
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    file = folder / PROVENANCE
+    try:
+        value = json.loads(file.read_bytes()) if file.exists() else {}
+    except ValueError as error:
+        raise RopextError(f"{file}: not valid JSON: {error}.") from None
+    return value if isinstance(value, dict) else {}
+
+
+def _code(file: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Hold a file of code against what the conversion recorded and against what this ropext would write."""
+    digest = shipped.sha256(file.read_bytes())
+    recorded = provenance.get("code", {}).get(file.name)
+    return {
+        "sha256": digest,
+        "as_recorded": digest == recorded if recorded else None,
+        "as_in_this_ropext": digest == shipped.digest(file.name),
+    }
+
+
+def _lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
+    width = max((len(key) for key in values), default=0)
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value and not _is_short(value):
+            yield f"{indent}{key}"
+            yield from _lines(value, indent + "  ")
+        else:
+            yield f"{indent}{key:<{width}}  {_text(value)}"
+
+
+def _is_short(value: Mapping[str, Any]) -> bool:
+    return (
+        not any(isinstance(entry, Mapping | list) for entry in value.values()) and len(json.dumps(value)) < 70
+    )
+
+
+def _text(value: Any) -> str:
+    if value is None or value == [] or value == {}:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return str(value)
