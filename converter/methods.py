@@ -1,0 +1,80 @@
+"""The methods there are, and what their presets may say: both are read from `schemas/`.
+
+A method exists when `schemas/method_<name>.schema.json` does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+__all__ = ["METHODS", "fill_defaults", "preset_schema", "schema_for"]
+
+_STEM, _SUFFIX = "method_", ".schema.json"
+
+
+def _method_names() -> tuple[str, ...]:
+    files = (entry.name for entry in resources.files("ropext.schemas").iterdir())
+    stems = (name for name in files if name.startswith(_STEM) and name.endswith(_SUFFIX))
+    return tuple(sorted(name.removeprefix(_STEM).removesuffix(_SUFFIX) for name in stems))
+
+
+METHODS: tuple[str, ...] = _method_names()
+"""Names of all methods, sorted."""
+
+
+def schema_for(method: str) -> dict[str, Any]:
+    """The JSON Schema (draft-07) of a method's `parameters`.
+
+    Raises:
+        KeyError: when there is no such method.
+    """
+    if method not in METHODS:
+        raise KeyError(method)
+    return _read(f"{_STEM}{method}{_SUFFIX}")
+
+
+def preset_schema() -> dict[str, Any]:
+    """The JSON Schema of a whole preset in one piece: the methods' schemas stand under `definitions`."""
+    schema: dict[str, Any] = _redirect(_read("preset.schema.json"))
+    schema["definitions"] = {f"{_STEM}{method}": _without_dialect(schema_for(method)) for method in METHODS}
+    return schema
+
+
+def fill_defaults(schema: Mapping[str, Any], value: Any) -> Any:
+    """A copy of `value` in which every key that was left out has its default from `schema`, if it has one."""
+    if not isinstance(value, Mapping) or "properties" not in schema:
+        return value
+    properties: Mapping[str, Any] = schema["properties"]
+    defaults = {key: each["default"] for key, each in properties.items() if "default" in each}
+    return {key: fill_defaults(properties.get(key, {}), each) for key, each in {**defaults, **value}.items()}
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files("ropext.schemas").joinpath(name).read_text(encoding="utf-8")
+
+
+def _read(name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(_text(name))
+    return schema
+
+
+def _without_dialect(schema: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != "$schema"}
+
+
+def _redirect(node: Any) -> Any:
+    """Point references to sibling files at `definitions` instead."""
+    if isinstance(node, list):
+        return [_redirect(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: _redirect_target(item) if key == "$ref" else _redirect(item) for key, item in node.items()}
+
+
+def _redirect_target(target: str) -> str:
+    return f"#/definitions/{target.removesuffix(_SUFFIX)}"
