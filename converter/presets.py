@@ -1,0 +1,265 @@
+"""Presets: found by name or file, changed by `--set`, checked, and held against a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidPreset, Problem, UsageError, did_you_mean
+from .methods import METHODS, fill_defaults, preset_schema, schema_for
+from .rules import Fault, preset_faults, size_faults
+from .yaml_loader import Document, KeyPath, dotted, load, parse
+
+if TYPE_CHECKING:
+    from .checkpoint import ModelFacts
+
+__all__ = ["Preset", "check_fit", "list_presets", "load_preset"]
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+_FILE_PARAMETERS = ("dimension_scores",)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A valid preset.
+
+    Attributes:
+        name: its name, also of the folder that is written by default.
+        description: one line.
+        base_model: Hub id or folder that it converts when no other is named.
+        initial_window: length whose positions are trusted, tokens.
+        target_window: length to read in the end, tokens.
+        method: one of `methods.METHODS`.
+        parameters: the method's parameters, defaults filled in.
+        requires: what the model must be, by names of `ModelFacts`.
+        references: where the numbers come from.
+        path: the file, as named to the user.
+        directory: where files named by the preset are found.
+        text: the file, verbatim.
+        overrides: each `--set KEY=VALUE`, as given.
+        places: file and line of each key, for problems found later.
+    """
+
+    name: str
+    description: str
+    base_model: str
+    initial_window: int
+    target_window: int
+    method: str
+    parameters: Mapping[str, Any]
+    requires: Mapping[str, Any]
+    references: tuple[str, ...]
+    path: str
+    directory: Path
+    text: str
+    overrides: tuple[str, ...] = ()
+    places: _Places | None = field(default=None, repr=False, compare=False)
+
+    def problem(self, message: str, *path: str) -> Problem:
+        """A problem with the value at `path`, such as `"parameters", "top_k"`."""
+        if self.places:
+            return self.places.problem(Fault(path, message))
+        return Problem(self.path, 0, dotted(path), message)
+
+
+def load_preset(name_or_file: str, overrides: Sequence[str] = ()) -> Preset:
+    """Load a shipped preset by its name, or any preset from its file.
+
+    Args:
+        name_or_file: a file if it ends in .yaml, .yml or .json, names a folder, or exists; else a name.
+        overrides: `KEY=VALUE` each: a key of the preset or of its method's parameters, dotted where it is
+            inside another; VALUE is YAML.
+
+    Raises:
+        InvalidPreset: with every problem of the preset and the overrides.
+        UsageError: when there is no such preset or file, or an override names no key.
+    """
+    if _is_file(name_or_file):
+        path = Path(name_or_file)
+        return _load(_read(path), str(path), path.parent, overrides)
+    shipped = _shipped()
+    if name_or_file not in shipped:
+        near = did_you_mean(name_or_file, shipped)
+        raise UsageError(
+            f"unknown preset {name_or_file!r}{near or '.'} `ropext presets list` shows all of them"
+        )
+    path = shipped[name_or_file]
+    return _load(path.read_bytes(), f"ropext/presets/{path.name}", path.parent, overrides)
+
+
+def list_presets() -> list[Preset]:
+    """Every shipped preset, by name."""
+    return [load_preset(name) for name in _shipped()]
+
+
+def check_fit(preset: Preset, facts: ModelFacts) -> list[Problem]:
+    """What the preset demands that the model is not; empty when it fits."""
+    unmet = [key for key, wanted in preset.requires.items() if not _equal(wanted, getattr(facts, key))]
+    problems = [preset.problem(_unmet(preset, facts, key), "requires", key) for key in unmet]
+    if preset.initial_window > facts.trained_length:
+        message = (
+            f"is {preset.initial_window}, but {facts.source} was trained to {facts.trained_length} tokens"
+        )
+        problems.append(preset.problem(f"{message}; set it to at most that", "initial_window"))
+    if "head_dim" not in unmet:
+        faults = size_faults(preset.method, preset.parameters, facts.head_dim)
+        problems += [preset.problem(fault.message, *map(str, fault.path)) for fault in faults]
+    if not problems and "dimension_scores" in preset.parameters:
+        from .baking import scores_problem
+
+        problems += filter(None, [scores_problem(preset, facts)])
+    return problems
+
+
+def _unmet(preset: Preset, facts: ModelFacts, key: str) -> str:
+    found = f"is {preset.requires[key]}, but {facts.source} has {getattr(facts, key)}"
+    return f"{found}; `ropext inspect {facts.source}` lists the presets that fit"
+
+
+def _equal(wanted: object, found: object) -> bool:
+    if isinstance(wanted, (int, float)) and isinstance(found, (int, float)):
+        return math.isclose(wanted, found, rel_tol=1e-9)
+    return wanted == found
+
+
+# Finding
+
+
+def _is_file(name: str) -> bool:
+    path = Path(name)
+    return path.suffix.lower() in _SUFFIXES or path.name != name or path.is_file()
+
+
+def _read(path: Path) -> bytes:
+    if not path.exists():
+        raise UsageError(f"there is no preset file {path}; `ropext presets list` shows the shipped ones")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name the preset file in it")
+    return path.read_bytes()
+
+
+@cache
+def _shipped() -> Mapping[str, Path]:
+    files = (Path(str(entry)) for entry in resources.files("ropext.presets").iterdir())
+    return dict(sorted((path.stem, path) for path in files if path.suffix == ".yaml"))
+
+
+# Overriding
+
+
+@dataclass(frozen=True)
+class _Override:
+    """One `--set KEY=VALUE`."""
+
+    key: str
+    path: KeyPath
+    value: Any
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Says where a value was written: on a line of the file, or in an override."""
+
+    file: str
+    document: Document
+    overrides: tuple[_Override, ...]
+
+    def problem(self, fault: Fault) -> Problem:
+        for override in reversed(self.overrides):
+            if fault.path[: len(override.path)] == override.path:
+                return Problem(f"--set {override.key}", 0, dotted(fault.path), fault.message)
+        return Problem(self.file, self.document.line(fault.path), dotted(fault.path), fault.message)
+
+
+def _read_override(text: str, method: object) -> _Override:
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not key or not equals:
+        raise UsageError(f"--set {text}: write it as KEY=VALUE, such as --set target_window=16384")
+    try:
+        document = parse(value, f"--set {key}")
+    except InvalidPreset as error:
+        raise UsageError(str(error)) from None
+    if document.problems:
+        raise UsageError("\n".join(map(str, document.problems)))
+    return _locate(_Override(key, _resolve(key, method), document.data))
+
+
+def _resolve(key: str, method: object) -> KeyPath:
+    """The path that an override's key stands for."""
+    path = tuple(key.split("."))
+    top = preset_schema()["properties"]
+    known = schema_for(method)["properties"] if isinstance(method, str) and method in METHODS else {}
+    if path[0] in top:
+        return path
+    if path[0] in known:
+        return ("parameters", *path)
+    near = did_you_mean(path[0], [*top, *known])
+    raise UsageError(f"--set {key}: unknown key{near or '.'} The keys here: {', '.join([*top, *known])}")
+
+
+def _locate(override: _Override) -> _Override:
+    """A file named on the command line is looked for from where the command runs, not beside the preset."""
+    if override.path[-1] in _FILE_PARAMETERS and isinstance(override.value, str):
+        return replace(override, value=str(Path.cwd() / override.value))
+    return override
+
+
+def _with_value(data: Any, override: _Override, path: KeyPath) -> dict[str, Any]:
+    """A copy of `data` with the override's value at `path`; groups on the way are made where missing."""
+    if not isinstance(data, Mapping | None):
+        raise UsageError(f"--set {override.key}: nothing can be set inside {data!r}; set the whole value")
+    head, *rest = path
+    inner = (data or {}).get(head)
+    return {**(data or {}), str(head): _with_value(inner, override, tuple(rest)) if rest else override.value}
+
+
+# Building
+
+
+def _load(content: bytes, file: str, directory: Path, overrides: Sequence[str]) -> Preset:
+    document = load(content, file)
+    data = document.data
+    read: list[_Override] = []
+    for text in overrides if isinstance(data, Mapping) else ():
+        override = _read_override(text, data.get("method"))
+        data = _with_value(data, override, override.path)
+        read.append(override)
+    places = _Places(file, document, tuple(read))
+    _refuse_faults(preset_faults(data, directory), places)
+    return _preset(data, content.decode("utf-8-sig"), directory, tuple(overrides), places)
+
+
+def _refuse_faults(faults: Iterable[Fault], places: _Places) -> None:
+    broken = places.document.problems
+    seen = {problem.key for problem in broken}
+    problems = [places.problem(fault) for fault in faults if dotted(fault.path) not in seen]
+    if broken or problems:
+        raise InvalidPreset([*broken, *problems])
+
+
+def _preset(
+    data: Mapping[str, Any], text: str, directory: Path, overrides: tuple[str, ...], places: _Places
+) -> Preset:
+    filled = fill_defaults(preset_schema(), data)
+    return Preset(
+        name=filled["name"],
+        description=filled["description"],
+        base_model=filled["base_model"],
+        initial_window=filled["initial_window"],
+        target_window=filled["target_window"],
+        method=filled["method"],
+        parameters=fill_defaults(schema_for(filled["method"]), filled["parameters"]),
+        requires=filled["requires"],
+        references=tuple(filled["references"]),
+        path=places.file,
+        directory=directory,
+        text=text,
+        overrides=overrides,
+        places=places,
+    )

@@ -1,0 +1,257 @@
+"""What is wrong with a preset: what its schema says, in words, and what no schema can say.
+
+Everything here takes plain data and returns faults; files and lines are put to them by `presets`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft7Validator
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
+
+from .errors import did_you_mean
+from .methods import METHODS, fill_defaults, preset_schema, schema_for
+from .yaml_loader import KeyPath
+
+__all__ = ["Fault", "preset_faults", "size_faults"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with the value at `path`, and what to do about it."""
+
+    path: KeyPath
+    message: str
+
+
+def preset_faults(data: Any, directory: Path) -> list[Fault]:
+    """Everything wrong with a preset on its own, before any model is looked at.
+
+    Args:
+        data: the parsed preset, of any type.
+        directory: where files beside the preset are looked for.
+    """
+    faults = schema_faults(data)
+    if isinstance(data, Mapping):
+        faults += _rule_faults(_usable(data, faults), directory)
+    return faults
+
+
+def size_faults(method: str, parameters: Mapping[str, Any], head_dim: int) -> Iterator[Fault]:
+    """What does not fit heads of `head_dim` dimensions, that is `head_dim / 2` frequency pairs."""
+    pairs = head_dim // 2
+    groups, top_k, factors = (parameters.get(key) for key in ("dimension_groups", "top_k", "scaling_factors"))
+    if method == "dpe" and groups and groups[-1] != pairs:
+        yield _parameter("dimension_groups", f"ends at {groups[-1]}; end it at head_dim/2 = {pairs}")
+    if method == "dpe" and top_k and top_k > pairs:
+        yield _parameter(
+            "top_k", f"is {top_k}, but head_dim {head_dim} has {pairs} pairs; choose at most {pairs}"
+        )
+    if method == "dprope" and factors and len(factors) != pairs:
+        yield _parameter("scaling_factors", f"has {len(factors)} factors; give one for each of {pairs} pairs")
+
+
+# What the schema says
+
+
+def schema_faults(data: Any) -> list[Fault]:
+    """What the preset's schema and its method's find wrong, each fault once."""
+    return list(dict.fromkeys(fault for error in _validator().iter_errors(data) for fault in _explain(error)))
+
+
+@cache
+def _validator() -> Draft7Validator:
+    # JSON Schema calls 3.0 an integer; what is written into config.json must be one.
+    checker = Draft7Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    strict: type[Draft7Validator] = extend(Draft7Validator, type_checker=checker)  # type: ignore[no-untyped-call]
+    return strict(preset_schema())
+
+
+_TYPES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a group of keys",
+}
+
+
+def _explain(error: ValidationError) -> Iterator[Fault]:
+    path: KeyPath = tuple(error.absolute_path)
+    explain = _EXPLAIN.get(str(error.validator))
+    if explain is None:
+        yield Fault(path, error.message)
+    else:
+        yield from explain(path, error.validator_value, error.instance, error.schema)
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _wrong_type(path: KeyPath, wanted: Any, value: Any, schema: Any) -> Iterator[Fault]:
+    hint = ""
+    if wanted == "integer" and isinstance(value, float) and value.is_integer():
+        hint = f"; write {int(value)}"
+    yield Fault(path, f"must be {_TYPES[wanted]}, not {_show(value)}{hint}")
+
+
+def _missing(path: KeyPath, wanted: Any, value: Any, schema: Any) -> Iterator[Fault]:
+    for key in wanted:
+        if key not in value:
+            description = schema["properties"][key]["description"]
+            yield Fault((*path, key), f"is missing; add it: {description}")
+
+
+def _unknown(path: KeyPath, _: Any, value: Any, schema: Any) -> Iterator[Fault]:
+    known = schema["properties"]
+    for key in value:
+        if key not in known:
+            near = did_you_mean(key, known) or "."
+            yield Fault((*path, key), f"unknown key{near} The keys here: {', '.join(known)}")
+
+
+def _not_among(path: KeyPath, wanted: Any, value: Any, schema: Any) -> Iterator[Fault]:
+    near = did_you_mean(value, wanted) if isinstance(value, str) else ""
+    yield Fault(path, f"is {_show(value)}, but must be one of: {', '.join(wanted)}{near}")
+
+
+def _mismatch(path: KeyPath, pattern: Any, value: Any, schema: Any) -> Iterator[Fault]:
+    yield Fault(path, f"is {_show(value)}; {schema.get('patternErrorMessage', f'must match {pattern}')}")
+
+
+def _lonely(path: KeyPath, wanted: Any, value: Any, schema: Any) -> Iterator[Fault]:
+    for key, partners in wanted.items():
+        for partner in partners:
+            if key in value and partner not in value:
+                yield Fault((*path, key), f"needs {partner} beside it; add {partner} or remove {key}")
+
+
+_Explain = Callable[[KeyPath, Any, Any, Any], Iterator[Fault]]
+
+
+def _says(wording: str) -> _Explain:
+    """An explanation that needs only the limit and the value."""
+
+    def explain(path: KeyPath, limit: Any, value: Any, schema: Any) -> Iterator[Fault]:
+        yield Fault(path, wording.format(limit=limit, value=_show(value)))
+
+    return explain
+
+
+_EXPLAIN: Mapping[str, _Explain] = {
+    "type": _wrong_type,
+    "required": _missing,
+    "additionalProperties": _unknown,
+    "enum": _not_among,
+    "pattern": _mismatch,
+    "dependencies": _lonely,
+    "minimum": _says("must be at least {limit}, not {value}"),
+    "maximum": _says("must be at most {limit}, not {value}"),
+    "exclusiveMinimum": _says("must be more than {limit}, not {value}"),
+    "multipleOf": _says("must be a multiple of {limit}, not {value}"),
+    "minItems": _says("needs at least {limit} items, not {value}"),
+    "minLength": _says("must not be empty"),
+    "uniqueItems": _says("names something twice: {value}; name each once"),
+}
+
+
+# What no schema can say
+
+
+def _usable(data: Mapping[str, Any], faults: Iterable[Fault]) -> dict[str, Any]:
+    """What the schema does not object to, defaults filled in: rules may trust its types."""
+    bad = {fault.path[:2] if fault.path[:1] == ("parameters",) else fault.path[:1] for fault in faults}
+    if () in bad or ("parameters",) in bad or ("method",) in bad:
+        data = {key: value for key, value in data.items() if key not in ("parameters", "method")}
+    usable = {key: value for key, value in data.items() if (key,) not in bad}
+    parameters = data.get("parameters", {})
+    sound = {key: value for key, value in parameters.items() if ("parameters", key) not in bad}
+    schema = schema_for(usable["method"]) if "method" in usable else {}
+    return {**usable, "parameters": fill_defaults(schema, sound)}
+
+
+def _rule_faults(preset: Mapping[str, Any], directory: Path) -> list[Fault]:
+    parameters: Mapping[str, Any] = preset["parameters"]
+    method = preset.get("method")
+    initial, target = preset.get("initial_window"), preset.get("target_window")
+    head_dim = preset.get("requires", {}).get("head_dim")
+    faults = [*_window_faults(method, initial, target, parameters)]
+    if method == "dpe":
+        faults += [*_group_faults(parameters), *_file_faults(parameters, directory)]
+    if method == "dprope":
+        faults += _scaling_faults(initial, target, parameters)
+    if method in METHODS and head_dim:
+        faults += size_faults(method, parameters, head_dim)
+    return faults
+
+
+def _parameter(key: str, message: str) -> Fault:
+    return Fault(("parameters", key), message)
+
+
+def _window_faults(
+    method: str | None, initial: int | None, target: int | None, parameters: Mapping[str, Any]
+) -> Iterator[Fault]:
+    if initial and target:
+        yield from _extent_faults(method, initial, target)
+    window, beyond = parameters.get("local_window"), parameters.get("activate_beyond")
+    if initial and window and window >= initial:
+        yield _parameter("local_window", f"is {window}; it must be under initial_window ({initial})")
+    if target and beyond and beyond >= target:
+        message = f"is {beyond}: with target_window {target} the method would never act"
+        yield _parameter("activate_beyond", f"{message}; lower it or leave it out")
+
+
+def _extent_faults(method: str | None, initial: int, target: int) -> Iterator[Fault]:
+    # DPE is published for the trained window itself too (Llama 3.1).
+    least, bound = (initial, "at least") if method in ("dpe", None) else (initial + 1, "more than")
+    if target < least:
+        yield Fault(("target_window",), f"is {target}; it must be {bound} initial_window ({initial})")
+
+
+def _group_faults(parameters: Mapping[str, Any]) -> Iterator[Fault]:
+    groups, factors = parameters.get("dimension_groups"), parameters.get("scale_factors")
+    if not groups:
+        return
+    if groups[0] != 0:
+        yield _parameter("dimension_groups", f"starts at {groups[0]}; start it at 0")
+    for left, right in pairwise(groups):
+        if right <= left:
+            yield _parameter("dimension_groups", f"must rise strictly; {right} follows {left}")
+    if factors and len(factors) != len(groups) - 1:
+        wanted = len(groups) - 1
+        yield _parameter("scale_factors", f"has {len(factors)} factors for {wanted} groups; give {wanted}")
+
+
+def _file_faults(parameters: Mapping[str, Any], directory: Path) -> Iterator[Fault]:
+    name = parameters.get("dimension_scores")
+    if name and not (directory / name).is_file():
+        yield _parameter(
+            "dimension_scores", f"there is no file {directory / name}; put it there or name another"
+        )
+
+
+def _scaling_faults(
+    initial: int | None, target: int | None, parameters: Mapping[str, Any]
+) -> Iterator[Fault]:
+    factor = parameters.get("scaling_factor")
+    if not (initial and target and factor) or "scaling_factors" in parameters:
+        return
+    # A hair of slack, for a factor written with few digits.
+    if initial * factor < target and not math.isclose(initial * factor, target, rel_tol=1e-3):
+        message = f"is {factor}: that reaches {initial * factor:g} tokens of target_window's {target}"
+        yield _parameter("scaling_factor", f"{message}; set at least {target / initial:g}, or leave it out")
