@@ -144,10 +144,6 @@ def convert(
     """
     preset = load_preset(preset_name, overrides)
     output = output or Path(preset.name)
-    if "." in output.absolute().name:
-        click.echo(
-            f"Note: transformers before 4.54 loads no code from a folder with a dot: {output}", err=True
-        )
     with _progress(sys.stderr.isatty() and not quiet) as progress:
         done = convert_checkpoint(
             preset,
@@ -158,6 +154,14 @@ def convert(
             force=force,
             dry_run=dry_run,
             progress=progress,
+        )
+    if "." in output.absolute().name:
+        click.echo(
+            f"Note: transformers before 4.54 loads no code from a folder with a dot: {output}", err=True
+        )
+    if "." in output.absolute().name:
+        click.echo(
+            f"Note: transformers before 4.54 loads no code from a folder with a dot: {output}", err=True
         )
     if as_json:
         click.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))

@@ -59,11 +59,11 @@ def resolve(source: str, revision: str | None = None, only: Sequence[str] = NEED
 
     """
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if source and folder.is_dir():
         if revision is not None:
             raise UsageError(f"{source}: is a local folder, so --revision {revision} does not apply to it.")
         return _local(folder)
-    if folder.exists():
+    if source and folder.exists():
         raise UsageError(f"{source}: is a file; name the folder that holds config.json.")
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
         raise UsageError(f"{source}: there is no such folder, and it is no Hub id (`organisation/name`).")

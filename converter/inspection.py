@@ -130,7 +130,8 @@ def _lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
 
 def _is_short(value: Mapping[str, Any]) -> bool:
     return (
-        not any(isinstance(entry, Mapping | list) for entry in value.values()) and len(json.dumps(value)) < 70
+        not any(isinstance(entry, Mapping | list) for entry in value.values())
+        and len(json.dumps(value)) < 160
     )
 
 

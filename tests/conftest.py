@@ -1,0 +1,40 @@
+"""Fixtures that several test files share."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def no_grad():
+    """Forward only."""
+    torch = pytest.importorskip("torch")
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def tiny_llama(tmp_path):
+    """A whole Llama of 440 KB that a test may change."""
+    folder = tmp_path / "tiny-llama"
+    shutil.copytree(Path(__file__).parent / "data" / "tiny-llama", folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_preset(tmp_path):
+    """A file with a DPE preset for `tiny_llama`."""
+    file = tmp_path / "tiny-dpe.yaml"
+    file.write_text(
+        "name: tiny-dpe\n"
+        "description: DPE for a tiny model.\n"
+        "base_model: tiny-llama\n"
+        "initial_window: 64\n"
+        "target_window: 256\n"
+        "method: dpe\n"
+        "parameters: {local_window: 16, scale_factors: [2, 8, 4, 16], dimension_groups: [0, 2, 4, 6, 8]}\n"
+        "requires: {model_type: llama, head_dim: 16, rope_theta: 10000}\n"
+        "references: [arXiv 2504.18857]\n"
+    )
+    return file

@@ -1,0 +1,391 @@
+"""Writing: whole or not at all, and never where it would harm."""
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from ropext.converter import emit
+from ropext.converter.config import dump_json
+from ropext.converter.emit import write
+from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.plan import Plan, PlannedFile
+
+WEIGHTS = b"weights" * 1000
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Plan three files: one to link, one to copy, one to generate; and the two that are always there."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "model.safetensors").write_bytes(WEIGHTS)
+    (source / "LICENSE").write_text("terms")
+    config = {"model_type": "llama"}
+    files = (
+        PlannedFile("model.safetensors", "link", len(WEIGHTS), "", source=source / "model.safetensors"),
+        PlannedFile("LICENSE", "copy", 5, "", source=source / "LICENSE"),
+        PlannedFile("code.py", "generate", 4, "", content=b"code"),
+        PlannedFile("ropext.json", "generate", None, ""),
+        PlannedFile("config.json", "generate", None, "", content=dump_json(config)),
+    )
+    return Plan("p", "dpe", source, files, config, (), {"format": 1}, ())
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "output"
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def fail_at(monkeypatch, function, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(emit, function, fail)
+
+
+# What is written
+
+
+def test_result(plan, output):
+    result = write(plan, output)
+    names = ["LICENSE", "code.py", "config.json", "model.safetensors", "ropext.json"]
+    assert entries(output) == names
+    assert sorted(file.path for file in result.files) == names
+    assert result.bytes_linked + result.bytes_moved == sum(path.stat().st_size for path in output.iterdir())
+    assert entries(output.parent) == ["output", "source"]
+
+
+def test_digests(plan, output):
+    write(plan, output)
+    provenance = json.loads((output / "ropext.json").read_text())
+    for path, entry in provenance["files"].items():
+        data = (output / path).read_bytes()
+        assert entry["bytes"] == len(data)
+        if path != "model.safetensors":
+            assert entry["sha256"] == hashlib.sha256(data).hexdigest()
+    assert provenance["code"] == {"code.py": hashlib.sha256(b"code").hexdigest()}
+    assert set(provenance["files"]) == set(entries(output)) - {"ropext.json"}
+
+
+def test_same_conversion_same_bytes(plan, tmp_path):
+    for name in "ab":
+        write(plan, tmp_path / name)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_parents_are_made_and_removed_again(plan, tmp_path, monkeypatch):
+    write(plan, tmp_path / "x" / "y" / "output")
+    assert (tmp_path / "x" / "y" / "output" / "config.json").exists()
+    fail_at(monkeypatch, "_move_into_place", OSError(errno.EIO, "broken"))
+    with pytest.raises(RopextError, match="broken"):
+        write(plan, tmp_path / "z" / "y" / "output")
+    assert not (tmp_path / "z").exists()
+
+
+def test_config_is_written_last(plan, output, monkeypatch):
+    seen = []
+    real = emit.Path.write_bytes
+    monkeypatch.setattr(
+        emit.Path, "write_bytes", lambda self, data: (seen.append(self.name), real(self, data))[1]
+    )
+    write(plan, output)
+    assert seen[-1] == "config.json"
+
+
+# Links
+
+
+def test_hardlink(plan, output):
+    result = write(plan, output, link="hardlink")
+    assert os.path.samefile(output / "model.safetensors", plan.source / "model.safetensors")
+    assert result.methods == {"hardlink": 1, "copy": 1, "generate": 3}
+    assert result.bytes_linked == len(WEIGHTS)
+    assert json.loads((output / "ropext.json").read_text())["link"] == "hardlink"
+
+
+def test_symlink(plan, output):
+    write(plan, output, link="symlink")
+    assert os.readlink(output / "model.safetensors") == str(plan.source / "model.safetensors")
+
+
+def test_copy(plan, output):
+    seen = []
+    result = write(plan, output, link="copy", progress=lambda *args: seen.append(args))
+    assert (output / "model.safetensors").read_bytes() == WEIGHTS
+    assert not os.path.samefile(output / "model.safetensors", plan.source / "model.safetensors")
+    assert result.bytes_linked == 0
+    assert ("model.safetensors", len(WEIGHTS), len(WEIGHTS)) in seen
+    listed = json.loads((output / "ropext.json").read_text())["files"]["model.safetensors"]
+    assert listed["sha256"] == hashlib.sha256(WEIGHTS).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("impossible", "method"), [((), "reflink"), (("reflink",), "hardlink"), (("reflink", "hardlink"), "copy")]
+)
+def test_auto_takes_the_first_that_works(plan, output, monkeypatch, impossible, method):
+    def cannot(source, target):
+        raise OSError(errno.EXDEV, "other file system")
+
+    monkeypatch.setitem(
+        emit._LINKERS, "reflink", lambda source, target: target.write_bytes(source.read_bytes())
+    )
+    for each in impossible:
+        monkeypatch.setitem(emit._LINKERS, each, cannot)
+    result = write(plan, output)
+    assert {file.path: file.method for file in result.files}["model.safetensors"] == method
+    assert (output / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_reflink_that_fails_leaves_no_file(plan, output, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*args):
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    assert write(plan, output).methods["hardlink"] == 1
+
+
+@pytest.mark.parametrize("mode", ["reflink", "hardlink", "symlink"])
+def test_mode_that_is_impossible(plan, output, monkeypatch, mode):
+    def cannot(source, target):
+        raise OSError(errno.EXDEV, "other file system")
+
+    monkeypatch.setitem(emit._LINKERS, mode, cannot)
+    with pytest.raises(
+        RopextError, match=f"cannot make a {mode} of it here: other file system; use --link auto"
+    ):
+        write(plan, output, link=mode)
+    assert entries(output.parent) == ["source"]
+
+
+def test_link_failure_that_is_no_matter_of_kind(plan, output, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setitem(emit._LINKERS, "reflink", full)
+    with pytest.raises(RopextError, match="No space left"):
+        write(plan, output)
+
+
+# Where not
+
+
+def _source(plan, output):
+    return plan.source
+
+
+def _inside(plan, output):
+    return plan.source / "deeper"
+
+
+def _around(plan, output):
+    return plan.source.parent
+
+
+def _file(plan, output):
+    output.write_text("x")
+    return output
+
+
+def _below_file(plan, output):
+    return plan.source.parent / "source" / "LICENSE" / "x"
+
+
+def _link(plan, output):
+    output.symlink_to(plan.source.parent)
+    return output
+
+
+def _root(plan, output):
+    return output.__class__("/")
+
+
+def _home(plan, output):
+    return output.__class__.home()
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (_source, "may not be the source"),
+        (_inside, "may not be the source"),
+        (_around, "may not be the source"),
+        (_below_file, "may not be the source"),
+        (_file, "is a file"),
+        (_link, "is a symbolic link"),
+        (_root, "may not be the"),
+        (_home, "may not be the home folder"),
+    ],
+)
+def test_places_that_are_refused(plan, output, place, message, force):
+    with pytest.raises(UsageError, match=message):
+        write(plan, place(plan, output), force=force)
+    assert (plan.source / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_current_folder_is_refused(plan, output, monkeypatch):
+    (output / "deep").mkdir(parents=True)
+    monkeypatch.chdir(output / "deep")
+    for place in (output, output / "deep"):
+        with pytest.raises(UsageError, match="may not be the current folder or hold it"):
+            write(plan, place, force=True)
+
+
+def test_empty_folder_is_taken(plan, output):
+    output.mkdir()
+    write(plan, output)
+    assert (output / "config.json").exists()
+
+
+def test_full_folder_needs_force(plan, output):
+    output.mkdir()
+    (output / "mine").write_text("x")
+    with pytest.raises(UsageError, match=r"is not empty; choose another --output, or .* --force"):
+        write(plan, output)
+    assert entries(output) == ["mine"]
+    write(plan, output, force=True)
+    assert "mine" not in entries(output)
+    assert entries(output.parent) == ["output", "source"]
+
+
+# Interruptions
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "broken"), MemoryError()])
+@pytest.mark.parametrize("function", ["_copy", "_provenance", "_move_into_place", "_swap"])
+@pytest.mark.parametrize("force", [False, True])
+def test_nothing_is_left_behind(plan, output, monkeypatch, error, function, force):
+    if force:
+        output.mkdir()
+        (output / "mine").write_text("x")
+    elif function == "_swap":
+        return
+    fail_at(monkeypatch, function, error)
+    with pytest.raises((KeyboardInterrupt, RopextError, MemoryError)):
+        write(plan, output, force=force)
+    assert entries(output.parent) == (["output", "source"] if force else ["source"])
+    if force:
+        assert entries(output) == ["mine"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "broken")])
+def test_old_output_comes_back(plan, output, monkeypatch, error):
+    output.mkdir()
+    (output / "mine").write_text("x")
+    real, calls = os.rename, []
+
+    def rename(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise error
+        real(source, target)
+
+    monkeypatch.setattr(emit.os, "rename", rename)
+    with pytest.raises((KeyboardInterrupt, RopextError)):
+        write(plan, output, force=True)
+    assert entries(output) == ["mine"]
+    assert entries(output.parent) == ["output", "source"]
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "No space left on device .* Free some space or choose another --output"),
+        (errno.EACCES, "Permission denied .* change the permissions"),
+        (errno.EROFS, "Read-only file system .* Choose another --output"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_one_message_from_the_disk(plan, output, monkeypatch, number, message):
+    fail_at(monkeypatch, "_copy", OSError(number, os.strerror(number), "x"))
+    with pytest.raises(RopextError, match=message) as caught:
+        write(plan, output)
+    assert str(caught.value).startswith(f"{output}: not written: ")
+    assert entries(output.parent) == ["source"]
+
+
+def test_source_that_vanishes(plan, output):
+    (plan.source / "LICENSE").unlink()
+    with pytest.raises(RopextError, match=r"No such file or directory .*LICENSE"):
+        write(plan, output)
+    assert entries(output.parent) == ["source"]
+
+
+def test_two_conversions_into_one_place(plan, output, monkeypatch):
+    real = emit._write_files
+
+    def meanwhile(*args):
+        files = real(*args)
+        output.mkdir()
+        (output / "config.json").write_text("the other one")
+        return files
+
+    monkeypatch.setattr(emit, "_write_files", meanwhile)
+    with pytest.raises(UsageError, match="is not empty"):
+        write(plan, output)
+    assert (output / "config.json").read_text() == "the other one"
+    assert entries(output.parent) == ["output", "source"]
+
+
+def test_in_another_thread(plan, output):
+    thread = threading.Thread(target=write, args=(plan, output))
+    thread.start()
+    thread.join()
+    assert (output / "config.json").exists()
+
+
+def _convert_slowly(tiny_llama, tiny_preset, output):
+    """Start a conversion that never ends: it is caught in the first copy."""
+    program = f"""
+        import sys, time
+        from pathlib import Path
+        from ropext.converter import emit, cli
+
+        def stall(source, target, progress):
+            target.write_bytes(b"half")
+            print("stalled", flush=True)
+            time.sleep(60)
+
+        emit._copy = stall
+        cli.main(["convert", {str(tiny_llama)!r}, "--preset", {str(tiny_preset)!r}, "-o", {str(output)!r}])
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "stalled\n"
+    return process
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_leave_nothing(tiny_llama, tiny_preset, output, number, status):
+    before = entries(output.parent)
+    with _convert_slowly(tiny_llama, tiny_preset, output) as process:
+        process.send_signal(number)
+        assert process.wait(30) == status
+    assert entries(output.parent) == before
+
+
+def test_kill_leaves_nothing_loadable(tiny_llama, tiny_preset, output):
+    before = entries(output.parent)
+    with _convert_slowly(tiny_llama, tiny_preset, output) as process:
+        process.kill()
+        process.wait(30)
+    assert not output.exists()
+    (left,) = set(entries(output.parent)) - set(before)
+    assert left.startswith(".output.ropext-")
+    assert not (output.parent / left / "config.json").exists()
