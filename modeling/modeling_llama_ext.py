@@ -36,6 +36,10 @@ from .rope_ext_noise import gaussian_noise  # noqa: F401
 class LlamaRopeExtConfig(RopeExtConfigMixin, LlamaConfig):
     """Llama's configuration with a `rope_ext` block."""
 
+    # Not only inherited: transformers 5 makes a new one for a configuration class without its own.
+    def __init__(self, rope_ext: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(rope_ext=rope_ext, **kwargs)
+
 
 class LlamaRopeExtAttention(RopeExtAttentionMixin, LlamaAttention):
     """Llama's attention by a method."""
@@ -56,7 +60,8 @@ class LlamaRopeExtAttention(RopeExtAttentionMixin, LlamaAttention):
     def attention_interface(self) -> Callable[..., Any]:
         """Llama's own attention function."""
         name = self.config._attn_implementation
-        return eager_attention_forward if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]  # type: ignore[no-any-return]
+        interface: Callable[..., Any] = eager_attention_forward if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
+        return interface
 
 
 class _Backends:

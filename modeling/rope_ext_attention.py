@@ -25,6 +25,7 @@ def angles(positions: Tensor, inv_freq: Tensor) -> Part:
 
     Returns:
         Two float32 tensors [B, 1, T, P], ready to be broadcast over heads.
+
     """
     if positions.dim() == 2:
         positions = positions[..., None]
@@ -62,6 +63,7 @@ def flash_attention(query_BHTD: Tensor, key_BKLD: Tensor, value_BKLD: Tensor, *,
 
     Raises:
         ValueError: there is no key (torch's CPU kernel would end the process), or `causal` with T != L.
+
     """
     if key_BKLD.shape[2] == 0 or (causal and query_BHTD.shape[2] != key_BKLD.shape[2]):
         raise ValueError(f"no such attention: {query_BHTD.shape[2]} queries, {key_BKLD.shape[2]} keys, causal={causal}")

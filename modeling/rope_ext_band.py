@@ -31,6 +31,7 @@ class BandMethod(Method):
         window: distances below it are exact (tokens).
         selection: [layers, H, P] booleans, the pairs that the far map applies to; None means all.
         stores_both: the cache keeps `[far, exact]`, 2 D wide.
+
     """
 
     def __init__(self, block: dict[str, Any], selection: Tensor | None = None) -> None:
@@ -156,7 +157,13 @@ class BandMethod(Method):
         return out
 
     def _flash(
-        self, tokens: Tokens, query: Tensor, far_query: Tensor, keys: Tensor, keys_start: int, far_keys: Tensor
+        self,
+        tokens: Tokens,
+        query: Tensor,
+        far_query: Tensor,
+        keys: Tensor,
+        keys_start: int,
+        far_keys: Tensor,
     ) -> Tensor:
         """As `flash`; `keys` are the exact keys from column `keys_start` on."""
         past, value, scale = int(tokens.geometry.past), tokens.value, tokens.scale

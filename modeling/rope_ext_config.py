@@ -27,9 +27,10 @@ class RopeExtConfigMixin:
 
     def to_dict(self) -> dict[str, Any]:
         """As `config.json` holds it, guards included."""
-        output: dict[str, Any] = super().to_dict()  # type: ignore[misc]
-        if self.rope_ext is not None:
-            theta = self.rope_ext["base"]["rope_theta"]
+        output: dict[str, Any] = super().to_dict()
+        block = getattr(self, "rope_ext", None)
+        if block is not None:
+            theta = block["base"]["rope_theta"]
             output["hidden_act"] = GUARD
             output["rope_theta"] = theta
             output["rope_scaling"] = {"rope_type": GUARD}

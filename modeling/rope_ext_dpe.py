@@ -1,12 +1,13 @@
 """DPE, dimension-wise positional embeddings manipulation (arXiv 2504.18857, COLM 2025).
 
-Beyond the local window W, pair `d` of scale factor s_d sees the distance floor(i / s_d) - floor(j / s_d) + W - floor(W / s_d)
-(section 3; the floor of W / s_d as the authors' decoding has it). With a selection, only each head's key pairs do.
+Beyond the local window W, a pair of scale factor s sees the distance floor(i / s) - floor(j / s) + W - floor(W / s)
+(section 3; the floor of W / s as the authors' decoding has it). With a selection, only each head's key pairs do.
 """
 
 from __future__ import annotations
 
 import base64
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class Dpe(BandMethod):
         packed = block.get("tables", {}).get("selected_pairs")
         super().__init__(block, selection=None if packed is None else unpack_booleans(packed))
         groups = parameters["dimension_groups"]
-        sizes = torch.tensor([stop - start for start, stop in zip(groups[:-1], groups[1:], strict=True)])
+        sizes = torch.tensor([stop - start for start, stop in pairwise(groups)])
         self._scale = torch.tensor(parameters["scale_factors"]).repeat_interleave(sizes)
 
     def _scaled(self, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -88,6 +88,7 @@ class Gali(Method):
 
         Returns:
             ceil(pi) and floor(pi), integers [B, L], and ceil(pi) - pi, float32 [B, L].
+
         """
         initial, local = self.initial_window, self.local_window
         surplus = (tokens_so_far - initial).clamp(min=0)
@@ -114,7 +115,10 @@ class Gali(Method):
         return query_table, (blended[0], blended[1])
 
     def _moved(self, tokens: Tokens, tokens_so_far: Tensor) -> tuple[Tensor, Tensor]:
-        """Query and blended keys, rotated for N tokens (N is a function of the geometry: one table serves all layers)."""
+        """Query and blended keys, rotated for N tokens. N follows from the geometry: one table serves all layers.
+
+        A prefill has a table for each chunk; kept, they would grow with the square of the length.
+        """
         query_table, key_table = tokens.geometry.memo("moved", lambda: self._tables(tokens, tokens_so_far))
         return rotate(tokens.query, query_table), rotate(tokens.stored, key_table)
 

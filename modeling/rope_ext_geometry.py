@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Rows = list[tuple[slice, slice, "Geometry"]]
+
 
 class Geometry:
     """The tokens of one forward, shared by all its layers.
@@ -24,6 +26,7 @@ class Geometry:
         static: the cache is longer than what is filled.
         input_end: the column after the forward's last token, also where this is a part of it (None: not known).
         exact: every query sees exact distances only, so that the forward is the base's.
+
     """
 
     def __init__(
@@ -66,7 +69,8 @@ class Geometry:
             origin = self.query_positions.gather(1, last_valid) - self.query_columns[last_valid]
             return columns + origin
 
-        return self.memo(("key_positions", length), make)
+        positions: Tensor = self.memo(("key_positions", length), make)
+        return positions
 
     @cached_property
     def last_query(self) -> Tensor:
@@ -89,17 +93,20 @@ class Geometry:
             unfilled = max(0, length - self.key_valid.shape[1])
             return causal & torch.nn.functional.pad(self.key_valid, (0, unfilled))[:, None, :length]
 
-        return self.memo(("allowed", length), make)
+        allowed: Tensor = self.memo(("allowed", length), make)
+        return allowed
 
-    def rows(self, length: int) -> list[tuple[slice, slice, Geometry]] | None:
+    def rows(self, length: int) -> Rows | None:
         """Each row by itself: its query indices, its columns and its geometry; None when no row has padding.
 
         Raises:
             ValueError: a row has padding between its tokens.
-        """
-        return self.memo(("rows", length), lambda: self._split_rows(length))
 
-    def _split_rows(self, length: int) -> list[tuple[slice, slice, Geometry]] | None:
+        """
+        rows: Rows | None = self.memo(("rows", length), lambda: self._split_rows(length))
+        return rows
+
+    def _split_rows(self, length: int) -> Rows | None:
         if self.key_valid is None:
             return None
         past = int(self.past)
@@ -119,8 +126,4 @@ class Geometry:
 
     def part(self, start: int, stop: int) -> Geometry:
         """The queries at indices `start` to `stop` alone, of tokens without padding."""
-
-        def make() -> Geometry:
-            return Geometry(self.query_positions[:, start:stop], int(self.past) + start, input_end=self.input_end)
-
-        return self.memo(("part", start, stop), make)
+        return Geometry(self.query_positions[:, start:stop], int(self.past) + start, input_end=self.input_end)

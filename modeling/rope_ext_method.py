@@ -14,7 +14,7 @@ from torch import Tensor
 from .rope_ext_attention import causal_attention, grouped_logits, masked_softmax, weighted_values
 from .rope_ext_geometry import Geometry
 
-DENSE_QUERIES = 128
+DENSE_QUERIES = 64
 """How many queries a dense computation takes at a time when it must not hold all logits."""
 
 
@@ -31,6 +31,7 @@ class Tokens:
         value: [B, K, L, D].
         geometry: where they stand.
         scale: factor on the logits.
+
     """
 
     layer: int
@@ -64,6 +65,8 @@ class Tokens:
 
     def part(self, start: int, stop: int) -> Tokens:
         """The queries at indices `start` to `stop`, and the keys up to the last of them; no padding."""
+        if (start, stop) == (0, self.query.shape[2]):
+            return self
         length = int(self.geometry.past) + stop
         fresh = None if self.fresh_key is None else self.fresh_key[:, :, :length]
         return Tokens(
@@ -83,6 +86,7 @@ class Method:
 
     Attributes:
         start: queries at positions below it see exact distances only: the base model, bit for bit.
+
     """
 
     is_frequency_method = False
@@ -104,6 +108,7 @@ class Method:
             key: [B, K, T, D], not rotated.
             exact_key: [B, K, T, D], rotated as the base does.
             geometry: of this forward.
+
         """
         raise NotImplementedError
 

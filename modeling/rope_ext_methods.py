@@ -26,14 +26,16 @@ def build_method(config: Any) -> Method | Dprope:
 
     Raises:
         ValueError: there is no such block, or it is not one for this code.
+
     """
     block = getattr(config, "rope_ext", None)
     if not isinstance(block, dict):
         raise ValueError("the configuration has no rope_ext block: this is no checkpoint made by ropext")
     if block.get("format") != FORMAT:
         raise ValueError(
-            f"the rope_ext block has format {block.get('format')!r} and this code reads {FORMAT}: code and configuration "
-            "come from different versions of ropext; use the code that stands beside config.json, in a fresh process"
+            f"the rope_ext block has format {block.get('format')!r} and this code reads {FORMAT}: code and "
+            "configuration come from different versions of ropext; use the code that stands beside config.json, in a "
+            "fresh process"
         )
     if block.get("method") not in METHODS:
         raise ValueError(f"unknown method {block.get('method')!r}; this code has {', '.join(sorted(METHODS))}")

@@ -5,15 +5,20 @@ A family's file says how hidden states become queries, keys and values; the rest
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
+import transformers
 from torch import Tensor
 
 from .rope_ext_dprope import BakedRotary
 from .rope_ext_geometry import Geometry
 from .rope_ext_method import Method, Tokens
 from .rope_ext_methods import build_method
+
+BACKENDS = ("sdpa", "eager")
+"""Values of `attn_implementation`: without a logit matrix, and with one (the dense reference)."""
 
 
 class RopeExtAttentionMixin:
@@ -25,6 +30,16 @@ class RopeExtAttentionMixin:
     """
 
     rope_ext_method: Method
+    project: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    rotate_exact: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    attention_interface: Callable[[], Callable[..., Any]]
+    # The family's class has these.
+    config: Any
+    layer_idx: int
+    scaling: float
+    attention_dropout: float
+    training: bool
+    o_proj: Callable[[Tensor], Tensor]
 
     def forward(
         self,
@@ -41,40 +56,45 @@ class RopeExtAttentionMixin:
             raise ValueError("a layer of this model runs by the model's own forward only, which passes rope_ext")
         geometry: Geometry = rope_ext
         cache = kwargs.pop("past_key_value", past_key_values)
-        method, layer = self.rope_ext_method, self.layer_idx  # type: ignore[attr-defined]
-        query, key, value = self.project(hidden_states)  # type: ignore[attr-defined]
-        exact_query, exact_key = self.rotate_exact(query, key, *position_embeddings)  # type: ignore[attr-defined]
+        method, layer = self.rope_ext_method, self.layer_idx
+        query, key, value = self.project(hidden_states)
+        exact_query, exact_key = self.rotate_exact(query, key, *position_embeddings)
 
         stored: Tensor = method.stored_key(key, exact_key, geometry)
-        fresh_key = exact_key
+        fresh_key: Tensor | None = exact_key
         if cache is not None:
+            if geometry.static and stored.shape[-1] != value.shape[-1] and transformers.__version__.startswith("4."):
+                raise ValueError(
+                    "this method keeps two rotations of each key, for which the static cache of transformers 4 has "
+                    "no room; use the dynamic cache, or transformers 5"
+                )
             stored, value = cache.update(stored, value, layer, {"cache_position": kwargs.get("cache_position")})
             if geometry.static and key.shape[2] > 1 and not geometry.exact:
                 filled = int(geometry.past) + key.shape[2]
                 stored, value = stored[:, :, :filled], value[:, :, :filled]
             if stored.shape[2] != key.shape[2]:
                 fresh_key = None
-        tokens = Tokens(layer, query, exact_query, stored, fresh_key, value, geometry, self.scaling)  # type: ignore[attr-defined]
+        tokens = Tokens(layer, query, exact_query, stored, fresh_key, value, geometry, self.scaling)
 
         if geometry.exact:
             kwargs.pop("cache_position", None)
-            dropout = self.attention_dropout if self.training else 0.0  # type: ignore[attr-defined]
-            out, weights = self.attention_interface()(  # type: ignore[attr-defined]
+            dropout = self.attention_dropout if self.training else 0.0
+            out, weights = self.attention_interface()(
                 self,
                 exact_query,
                 method.exact_keys(tokens),
                 value,
                 attention_mask,
                 dropout=dropout,
-                scaling=self.scaling,  # type: ignore[attr-defined]
+                scaling=self.scaling,
                 **kwargs,
             )
         else:
-            eager = self.config._attn_implementation == "eager"  # type: ignore[attr-defined]
+            eager = self.config._attn_implementation == "eager"
             out, weights = method.attend(tokens, weights=eager)
             out = out.transpose(1, 2)
         out = out.reshape(*hidden_states.shape[:-1], -1).contiguous()
-        return self.o_proj(out), weights  # type: ignore[attr-defined]
+        return self.o_proj(out), weights
 
 
 class RopeExtModelMixin:
@@ -82,6 +102,7 @@ class RopeExtModelMixin:
 
     Attributes:
         rope_ext_attention_class: the family's attention with `RopeExtAttentionMixin`.
+
     """
 
     rope_ext_attention_class: type
@@ -89,19 +110,11 @@ class RopeExtModelMixin:
     _rope_ext_method: Method | None = None
 
     def __init__(self, config: Any) -> None:
+        method = build_method(config)
         super().__init__(config)
-        self.install_method()
-
-    def install_method(self) -> None:
-        """Give every layer the method of the configuration, or the model the rotary embedding of it.
-
-        Raises:
-            ValueError: the configuration has no `rope_ext` block that this code can run.
-        """
-        method = build_method(self.config)  # type: ignore[attr-defined]
         if isinstance(method, Method):
             self._rope_ext_method = method
-            for layer in self.layers:  # type: ignore[attr-defined]
+            for layer in self.layers:
                 layer.self_attn.__class__ = self.rope_ext_attention_class
                 layer.self_attn.rope_ext_method = method
         else:
@@ -119,6 +132,9 @@ class RopeExtModelMixin:
         """As the family's model."""
         method = self._rope_ext_method
         if method is not None:
+            backend = self.config._attn_implementation
+            if backend not in BACKENDS:
+                raise ValueError(f"attention backend {backend!r} cannot run this method; use one of {BACKENDS}")
             tokens = input_ids if inputs_embeds is None else inputs_embeds
             if tokens is None:
                 raise ValueError("pass input_ids or inputs_embeds")
@@ -131,7 +147,7 @@ class RopeExtModelMixin:
                 attention_mask = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=tokens.device)
             position_ids = geometry.query_positions
             kwargs["rope_ext"] = geometry
-        return super().forward(  # type: ignore[misc]
+        return super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -152,6 +168,7 @@ def locate(tokens: Tensor, attention_mask: Tensor | None, position_ids: Tensor |
 
     Raises:
         ValueError: the mask is four-dimensional and more than causality and padding.
+
     """
     batch, count = tokens.shape[:2]
     static = cache is not None and bool(getattr(cache, "is_compileable", False))
@@ -171,7 +188,9 @@ def locate(tokens: Tensor, attention_mask: Tensor | None, position_ids: Tensor |
     end = None if isinstance(past, Tensor) else past + count
     if valid is not None and end is not None and not torch.compiler.is_compiling():
         if valid.shape[1] < end:
-            raise ValueError(f"attention_mask covers {valid.shape[1]} columns of {end}; it must cover the cached ones too")
+            raise ValueError(
+                f"attention_mask covers {valid.shape[1]} columns of {end}; it must cover the cached ones too"
+            )
         if count > 1 and bool(valid[:, :end].all()):
             valid = None
     return Geometry(positions, past, valid, static=static, input_end=end)
@@ -186,9 +205,12 @@ def _valid_keys(mask: Tensor, columns: Tensor) -> Tensor:
     if columns.shape[0] > 1:
         keys = torch.arange(seen.shape[-1], device=mask.device)
         expected = valid[:, None] & (keys <= columns[:, None])
-        # Rows of padding see nothing or themselves, as transformers likes; they do not count.
-        if not bool((seen == expected)[valid[:, columns]].all()):
-            raise ValueError("this model takes masks of causality and padding only; pass a two-dimensional attention_mask")
+        # A query of padding sees nothing, or everything where a kernel needs that.
+        blank = seen.all(-1) | ~seen.any(-1)
+        if not bool(torch.where(valid[:, columns], (seen == expected).all(-1), blank).all()):
+            raise ValueError(
+                "this model takes masks of causality and padding only; pass a two-dimensional attention_mask"
+            )
     return valid
 
 
@@ -197,15 +219,16 @@ class RopeExtHeadMixin:
 
     Attributes:
         rope_ext_model_class: the family's model with `RopeExtModelMixin`.
+
     """
 
     rope_ext_model_class: type
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        model = self.base_model  # type: ignore[attr-defined]
-        model.__class__ = self.rope_ext_model_class
-        model.install_method()
+        # In place of the one that the family's class made; both cost nothing on the meta device, where loading happens.
+        setattr(self, self.base_model_prefix, self.rope_ext_model_class(config))
+        self.post_init()
 
     def generate_batch(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: continuous batching reads keys from a cache of its own, which no method here could use."""

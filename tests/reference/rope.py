@@ -1,0 +1,52 @@
+"""What the oracles share: one logit, and a Llama whose attention is a loop over pairs of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Logit = Callable[[int, Array, Array, int, int], Array]
+"""(layer, query [heads, head_dim], key [heads, head_dim], i, j) to one unscaled logit for each head."""
+
+
+def logit(query: Array, key: Array, distance: Array | float, inv_freq: Array) -> Array:
+    """Dot product of each head's query with its key, `distance` tokens apart: [heads]."""
+    pairs = query.shape[-1] // 2
+    q = query[:, :pairs] + 1j * query[:, pairs:]
+    k = key[:, :pairs] + 1j * key[:, pairs:]
+    return np.real((q * k.conj() * np.exp(1j * distance * inv_freq)).sum(-1))
+
+
+def attention(layer: int, query: Array, key: Array, value: Array, pair_logit: Logit) -> Array:
+    """Causal attention of [heads, length, head_dim] arrays, one pair of tokens at a time."""
+    heads, length, head_dim = query.shape
+    out = np.zeros_like(query)
+    for i in range(length):
+        logits = np.stack([pair_logit(layer, query[:, i], key[:, j], i, j) for j in range(i + 1)], -1)
+        weights = np.exp((logits - logits.max(-1, keepdims=True)) / np.sqrt(head_dim))
+        out[:, i] = np.einsum("hj,hjd->hd", weights / weights.sum(-1, keepdims=True), value[:, : i + 1])
+    assert out.shape[0] == heads
+    return out
+
+
+@torch.no_grad()
+def llama_logits(base: Any, input_ids: torch.Tensor, pair_logit: Logit) -> torch.Tensor:
+    """Logits [length, vocabulary] of a stock float64 Llama for one row, its attention replaced by the loop."""
+    model = base.model
+    hidden = model.embed_tokens(input_ids[None])[0]
+    for index, layer in enumerate(model.layers):
+        attn, normed = layer.self_attn, layer.input_layernorm(hidden)
+        query, key, value = (
+            linear(normed).view(len(normed), -1, attn.head_dim).transpose(0, 1)
+            for linear in (attn.q_proj, attn.k_proj, attn.v_proj)
+        )
+        key, value = (x.repeat_interleave(attn.num_key_value_groups, 0) for x in (key, value))
+        out = torch.from_numpy(attention(index, query.numpy(), key.numpy(), value.numpy(), pair_logit))
+        hidden = hidden + attn.o_proj(out.transpose(0, 1).reshape(len(normed), -1))
+        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    return base.lm_head(model.norm(hidden))  # type: ignore[no-any-return]

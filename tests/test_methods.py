@@ -1,0 +1,260 @@
+"""The shipped methods against the authors' outputs, the naive oracles and each other."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests import tiny
+from tests.reference import dpe, gali
+from tests.reference.rope import llama_logits
+
+pytestmark = pytest.mark.usefixtures("no_grad")
+TOLERANCE = 2e-4  # logits of the tiny model; an independent float32 program reaches 5e-5
+BACKENDS = ["eager", "sdpa"]
+METHODS_WITH_ATTENTION = [name for name in tiny.CASES if name != "dprope"]
+
+
+def golden(name):
+    path = tiny.DATA / f"{name}.safetensors"
+    with safe_open(path, "pt") as file:
+        spec = json.loads(file.metadata()["spec"])
+    return load_file(path), spec
+
+
+def golden_dpe(name):
+    tensors, spec = golden(name)
+    tables = {}
+    if spec["topk"]:
+        chosen = tensors["norms"].topk(spec["topk"], -1).indices
+        selected = torch.zeros_like(tensors["norms"], dtype=torch.bool).scatter(-1, chosen, True)
+        tables["selected_pairs"] = tiny.packed(selected.numpy())
+    parameters = {
+        "local_window": spec["local_window_size"],
+        "scale_factors": spec["scale_factors"],
+        "dimension_groups": spec["dimension_groups_range"],
+    }
+    return tensors, tiny.Case("dpe", parameters, tables)
+
+
+def decode(model, ids, prefill):
+    """Logits of the tokens after `prefill`, one forward each."""
+    cache = model(ids[:, :prefill], use_cache=True).past_key_values
+    rows = []
+    for i in range(prefill, ids.shape[1]):
+        rows.append(model(ids[:, i : i + 1], past_key_values=cache, use_cache=True).logits[0, -1])
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("attn", BACKENDS)
+@pytest.mark.parametrize("name", ["dpe-llama", "dpe-llama-top_k"])
+def test_dpe_equals_the_authors_program(name, attn):
+    tensors, case = golden_dpe(name)
+    model, ids = tiny.converted(case, attn), tensors["input_ids"]
+    torch.testing.assert_close(model(ids).logits[0], tensors["logits"], atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(decode(model, ids[:, :199], 189), tensors["decode_logits"], atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("attn", BACKENDS)
+def test_gali_equals_the_authors_program(attn):
+    tensors, _ = golden("gali-llama")
+    model, ids = tiny.converted("gali", attn), tensors["sequences"]
+    prefill = tensors["input_ids"].shape[1]
+    torch.testing.assert_close(model(ids[:, :prefill]).logits[0], tensors["logits"][:prefill], atol=TOLERANCE, rtol=0)
+    decoded = decode(model, ids[:, :-1], prefill)
+    torch.testing.assert_close(decoded, tensors["logits"][prefill:], atol=TOLERANCE, rtol=0)
+    generated = model.generate(tensors["input_ids"], max_new_tokens=8, do_sample=False, pad_token_id=0)
+    assert torch.equal(generated, ids)
+
+
+@pytest.mark.parametrize("attn", BACKENDS)
+@pytest.mark.parametrize("name", ["dpe-llama", "dpe-llama-top_k", "gali-llama"])
+def test_authors_logits_in_a_left_padded_batch(name, attn):
+    tensors, case = golden_dpe(name) if name.startswith("dpe") else (golden("gali-llama")[0], tiny.CASES["gali"])
+    model, ids = tiny.converted(case, attn), tensors["input_ids"]
+    short = ids[:, :70]
+    padding = ids.shape[1] - short.shape[1]
+    batch = torch.cat((ids, torch.nn.functional.pad(short, (padding, 0))))
+    mask = torch.ones_like(batch)
+    mask[1, :padding] = 0
+    logits = model(batch, attention_mask=mask).logits
+    length = ids.shape[1]
+    torch.testing.assert_close(logits[0], tensors["logits"][:length], atol=TOLERANCE, rtol=0)
+    alone = model(short).logits[0]
+    torch.testing.assert_close(logits[1, padding:], alone, atol=TOLERANCE, rtol=0)
+
+
+def oracle(name, length):
+    case = tiny.CASES[name]
+    inv_freq = np.array(case.inv_freq)
+    if case.method == "dpe":
+        selected = tiny.SELECTED if case.tables else None
+        parameters = {k: v for k, v in case.parameters.items() if k != "top_k"}
+        return dpe.pair_logit(inv_freq, selected=selected, **parameters)
+    parameters = {k: v for k, v in case.parameters.items() if k != "noise"}
+    return gali.pair_logit(inv_freq, length, initial_window=tiny.INITIAL_WINDOW, **parameters)
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS_WITH_ATTENTION if n != "gali_noise"])
+def test_equals_the_naive_oracle(name):
+    ids = tiny.tokens(121)
+    expected = llama_logits(tiny.base(dtype=torch.float64), ids[0], oracle(name, 121)).float()
+    for attn in BACKENDS:
+        torch.testing.assert_close(tiny.converted(name, attn)(ids).logits[0], expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("name", tiny.CASES)
+def test_dense_and_flash_agree(name):
+    ids = tiny.tokens(150)
+    dense, flash = (tiny.converted(name, attn)(ids).logits for attn in BACKENDS)
+    torch.testing.assert_close(dense, flash, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("attn", BACKENDS)
+@pytest.mark.parametrize("name", [name for name, case in tiny.CASES.items() if case.feeding])
+@pytest.mark.parametrize("pieces", [[1] * 100, [50, 50], [7, 60, 1, 1, 31], [63, 2, 35]])
+def test_any_way_of_feeding_gives_the_same_logits(name, pieces, attn):
+    model, ids = tiny.converted(name, attn), tiny.tokens(sum(pieces))
+    whole = model(ids, use_cache=False).logits
+    cache, logits, start = None, [], 0
+    for piece in pieces:
+        out = model(ids[:, start : start + piece], past_key_values=cache, use_cache=True)
+        cache, start = out.past_key_values, start + piece
+        logits.append(out.logits)
+    torch.testing.assert_close(torch.cat(logits, 1), whole, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("attn", BACKENDS)
+@pytest.mark.parametrize("name", METHODS_WITH_ATTENTION)
+def test_is_the_base_to_the_last_bit_where_nothing_moves(name, attn):
+    model, base = tiny.converted(name, attn), tiny.base(attn)
+    unmoved = model.model._rope_ext_method.start
+    for length in (1, unmoved - 1, unmoved):
+        ids = tiny.tokens(length, rows=2)
+        assert torch.equal(model(ids).logits, base(ids).logits)
+    ids = tiny.tokens(unmoved + 40)
+    assert not torch.allclose(model(ids).logits[:, -1], base(ids).logits[:, -1], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("attn", BACKENDS)
+@pytest.mark.parametrize("name", ["dpe_activate", "gali", "gali_activate"])
+def test_activate_beyond_is_bit_equal_with_cache_and_padding(name, attn):
+    model, base = tiny.converted(name, attn), tiny.base(attn)
+    ids = tiny.tokens(30, rows=2)
+    mask = torch.ones_like(ids)
+    mask[1, :9] = 0
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    outs = []
+    for m in (model, base):
+        out = m(ids[:, :20], attention_mask=mask[:, :20], position_ids=positions[:, :20], use_cache=True)
+        logits = [out.logits]
+        for i in range(20, 30):
+            step = {"attention_mask": mask[:, : i + 1], "position_ids": positions[:, i : i + 1]}
+            logits.append(m(ids[:, i : i + 1], past_key_values=out.past_key_values, **step).logits)
+        outs.append(torch.cat(logits, 1))
+    assert torch.equal(outs[0], outs[1])
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers how many elements the largest tensor had that any operation returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return out
+
+
+# Transformers' own mask of a padded batch is [T, L]; a frequency method leaves attention to it.
+@pytest.mark.parametrize(("name", "padding"), [(n, 0) for n in tiny.CASES] + [(n, 100) for n in METHODS_WITH_ATTENTION])
+def test_no_tensor_grows_with_the_square_of_the_length(name, padding):
+    length = 1024
+    model, ids = tiny.converted(name), tiny.tokens(length, rows=2)
+    mask = torch.ones_like(ids)
+    mask[1, :padding] = 0
+    with LargestTensor() as largest:
+        out = model(ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
+        grown = torch.cat((mask, mask[:, :1].clamp(min=1)), 1)
+        model(ids[:, :1], attention_mask=grown, past_key_values=out.past_key_values)
+    assert largest.elements < length * length
+
+
+def test_eager_returns_attentions():
+    for name in METHODS_WITH_ATTENTION:
+        ids = tiny.tokens(90)
+        attentions = tiny.converted(name, "eager")(ids, output_attentions=True).attentions
+        assert len(attentions) == 3
+        for weights in attentions:
+            assert weights.shape == (1, 4, 90, 90)
+            torch.testing.assert_close(weights.sum(-1), torch.ones(1, 4, 90))
+            assert not weights.triu(1).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", tiny.CASES)
+def test_error_budget_of_half_precision(name, dtype):
+    """The fast path may err as much as the dense formula in the same type, and half as much again."""
+    ids = tiny.tokens(150)
+    truth = tiny.converted(name, "eager", torch.float32)(ids).logits
+    naive, fast = ((tiny.converted(name, attn, dtype)(ids).logits.float() - truth).abs() for attn in BACKENDS)
+    assert fast.mean() <= 1.5 * naive.mean() + 1e-3
+
+
+def test_noise_is_normal_seeded_and_independent_of_chunking():
+    from ropext.modeling.rope_ext_noise import gaussian_noise, uniform_noise
+
+    index = torch.arange(400)[None]
+    for draw in (gaussian_noise, uniform_noise):
+        noise = draw((1, 2), 4, index, index)
+        assert noise.shape == (1, 4, 400, 400)
+        assert abs(noise.mean()) < 0.01
+        assert abs(noise.std() - 1) < 0.01
+        assert torch.equal(draw((1, 2), 4, index[:, 100:130], index[:, 50:]), noise[:, :, 100:130, 50:])
+        for other in (draw((2, 2), 4, index, index), draw((1, 3), 4, index, index)):
+            assert abs((noise * other).mean()) < 0.01
+        assert abs((noise[:, 0] * noise[:, 1]).mean()) < 0.02
+        assert abs((noise[..., 1:] * noise[..., :-1]).mean()) < 0.01
+
+
+def test_noise_changes_interpolated_logits_only():
+    ids = tiny.tokens(100)
+    quiet, noisy = (tiny.converted(name)(ids).logits for name in ("gali_grid", "gali_noise"))
+    torch.testing.assert_close(quiet[:, :64], noisy[:, :64], atol=TOLERANCE, rtol=0)
+    assert (quiet[:, 64:] - noisy[:, 64:]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", tiny.CASES)
+def test_gradients_are_those_of_the_dense_formula(name):
+    ids = tiny.tokens(150)
+    gradients = []
+    with torch.enable_grad():
+        for attn in BACKENDS:
+            model = tiny.converted(name, attn)
+            model(ids, labels=ids).loss.backward()
+            gradients.append(model.model.layers[0].self_attn.k_proj.weight.grad)
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-3)
+
+
+def test_padding_between_tokens_is_refused():
+    ids = tiny.tokens(30)
+    mask = torch.ones_like(ids)
+    mask[0, 10:12] = 0
+    with pytest.raises(ValueError, match="row 0 of attention_mask has padding between"):
+        tiny.converted("dpe")(ids, attention_mask=mask)
+
+
+def test_a_packed_mask_is_refused():
+    ids = tiny.tokens(30)
+    mask = torch.ones(30, 30, dtype=torch.bool).tril()
+    mask[20:, :20] = False
+    with pytest.raises(ValueError, match="causality and padding only"):
+        tiny.converted("dpe")(ids, attention_mask=mask[None, None])

@@ -1,0 +1,123 @@
+"""Tiny converted models, by method, and the base that they share."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from transformers import LlamaForCausalLM
+
+from ropext.modeling.modeling_llama_ext import LlamaRopeExtConfig, LlamaRopeExtForCausalLM
+from ropext.modeling.rope_ext_config import GUARD
+
+DATA = Path(__file__).parent / "data"
+TINY_LLAMA = DATA / "tiny-llama"
+INITIAL_WINDOW = 64
+TARGET_WINDOW = 256
+INV_FREQ = (1.0 / (10000.0 ** (torch.arange(0, 16, 2).float() / 16))).tolist()
+NO_NOISE = {
+    "distribution": "none",
+    "std": 1.0,
+    "scale_by_distance": True,
+    "interpolated_only": True,
+    "seed": 0,
+}
+DPE = {"local_window": 16, "scale_factors": [2, 8, 4, 16], "dimension_groups": [0, 2, 4, 6, 8]}
+GALI = {
+    "chunk_size": 24,
+    "chunk_ends": "input",
+    "local_window": 8,
+    "logit_interpolation": True,
+    "noise": NO_NOISE,
+}
+SELECTED = np.random.default_rng(0).random((3, 4, 8)) < 0.6
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method with its parameters.
+
+    Attributes:
+        feeding: its logits do not depend on how the input is cut into forwards.
+    """
+
+    method: str
+    parameters: dict[str, Any]
+    tables: dict[str, Any] = field(default_factory=dict)
+    inv_freq: list[float] = field(default_factory=lambda: INV_FREQ)
+    feeding: bool = True
+
+
+def packed(booleans: np.ndarray) -> dict[str, Any]:
+    """As the configuration holds them."""
+    bits = np.packbits(booleans, bitorder="little").tobytes()
+    return {"shape": list(booleans.shape), "bits": base64.b64encode(bits).decode()}
+
+
+CASES = {
+    "dpe": Case("dpe", DPE),
+    "dpe_uneven": Case("dpe", {"local_window": 13, "scale_factors": [3, 5], "dimension_groups": [0, 3, 8]}),
+    "dpe_top_k": Case("dpe", DPE | {"top_k": 5}, {"selected_pairs": packed(SELECTED)}),
+    "dpe_activate": Case("dpe", DPE | {"activate_beyond": 40}),
+    "dprope": Case("dprope", {}, inv_freq=[w / f for w, f in zip(INV_FREQ, [1, 1, 4, 1, 4, 4, 4, 4], strict=True)]),
+    "gali": Case("gali", GALI, feeding=False),
+    "gali_grid": Case("gali", GALI | {"chunk_ends": "grid"}),
+    "gali_fraction": Case("gali", GALI | {"chunk_size": 0.3, "chunk_ends": "grid"}),
+    "gali_positions": Case("gali", GALI | {"logit_interpolation": False, "chunk_ends": "grid"}),
+    "gali_activate": Case("gali", GALI | {"activate_beyond": 80, "chunk_ends": "grid"}),
+    "gali_noise": Case("gali", GALI | {"chunk_ends": "grid", "noise": NO_NOISE | {"distribution": "gaussian"}}),
+}
+
+
+@cache
+def weights() -> dict[str, torch.Tensor]:
+    return load_file(TINY_LLAMA / "model.safetensors")
+
+
+def block(case: Case) -> dict[str, Any]:
+    """The `rope_ext` block of a configuration."""
+    return {
+        "format": 1,
+        "ropext_version": "0",
+        "method": case.method,
+        "preset": "tiny",
+        "initial_window": INITIAL_WINDOW,
+        "target_window": TARGET_WINDOW,
+        "parameters": case.parameters,
+        "inv_freq": case.inv_freq,
+        "tables": case.tables,
+        "base": {"hidden_act": "silu", "rope_theta": 10000.0, "rope_scaling": None},
+    }
+
+
+def converted(case: Case | str, attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
+    """The tiny model with a method."""
+    source = json.loads((TINY_LLAMA / "config.json").read_text())
+    del source["architectures"]
+    source["max_position_embeddings"] = TARGET_WINDOW
+    source |= {"hidden_act": GUARD, "rope_scaling": {"rope_type": GUARD}}
+    config = LlamaRopeExtConfig(rope_ext=block(CASES[case] if isinstance(case, str) else case), **source)
+    config._attn_implementation = attn
+    model = LlamaRopeExtForCausalLM(config)
+    model.load_state_dict(weights())
+    model.generation_config.eos_token_id = None
+    return model.eval().to(dtype)
+
+
+def base(attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
+    """The tiny model as it is."""
+    model: Any = LlamaForCausalLM.from_pretrained(TINY_LLAMA, attn_implementation=attn)
+    model.generation_config.eos_token_id = None
+    return model.eval().to(dtype)
+
+
+def tokens(length: int, seed: int = 0, rows: int = 1) -> torch.Tensor:
+    """[rows, length] random token ids above the special ones."""
+    return torch.randint(3, 128, (rows, length), generator=torch.Generator().manual_seed(seed))
