@@ -262,8 +262,7 @@ def require_supported(facts: ModelFacts) -> None:
     known = families()
     if facts.model_type not in known:
         raise RopextError(
-            f"{facts.source}: model_type {facts.model_type!r} is not supported; "
-            f"ropext converts {', '.join(known)}."
+            f"{facts.source}: model_type {facts.model_type!r} is not supported; ropext converts {', '.join(known)}."
         )
     extended_class(facts.model_type, facts.architecture)
 
@@ -279,9 +278,7 @@ def _refuse_unplain(config: Mapping[str, Any], source: str) -> None:
     rope = config.get("rope_parameters")
     nested = rope.get("partial_rotary_factor") if isinstance(rope, Mapping) else None
     if any(factor not in (None, 1) for factor in (config.get("partial_rotary_factor"), nested)):
-        raise RopextError(
-            f"{source}: partial_rotary_factor: a model that rotates a part of each head is refused."
-        )
+        raise RopextError(f"{source}: partial_rotary_factor: a model that rotates a part of each head is refused.")
 
 
 def _model_type(config: Mapping[str, Any]) -> str:
@@ -458,9 +455,7 @@ def _check_header(weights: SourceFile, folder: Path) -> set[str]:
     expected = 8 + size + _extent(header, name)
     if weights.size != expected:
         fault = "cut off" if weights.size < expected else "longer than its header says"
-        raise RopextError(
-            f"{name}: {fault}: expected {expected} bytes, found {weights.size}; download it again."
-        )
+        raise RopextError(f"{name}: {fault}: expected {expected} bytes, found {weights.size}; download it again.")
     return set(header)
 
 
@@ -468,13 +463,9 @@ def _extent(header: Mapping[str, Any], name: str) -> int:
     """Return how many bytes of tensors follow a header, which has to place them end to end."""
     end = 0
     try:
-        for start, stop in sorted(
-            (int(a), int(b)) for a, b in (entry["data_offsets"] for entry in header.values())
-        ):
+        for start, stop in sorted((int(a), int(b)) for a, b in (entry["data_offsets"] for entry in header.values())):
             if start != end or stop < start:
-                raise RopextError(
-                    f"{name}: its header leaves a gap or overlaps at byte {start}; download it again."
-                )
+                raise RopextError(f"{name}: its header leaves a gap or overlaps at byte {start}; download it again.")
             end = stop
     except (TypeError, KeyError, ValueError):
         raise RopextError(f"{name}: a tensor in its header has no data_offsets; download it again.") from None
@@ -485,9 +476,7 @@ def _check_tensors(held: set[str], promised: set[str], file: Path) -> None:
     missing = sorted(promised - held)
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise RopextError(
-            f"{file}: {INDEX} promises {missing[0]}{more}, which it does not hold; download both again."
-        )
+        raise RopextError(f"{file}: {INDEX} promises {missing[0]}{more}, which it does not hold; download both again.")
 
 
 # JSON

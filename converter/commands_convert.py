@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -105,9 +106,7 @@ def _base_model(preset: Preset) -> str:
 
 @click.command(short_help="Write a checkpoint that reads further.")
 @click.argument("source", required=False)
-@click.option(
-    "--preset", "-p", "preset_name", required=True, metavar="NAME|FILE", help="What to convert with."
-)
+@click.option("--preset", "-p", "preset_name", required=True, metavar="NAME|FILE", help="What to convert with.")
 @click.option(
     "--output",
     "-o",
@@ -117,9 +116,7 @@ def _base_model(preset: Preset) -> str:
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the preset.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id.")
-@click.option(
-    "--link", type=click.Choice(LINK_MODES), default="auto", show_default=True, help="How weights get there."
-)
+@click.option("--link", type=click.Choice(LINK_MODES), default="auto", show_default=True, help="How weights get there.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--force", is_flag=True, help="Replace what DIR holds.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
@@ -142,9 +139,12 @@ def convert(
     model's code and the method's numbers beside them, and loads with transformers and
     trust_remote_code=True alone.
     """
+    terminal = sys.stderr.isatty() and not quiet
+    if not terminal:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the Hub's client is imported
     preset = load_preset(preset_name, overrides)
     output = output or Path(preset.name)
-    with _progress(sys.stderr.isatty() and not quiet) as progress:
+    with _progress(terminal) as progress:
         done = convert_checkpoint(
             preset,
             source,
@@ -156,13 +156,8 @@ def convert(
             progress=progress,
         )
     if "." in output.absolute().name:
-        click.echo(
-            f"Note: transformers before 4.54 loads no code from a folder with a dot: {output}", err=True
-        )
-    if "." in output.absolute().name:
-        click.echo(
-            f"Note: transformers before 4.54 loads no code from a folder with a dot: {output}", err=True
-        )
+        note = f"transformers before 4.54 loads no code from a folder with a dot in its name: {output}"
+        click.echo(f"note: {note}", err=True)
     if as_json:
         click.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:

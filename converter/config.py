@@ -20,9 +20,7 @@ FORMAT = 1
 GUARD = "ropext: load this checkpoint with trust_remote_code=True"
 
 
-def extended_config(
-    config: Mapping[str, Any], facts: ModelFacts, preset: Preset, baked: Baked
-) -> dict[str, Any]:
+def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, baked: Baked) -> dict[str, Any]:
     """Build the configuration of a converted checkpoint.
 
     Args:

@@ -172,9 +172,7 @@ def check_output(output: Path, source: Path | None, *, force: bool) -> None:
         raise UsageError(f"{output}: the output may not be the source {base}, inside it or around it.")
     for kept, what in ((Path.cwd(), "current folder"), (Path.home(), "home folder")):
         if kept.resolve().is_relative_to(place):
-            raise UsageError(
-                f"{output}: the output may not be the {what} or hold it; name a folder of its own."
-            )
+            raise UsageError(f"{output}: the output may not be the {what} or hold it; name a folder of its own.")
     if place.is_dir():
         if not force and any(place.iterdir()):
             raise UsageError(_occupied(output))
@@ -362,10 +360,9 @@ def _explained(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
         todo = _TODO.get(error.errno or 0, "")
-        raise RopextError(
-            f"{output}: not written: {error.strerror or error} ({error.filename}).{todo}"
-        ) from None
+        raise RopextError(f"{output}: not written: {error.strerror or error}{place}.{todo}") from None
 
 
 _TODO = {

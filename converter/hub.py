@@ -99,20 +99,22 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
         todo = f"ask for access at https://huggingface.co/{repo_id}, then run `hf auth login`"
         raise RopextError(f"{repo_id}: access to this model is gated: {todo}.") from None
     except errors.RevisionNotFoundError:
-        raise RopextError(
-            f"{repo_id}: has no revision {revision!r}; its page lists branches and tags."
-        ) from None
+        raise RopextError(f"{repo_id}: has no revision {revision!r}; its page lists branches and tags.") from None
     except errors.RepositoryNotFoundError:
         todo = "check the name; for a private repository run `hf auth login` first"
         raise RopextError(f"{repo_id}: no such folder here and no such model on the Hub: {todo}.") from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled):
-        raise RopextError(_unreachable(repo_id)) from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        answer = error.__cause__  # the client says "not found locally" of every failure, whatever its cause
+        refused = isinstance(answer, errors.HfHubHTTPError)
+        raise RopextError(_refused(repo_id, answer) if refused else _unreachable(repo_id)) from None
     except errors.HfHubHTTPError as error:
-        raise RopextError(f"{repo_id}: the Hub answered: {_first_line(error)}; try again later.") from None
+        raise RopextError(_refused(repo_id, error)) from None
     except errors.HFValidationError as error:
-        raise UsageError(
-            f"{repo_id}: there is no such folder, and it is no Hub id: {_first_line(error)}"
-        ) from None
+        raise UsageError(f"{repo_id}: there is no such folder, and it is no Hub id: {_first_line(error)}") from None
+
+
+def _refused(repo_id: str, answer: BaseException | None) -> str:
+    return f"{repo_id}: the Hub answered: {_first_line(answer)}; try again later."
 
 
 def _unreachable(repo_id: str) -> str:
@@ -127,5 +129,5 @@ def _unreachable(repo_id: str) -> str:
     )
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException | None) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

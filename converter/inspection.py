@@ -129,10 +129,7 @@ def _lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
 
 
 def _is_short(value: Mapping[str, Any]) -> bool:
-    return (
-        not any(isinstance(entry, Mapping | list) for entry in value.values())
-        and len(json.dumps(value)) < 160
-    )
+    return not any(isinstance(entry, Mapping | list) for entry in value.values()) and len(json.dumps(value)) < 160
 
 
 def _text(value: Any) -> str:

@@ -90,8 +90,7 @@ class Plan:
             "method": self.method,
             "source": str(self.source),
             "files": [
-                {"path": file.path, "action": file.action, "bytes": file.size, "why": file.why}
-                for file in self.files
+                {"path": file.path, "action": file.action, "bytes": file.size, "why": file.why} for file in self.files
             ],
             "bytes": {action: self.size_of(action) for action in ("link", "copy", "generate")},
             "config_changes": [
@@ -125,10 +124,7 @@ def make_plan(preset: Preset, checkpoint: Checkpoint, baked: Baked, local: Local
     files = [
         *(_carried(file) for file in checkpoint.files if file.path not in replaced),
         *([tokenizer] if tokenizer else []),
-        *(
-            _generated(path, data, "model code")
-            for path, data in shipped.code(checkpoint.facts.model_type).items()
-        ),
+        *(_generated(path, data, "model code") for path, data in shipped.code(checkpoint.facts.model_type).items()),
         _generated(CARD, card.encode(), "model card"),
         PlannedFile(PROVENANCE, "generate", None, "provenance and digests"),
         # The last: a folder without it cannot be loaded, so a half-written one never is.

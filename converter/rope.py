@@ -88,9 +88,7 @@ def head_dim_of(config: Mapping[str, Any]) -> int:
     if head_dim is None:
         hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
         if not (isinstance(hidden, int) and isinstance(heads, int) and heads > 0):
-            raise RopextError(
-                "config.json: no head_dim, nor hidden_size and num_attention_heads to derive it from."
-            )
+            raise RopextError("config.json: no head_dim, nor hidden_size and num_attention_heads to derive it from.")
         head_dim = hidden // heads
     if not isinstance(head_dim, int) or isinstance(head_dim, bool) or head_dim < 2 or head_dim % 2:
         raise RopextError(f"config.json: head_dim: {head_dim!r} is not a positive even number.")
@@ -102,9 +100,7 @@ def _scaling(value: Any, key: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or any(isinstance(entry, Mapping) for entry in value.values()):
-        raise RopextError(
-            f"config.json: {key}: expected one dictionary; one per layer type is not supported."
-        )
+        raise RopextError(f"config.json: {key}: expected one dictionary; one per layer type is not supported.")
     scaling = dict(value)
     legacy = scaling.pop("type", None)
     if legacy is not None:

@@ -30,9 +30,7 @@ def families() -> list[str]:
     """List the `model_type`s that can be converted: those with a `modeling_<model_type>_ext.py`."""
     names = (file.name for file in resources.files(_PACKAGE).iterdir())
     return sorted(
-        name[len(_PREFIX) : -len(_SUFFIX)]
-        for name in names
-        if name.startswith(_PREFIX) and name.endswith(_SUFFIX)
+        name[len(_PREFIX) : -len(_SUFFIX)] for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX)
     )
 
 

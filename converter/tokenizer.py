@@ -40,9 +40,7 @@ def adapt_tokenizer_config(text: str, config: Mapping[str, Any], length: int) ->
     if isinstance(limit, int | float) and limit < length:
         text = _with_number(text, "model_max_length", length)
     if not before.get("tokenizer_class") and not config.get("tokenizer_class"):
-        text = _with_key(
-            text, "tokenizer_class", _FAMILY_CLASSES.get(config["model_type"], "PreTrainedTokenizerFast")
-        )
+        text = _with_key(text, "tokenizer_class", _FAMILY_CLASSES.get(config["model_type"], "PreTrainedTokenizerFast"))
     return text
 
 
@@ -64,7 +62,7 @@ def _with_key(text: str, key: str, value: str) -> str:
     else:
         gap = re.match(r"\s*\{(\s*)", text)
         space = gap[1] if gap else ""
-        comma = "," if entries else ""
+        comma = ("," if space else ", ") if entries else ""
         candidate = text.replace("{", f"{{{space}{json.dumps(key)}: {json.dumps(value)}{comma}", 1)
     if _parse(candidate) != {**entries, key: value}:
         raise RopextError(f"{FILE}: cannot add {key}; set it to {value!r} by hand.")

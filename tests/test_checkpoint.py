@@ -39,9 +39,7 @@ def test_facts(tiny_llama):
 def test_both_spellings_say_the_same(tiny_llama):
     edit_config(tiny_llama, rope_theta=500000, rope_scaling={**LLAMA3, "type": "llama3"})
     old = read_facts(str(tiny_llama))
-    edit_config(
-        tiny_llama, rope_theta=None, rope_scaling=None, rope_parameters={**LLAMA3, "rope_theta": 500000.0}
-    )
+    edit_config(tiny_llama, rope_theta=None, rope_scaling=None, rope_parameters={**LLAMA3, "rope_theta": 500000.0})
     assert read_facts(str(tiny_llama)) == old
     assert (old.rope_theta, old.rope_type) == (500000.0, "llama3")
 
@@ -251,25 +249,15 @@ def _header(folder, header, data_bytes=16):
 WEIGHT_FAULTS = {
     "cut off: expected 439032 bytes, found 439031": _cut,
     "longer than its header says: expected 439032 bytes, found 439033": _append,
-    "not a safetensors file, or cut off: 3 bytes": lambda folder: (folder / "model.safetensors").write_bytes(
-        b"abc"
-    ),
-    "not a safetensors file, or cut off: 0 bytes": lambda folder: (folder / "model.safetensors").write_bytes(
-        b""
-    ),
-    "its header claims 7": lambda folder: (folder / "model.safetensors").write_bytes(
-        struct.pack("<Q", 7) + b"{}"
-    ),
-    "its header claims 18446744073709551615": lambda folder: (folder / "model.safetensors").write_bytes(
-        b"\xff" * 20
-    ),
+    "not a safetensors file, or cut off: 3 bytes": lambda folder: (folder / "model.safetensors").write_bytes(b"abc"),
+    "not a safetensors file, or cut off: 0 bytes": lambda folder: (folder / "model.safetensors").write_bytes(b""),
+    "its header claims 7": lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", 7) + b"{}"),
+    "its header claims 18446744073709551615": lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 20),
     "Git LFS pointer.*git lfs pull": lambda folder: (folder / "model.safetensors").write_bytes(
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     ),
     "not valid JSON": lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{x"),
-    "expected a JSON object": lambda folder: (folder / "model.safetensors").write_bytes(
-        struct.pack("<Q", 2) + b"[]"
-    ),
+    "expected a JSON object": lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"[]"),
     "a tensor in its header has no data_offsets": lambda folder: _header(folder, {"a": {}}),
     "a tensor in its header has no data_offsets; ": lambda folder: _header(folder, {"a": 7}),
     "has no data_offsets": lambda folder: _header(folder, {"a": {"data_offsets": [0, None]}}),
@@ -415,9 +403,7 @@ def test_what_the_hub_answers(monkeypatch, error, message):
     kind = getattr(errors, error)
 
     def refuse(*args, **kwargs):
-        raise (
-            kind.__new__(kind, "boom") if not issubclass(kind, ValueError | ConnectionError) else kind("boom")
-        )
+        raise (kind.__new__(kind, "boom") if not issubclass(kind, ValueError | ConnectionError) else kind("boom"))
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     monkeypatch.setattr(errors.HfHubHTTPError, "__str__", lambda self: "boom\nmore")
@@ -429,9 +415,7 @@ def test_offline(monkeypatch, tmp_path):
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(
-        RopextError, match="org/name: HF_HUB_OFFLINE is set and the model is not in the local cache"
-    ):
+    with pytest.raises(RopextError, match="org/name: HF_HUB_OFFLINE is set and the model is not in the local cache"):
         hub.resolve("org/name")
 
 

@@ -98,9 +98,7 @@ def test_overrides(run, tiny_llama, tiny_preset):
 def test_force(run, tiny_llama, tiny_preset):
     run("convert", "--preset", tiny_preset)
     message = failure(run, "--preset", tiny_preset, status=2)
-    assert message == (
-        "error: tiny-dpe: is not empty; choose another --output, or replace what it holds with --force."
-    )
+    assert message == ("error: tiny-dpe: is not empty; choose another --output, or replace what it holds with --force.")
     run("convert", "--preset", tiny_preset, "--force")
     assert os.listdir() == ["tiny-dpe"]
 
@@ -214,9 +212,7 @@ def test_neither_torch_nor_the_hub_client_is_imported(tiny_llama, tiny_preset, t
         " if name in sys.modules), file=sys.stderr)"
     )
     command = ["convert", str(tiny_llama), "--preset", str(tiny_preset), "-o", str(tmp_path / "out"), "-q"]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *command], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == ""
 
 
@@ -232,7 +228,5 @@ def test_progress_is_for_terminals(run, tiny_llama, tiny_preset, monkeypatch):
 
 def test_help(run):
     text = run("convert", "--help").stdout
-    assert all(
-        option in text for option in ("--preset", "--output", "--set", "--revision", "--link", "--dry-run")
-    )
+    assert all(option in text for option in ("--preset", "--output", "--set", "--revision", "--link", "--dry-run"))
     assert isinstance(main, click.Group)

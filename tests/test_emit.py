@@ -98,9 +98,7 @@ def test_parents_are_made_and_removed_again(plan, tmp_path, monkeypatch):
 def test_config_is_written_last(plan, output, monkeypatch):
     seen = []
     real = emit.Path.write_bytes
-    monkeypatch.setattr(
-        emit.Path, "write_bytes", lambda self, data: (seen.append(self.name), real(self, data))[1]
-    )
+    monkeypatch.setattr(emit.Path, "write_bytes", lambda self, data: (seen.append(self.name), real(self, data))[1])
     write(plan, output)
     assert seen[-1] == "config.json"
 
@@ -139,9 +137,7 @@ def test_auto_takes_the_first_that_works(plan, output, monkeypatch, impossible, 
     def cannot(source, target):
         raise OSError(errno.EXDEV, "other file system")
 
-    monkeypatch.setitem(
-        emit._LINKERS, "reflink", lambda source, target: target.write_bytes(source.read_bytes())
-    )
+    monkeypatch.setitem(emit._LINKERS, "reflink", lambda source, target: target.write_bytes(source.read_bytes()))
     for each in impossible:
         monkeypatch.setitem(emit._LINKERS, each, cannot)
     result = write(plan, output)
@@ -165,9 +161,7 @@ def test_mode_that_is_impossible(plan, output, monkeypatch, mode):
         raise OSError(errno.EXDEV, "other file system")
 
     monkeypatch.setitem(emit._LINKERS, mode, cannot)
-    with pytest.raises(
-        RopextError, match=f"cannot make a {mode} of it here: other file system; use --link auto"
-    ):
+    with pytest.raises(RopextError, match=f"cannot make a {mode} of it here: other file system; use --link auto"):
         write(plan, output, link=mode)
     assert entries(output.parent) == ["source"]
 
@@ -364,9 +358,7 @@ def _convert_slowly(tiny_llama, tiny_preset, output):
         emit._copy = stall
         cli.main(["convert", {str(tiny_llama)!r}, "--preset", {str(tiny_preset)!r}, "-o", {str(output)!r}])
     """
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "stalled\n"
     return process
 

@@ -122,9 +122,7 @@ def test_block_that_is_not_ours(converted, changes):
     assert "rope_ext: not as ropext writes it" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("data", "message"), [("{", "ropext.json: not valid JSON"), ("\0", "not valid JSON")]
-)
+@pytest.mark.parametrize(("data", "message"), [("{", "ropext.json: not valid JSON"), ("\0", "not valid JSON")])
 def test_broken_provenance(converted, data, message):
     (converted / "ropext.json").write_text(data)
     result = CliRunner().invoke(main, ["inspect", str(converted)])
