@@ -6,10 +6,8 @@ Everything is learnt from `config.json` and the headers of the safetensors files
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +15,9 @@ from typing import Any, Literal
 
 from . import hub
 from .errors import RopextError
+from .json_object import parse_object
 from .rope import head_dim_of, rope_of
+from .safetensors_header import tensor_names
 from .shipped import extended_class, families
 
 __all__ = [
@@ -36,7 +36,6 @@ Role = Literal["weights", "index", "config", "card", "tokenizer", "generation", 
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-MAX_HEADER_BYTES = 100_000_000  # what the safetensors library accepts
 MAX_JSON_BYTES = 256_000_000
 
 # First match wins; names are compared in lower case.
@@ -384,7 +383,7 @@ def _weights(folder: Path) -> tuple[tuple[SourceFile, ...], list[str]]:
     """Find and check the safetensors files that transformers would load."""
     if (folder / SINGLE).exists():
         single = _source_file(folder, SINGLE, "weights")
-        _check_header(single, folder)
+        tensor_names(single.real, str(folder / SINGLE))
         note = f"{INDEX} is left out with its shards: transformers loads {SINGLE} where both are there"
         return (single,), [note] if (folder / INDEX).exists() else []
     if not (folder / INDEX).exists():
@@ -397,7 +396,7 @@ def _weights(folder: Path) -> tuple[tuple[SourceFile, ...], list[str]]:
             raise RopextError(f"{folder / INDEX}: names {name}, which is not there; download it again.")
         files.append(_source_file(folder, name, "weights"))
         promised = {tensor for tensor, shard in shards.items() if shard == name}
-        _check_tensors(_check_header(files[-1], folder), promised, folder / name)
+        _check_tensors(tensor_names(files[-1].real, str(folder / name)), promised, folder / name)
     return (*files, index), []
 
 
@@ -430,48 +429,6 @@ def _is_plain(name: str) -> bool:
     return not (path.is_absolute() or ".." in path.parts or "\\" in name) and path.suffix == ".safetensors"
 
 
-def _check_header(weights: SourceFile, folder: Path) -> set[str]:
-    """Check a safetensors file by its header and its size.
-
-    Layout: 8 bytes, little-endian, the length of a JSON object; the object; the tensors, without a gap.
-
-    Returns:
-        The names of its tensors.
-
-    """
-    name = str(folder / weights.path)
-    with weights.real.open("rb") as stream:
-        start = stream.read(8)
-        if start == b"version ":
-            raise RopextError(f"{name}: is a Git LFS pointer, not the weights; run `git lfs pull`.")
-        size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= size <= min(MAX_HEADER_BYTES, weights.size - 8):
-            raise RopextError(
-                f"{name}: not a safetensors file, or cut off: {weights.size} bytes, "
-                f"of which its header claims {size}; download it again."
-            )
-        header = _parse_object(stream.read(size), f"{name} (header)")
-    header.pop("__metadata__", None)
-    expected = 8 + size + _extent(header, name)
-    if weights.size != expected:
-        fault = "cut off" if weights.size < expected else "longer than its header says"
-        raise RopextError(f"{name}: {fault}: expected {expected} bytes, found {weights.size}; download it again.")
-    return set(header)
-
-
-def _extent(header: Mapping[str, Any], name: str) -> int:
-    """Return how many bytes of tensors follow a header, which has to place them end to end."""
-    end = 0
-    try:
-        for start, stop in sorted((int(a), int(b)) for a, b in (entry["data_offsets"] for entry in header.values())):
-            if start != end or stop < start:
-                raise RopextError(f"{name}: its header leaves a gap or overlaps at byte {start}; download it again.")
-            end = stop
-    except (TypeError, KeyError, ValueError):
-        raise RopextError(f"{name}: a tensor in its header has no data_offsets; download it again.") from None
-    return end
-
-
 def _check_tensors(held: set[str], promised: set[str], file: Path) -> None:
     missing = sorted(promised - held)
     if missing:
@@ -485,17 +442,7 @@ def _check_tensors(held: set[str], promised: set[str], file: Path) -> None:
 def _json_object(file: Path, name: str) -> dict[str, Any]:
     if file.stat().st_size > MAX_JSON_BYTES:
         raise RopextError(f"{name}: {file.stat().st_size} bytes is too long for a JSON file.")
-    return _parse_object(file.read_bytes(), name)
-
-
-def _parse_object(data: bytes, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise RopextError(f"{name}: not valid JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise RopextError(f"{name}: expected a JSON object, found {type(value).__name__}.")
-    return value
+    return parse_object(file.read_bytes(), name)
 
 
 def _read_text(file: Path, name: str) -> str:

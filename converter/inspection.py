@@ -12,6 +12,7 @@ from typing import Any
 from . import hub, shipped
 from .checkpoint import facts_of, read_config
 from .errors import Problem, RopextError
+from .json_object import parse_object
 from .plan import PROVENANCE
 from .presets import Preset, check_fit, list_presets
 
@@ -100,11 +101,7 @@ def _table(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _provenance(folder: Path) -> dict[str, Any]:
     file = folder / PROVENANCE
-    try:
-        value = json.loads(file.read_bytes()) if file.exists() else {}
-    except ValueError as error:
-        raise RopextError(f"{file}: not valid JSON: {error}.") from None
-    return value if isinstance(value, dict) else {}
+    return parse_object(file.read_bytes(), str(file)) if file.exists() else {}
 
 
 def _code(file: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import RopextError
+from .json_object import parse_object
 
 __all__ = ["adapt_tokenizer_config"]
 
@@ -70,10 +71,4 @@ def _with_key(text: str, key: str, value: str) -> str:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RopextError(f"{FILE}: not valid JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise RopextError(f"{FILE}: expected a JSON object, found {type(value).__name__}.")
-    return value
+    return parse_object(text, FILE)

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from ropext.converter import checkpoint, hub, rope
+from ropext.converter import hub, rope, safetensors_header
 from ropext.converter.checkpoint import read_checkpoint, read_config, read_facts
 from ropext.converter.errors import RopextError, UsageError
 
@@ -278,7 +278,7 @@ def test_weights_that_are_refused(tiny_llama, message):
 
 
 def test_header_length_is_bounded(tiny_llama, monkeypatch):
-    monkeypatch.setattr(checkpoint, "MAX_HEADER_BYTES", 100)
+    monkeypatch.setattr(safetensors_header, "MAX_HEADER_BYTES", 100)
     with pytest.raises(RopextError, match="its header claims 3056"):
         read_checkpoint(tiny_llama)
 
