@@ -76,7 +76,6 @@ def make_card(checkpoint: Checkpoint, preset: Preset, baked: Baked, local: Local
 
     Returns:
         Markdown with YAML front matter as the Hub reads it.
-
     """
     inherited, base_text = split_front_matter(checkpoint.text("README.md") or "")
     name = local.repo_id or checkpoint.folder.name
@@ -105,7 +104,6 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
 
     Returns:
         The metadata, empty where there is none or it is not valid YAML, and the Markdown after it.
-
     """
     match = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|$)", text, re.DOTALL)
     if not match:

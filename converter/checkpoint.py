@@ -88,7 +88,6 @@ class ModelFacts:
         rope_theta: RoPE's base.
         rope_type: its scaling, `default` where there is none.
         trained_length: `max_position_embeddings`, tokens.
-
     """
 
     source: str
@@ -113,7 +112,6 @@ class SourceFile:
         real: the file itself, symbolic links resolved.
         size: in bytes.
         sha256: of its contents, where a download cache already names it so; otherwise None.
-
     """
 
     path: str
@@ -133,7 +131,6 @@ class Checkpoint:
         facts: what methods need to know.
         files: those that a conversion may carry over, by path.
         notes: what the user should know of what was found.
-
     """
 
     folder: Path
@@ -152,7 +149,6 @@ class Checkpoint:
 
         Raises:
             RopextError: the file is not UTF-8.
-
         """
         found = next((file for file in self.files if file.path == path), None)
         return _read_text(found.real, path) if found else None
@@ -166,7 +162,6 @@ def read_facts(source: str) -> ModelFacts:
 
     Raises:
         RopextError: there is no such model, or its configuration is not one of a base model with RoPE.
-
     """
     local = hub.resolve(source, only=("config.json",))
     return facts_of(read_config(local.folder)[0], source)
@@ -181,7 +176,6 @@ def read_checkpoint(folder: Path, source: str | None = None) -> Checkpoint:
 
     Raises:
         RopextError: it cannot be converted; the message says why and what to do.
-
     """
     folder = folder.resolve()
     config, dropped = read_config(folder)
@@ -210,7 +204,6 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
     Raises:
         RopextError: there is none, or it is not a JSON object.
-
     """
     file = folder / "config.json"
     if not file.is_file():
@@ -229,7 +222,6 @@ def facts_of(config: Mapping[str, Any], source: str) -> ModelFacts:
 
     Raises:
         RopextError: a fact is missing or out of range, or this is no plain base model.
-
     """
     _refuse_unplain(config, source)
     try:
@@ -256,7 +248,6 @@ def require_supported(facts: ModelFacts) -> None:
 
     Raises:
         RopextError: it names those that there are.
-
     """
     known = families()
     if facts.model_type not in known:

@@ -83,7 +83,6 @@ def convert_checkpoint(
     Raises:
         InvalidPreset: the preset does not fit the model.
         RopextError: the source, the output or the Hub refuses; nothing is left behind.
-
     """
     output = output or Path(preset.name)
     check_output(output, None, force=force)

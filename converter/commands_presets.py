@@ -44,9 +44,7 @@ def show_command(name: str) -> None:
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option(
-    "--model", metavar="SOURCE", help="Also check that the presets fit this model (a folder or a Hub id)."
-)
+@click.option("--model", metavar="SOURCE", help="Also check that the presets fit this model (a folder or a Hub id).")
 def validate(files: tuple[str, ...], model: str | None) -> None:
     """Check each FILE, or shipped preset of that name, and report every problem found.
 
@@ -87,9 +85,7 @@ def _check(file: str, facts: ModelFacts | None) -> list[Problem]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return [Problem(file, 0, "", reason)]
     if not problems:
-        click.echo(
-            f"{file}: valid ({preset.method}, {preset.initial_window} -> {preset.target_window} tokens)"
-        )
+        click.echo(f"{file}: valid ({preset.method}, {preset.initial_window} -> {preset.target_window} tokens)")
     return problems
 
 
@@ -111,8 +107,6 @@ def _table(found: Sequence[Preset]) -> str:
     rows = [("NAME", "METHOD", "BASE MODEL", "TOKENS")]
     rows += [(p.name, p.method, p.base_model, f"{p.initial_window} -> {p.target_window}") for p in found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     descriptions = ["", *(f"    {preset.description}" for preset in found)]
     return "\n".join(text for pair in zip(lines, descriptions, strict=True) for text in pair if text)

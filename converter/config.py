@@ -31,7 +31,6 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
 
     Returns:
         Every key of the base, those that the method needs changed or added.
-
     """
     theta, scaling = rope_of(config)
     length = max(facts.trained_length, preset.target_window)

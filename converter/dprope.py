@@ -157,9 +157,7 @@ def solve(
         raise ValueError("solve needs a candidate, intervals >= 2, threshold >= 0 and scaling_factor >= 1")
     proposals = np.stack([_proposal(each, base, context) for each in proposers])
     trained = count_angles(base, initial_window, intervals)
-    divergences = np.stack(
-        [divergence(trained, count_angles(each, target_window, intervals)) for each in proposals]
-    )
+    divergences = np.stack([divergence(trained, count_angles(each, target_window, intervals)) for each in proposals])
     handicap = np.array([0.0] + [threshold] * (len(proposers) - 1))
     choice = np.argmin(divergences + handicap[:, None], axis=0)
     chosen = np.take_along_axis(proposals, choice[None], axis=0)[0]
@@ -244,11 +242,7 @@ def _name(candidate: Candidate) -> str:
 
 def _proposal(candidate: Candidate, inv_freq: Array, context: Context) -> Array:
     # A copy, so that a candidate which writes into its argument spoils no other's.
-    proposed = _frequencies(
-        candidate(inv_freq.copy(), context), f"the result of candidate {_name(candidate)}"
-    )
+    proposed = _frequencies(candidate(inv_freq.copy(), context), f"the result of candidate {_name(candidate)}")
     if proposed.shape != inv_freq.shape:
-        raise ValueError(
-            f"candidate {_name(candidate)} returned {len(proposed)} of {len(inv_freq)} frequencies"
-        )
+        raise ValueError(f"candidate {_name(candidate)} returned {len(proposed)} of {len(inv_freq)} frequencies")
     return proposed

@@ -53,7 +53,6 @@ class WrittenFile:
         method: `reflink`, `hardlink`, `symlink`, `copy` or `generate`.
         size: in bytes.
         sha256: its digest; None for linked weights, which are not read, unless a download cache knew it.
-
     """
 
     path: str
@@ -70,7 +69,6 @@ class Result:
         output: the folder.
         plan: what was planned.
         files: what was written, in order.
-
     """
 
     output: Path
@@ -136,7 +134,6 @@ def write(
     Raises:
         UsageError: `output` is no place for it; see `check_output`.
         RopextError: the disk refuses, or `link` is not possible between source and output.
-
     """
     check_output(output, plan.source, force=force)
     output = output.resolve()
@@ -162,7 +159,6 @@ def check_output(output: Path, source: Path | None, *, force: bool) -> None:
     Raises:
         UsageError: it is a file, a link, the source, inside it or around it, a folder that the user lives in,
             or holds something and `force` is not given.
-
     """
     if output.is_symlink():
         raise UsageError(f"{output}: is a symbolic link; name the folder itself.")

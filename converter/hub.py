@@ -37,7 +37,6 @@ class LocalSource:
         folder: where.
         repo_id: the Hub repository it was downloaded from, if that is known.
         revision: the commit of that repository, if it is known.
-
     """
 
     folder: Path
@@ -56,7 +55,6 @@ def resolve(source: str, revision: str | None = None, only: Sequence[str] = NEED
     Raises:
         UsageError: `source` is neither, or a revision of a folder is asked for.
         RopextError: the Hub refuses, does not know it or cannot be reached; the message says what to do.
-
     """
     folder = Path(source).expanduser()
     if source and folder.is_dir():

@@ -30,7 +30,6 @@ def inspect_source(source: str) -> dict[str, Any]:
 
     Raises:
         RopextError: there is no such model, or it is neither.
-
     """
     folder = hub.resolve(source, only=("config.json", PROVENANCE, "*.py")).folder
     config, _ = read_config(folder)

@@ -19,7 +19,6 @@ def parse_object(data: str | bytes, name: str) -> dict[str, Any]:
 
     Raises:
         RopextError: it is not JSON, or not an object.
-
     """
     try:
         value = json.loads(data)

@@ -42,7 +42,6 @@ class PlannedFile:
         source: the file to link or copy.
         content: what to write, for a generated file.
         sha256: the digest of `source`, where it is known without reading it.
-
     """
 
     path: str
@@ -67,7 +66,6 @@ class Plan:
         config_changes: its top-level changes, as (key, before, after).
         provenance: what `ropext.json` says beside the list of files.
         notes: what the user should know.
-
     """
 
     preset: str
@@ -114,7 +112,6 @@ def make_plan(preset: Preset, checkpoint: Checkpoint, baked: Baked, local: Local
 
     Raises:
         RopextError: a tokenizer file cannot be adapted.
-
     """
     local = local or LocalSource(checkpoint.folder)
     config = extended_config(checkpoint.config, checkpoint.facts, preset, baked)

@@ -85,9 +85,7 @@ def load_preset(name_or_file: str, overrides: Sequence[str] = ()) -> Preset:
     shipped = _shipped()
     if name_or_file not in shipped:
         near = did_you_mean(name_or_file, shipped)
-        raise UsageError(
-            f"unknown preset {name_or_file!r}{near or '.'} `ropext presets list` shows all of them"
-        )
+        raise UsageError(f"unknown preset {name_or_file!r}{near or '.'} `ropext presets list` shows all of them")
     path = shipped[name_or_file]
     return _load(path.read_bytes(), f"ropext/presets/{path.name}", path.parent, overrides)
 
@@ -102,9 +100,7 @@ def check_fit(preset: Preset, facts: ModelFacts) -> list[Problem]:
     unmet = [key for key, wanted in preset.requires.items() if not _equal(wanted, getattr(facts, key))]
     problems = [preset.problem(_unmet(preset, facts, key), "requires", key) for key in unmet]
     if preset.initial_window > facts.trained_length:
-        message = (
-            f"is {preset.initial_window}, but {facts.source} was trained to {facts.trained_length} tokens"
-        )
+        message = f"is {preset.initial_window}, but {facts.source} was trained to {facts.trained_length} tokens"
         problems.append(preset.problem(f"{message}; set it to at most that", "initial_window"))
     if "head_dim" not in unmet:
         faults = size_faults(preset.method, preset.parameters, facts.head_dim)
@@ -243,9 +239,7 @@ def _refuse_faults(faults: Iterable[Fault], places: _Places) -> None:
         raise InvalidPreset([*broken, *problems])
 
 
-def _preset(
-    data: Mapping[str, Any], text: str, directory: Path, overrides: tuple[str, ...], places: _Places
-) -> Preset:
+def _preset(data: Mapping[str, Any], text: str, directory: Path, overrides: tuple[str, ...], places: _Places) -> Preset:
     filled = fill_defaults(preset_schema(), data)
     return Preset(
         name=filled["name"],

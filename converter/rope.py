@@ -32,7 +32,6 @@ def base_inv_freq(config: Mapping[str, Any]) -> list[float]:
 
     Raises:
         RopextError: the base's scheme depends on the length, is unknown or lacks a number.
-
     """
     theta, scaling = rope_of(config)
     dim = head_dim_of(config)
@@ -56,7 +55,6 @@ def rope_of(config: Mapping[str, Any]) -> tuple[float, dict[str, Any] | None]:
 
     Raises:
         RopextError: the two spellings contradict each other, or are none that a model with one RoPE has.
-
     """
     old = _scaling(config.get("rope_scaling"), "rope_scaling")
     new = _scaling(config.get("rope_parameters"), "rope_parameters")
@@ -82,7 +80,6 @@ def head_dim_of(config: Mapping[str, Any]) -> int:
 
     Raises:
         RopextError: the configuration does not say it, or it is odd.
-
     """
     head_dim = config.get("head_dim")
     if head_dim is None:

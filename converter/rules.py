@@ -53,9 +53,7 @@ def size_faults(method: str, parameters: Mapping[str, Any], head_dim: int) -> It
     if method == "dpe" and groups and groups[-1] != pairs:
         yield _parameter("dimension_groups", f"ends at {groups[-1]}; end it at head_dim/2 = {pairs}")
     if method == "dpe" and top_k and top_k > pairs:
-        yield _parameter(
-            "top_k", f"is {top_k}, but head_dim {head_dim} has {pairs} pairs; choose at most {pairs}"
-        )
+        yield _parameter("top_k", f"is {top_k}, but head_dim {head_dim} has {pairs} pairs; choose at most {pairs}")
     if method == "dprope" and factors and len(factors) != pairs:
         yield _parameter("scaling_factors", f"has {len(factors)} factors; give one for each of {pairs} pairs")
 
@@ -240,14 +238,10 @@ def _group_faults(parameters: Mapping[str, Any]) -> Iterator[Fault]:
 def _file_faults(parameters: Mapping[str, Any], directory: Path) -> Iterator[Fault]:
     name = parameters.get("dimension_scores")
     if name and not (directory / name).is_file():
-        yield _parameter(
-            "dimension_scores", f"there is no file {directory / name}; put it there or name another"
-        )
+        yield _parameter("dimension_scores", f"there is no file {directory / name}; put it there or name another")
 
 
-def _scaling_faults(
-    initial: int | None, target: int | None, parameters: Mapping[str, Any]
-) -> Iterator[Fault]:
+def _scaling_faults(initial: int | None, target: int | None, parameters: Mapping[str, Any]) -> Iterator[Fault]:
     factor = parameters.get("scaling_factor")
     if not (initial and target and factor) or "scaling_factors" in parameters:
         return

@@ -27,7 +27,6 @@ def tensor_names(file: Path, name: str) -> set[str]:
 
     Raises:
         RopextError: it is cut off, longer than it should be, or no safetensors file.
-
     """
     header, start = _read_header(file, name)
     header.pop("__metadata__", None)

@@ -50,7 +50,6 @@ def code(family: str) -> dict[str, bytes]:
 
     Raises:
         RopextError: a file imports a sibling that is not shipped.
-
     """
     found: dict[str, bytes] = {}
     waiting = [entry(family)]
@@ -67,7 +66,6 @@ def auto_map(family: str) -> dict[str, str]:
 
     Args:
         family: a `model_type`.
-
     """
     name = entry(family)
     classes = [node.name for node in ast.parse(_read(name)).body if isinstance(node, ast.ClassDef)]
@@ -85,7 +83,6 @@ def extended_class(family: str, architecture: str) -> str:
 
     Raises:
         RopextError: none does; it names the stock classes that can be replaced.
-
     """
     shipped = {reference.rpartition(".")[2] for reference in auto_map(family).values()}
     stock = {name.replace(_MARK, ""): name for name in shipped if not name.endswith("Config")}

@@ -32,7 +32,6 @@ def adapt_tokenizer_config(text: str, config: Mapping[str, Any], length: int) ->
 
     Raises:
         RopextError: the file is not a JSON object, brings its own code, or cannot be edited this way.
-
     """
     before = _parse(text)
     if before.get("auto_map"):

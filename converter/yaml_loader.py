@@ -86,9 +86,7 @@ def parse(text: str, file: str) -> Document:
         raise _fatal(file, mark.line + 1 if mark else 0, f"is not valid YAML: {_reason(error)}") from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        raise _fatal(
-            file, line, f"holds a character that YAML does not allow (U+{error.character:04X})"
-        ) from None
+        raise _fatal(file, line, f"holds a character that YAML does not allow (U+{error.character:04X})") from None
     except RecursionError:
         raise _fatal(file, 0, "is nested too deeply to be a preset") from None
     builder = _Builder(file)

@@ -139,9 +139,7 @@ def test_set_in_depth_and_at_the_top():
 
 
 def test_set_another_method():
-    preset = example(
-        "dprope", "method=gali", "parameters={chunk_size: 8, local_window: 4}", "chunk_ends=grid"
-    )
+    preset = example("dprope", "method=gali", "parameters={chunk_size: 8, local_window: 4}", "chunk_ends=grid")
     assert (preset.method, preset.parameters["chunk_ends"]) == ("gali", "grid")
 
 
@@ -414,9 +412,7 @@ def test_unknown_command():
 def test_version_and_help():
     assert ropext("--version").stdout == "ropext 0.1.0\n"
     listed = ropext("--help").stdout
-    assert all(
-        command in listed for command in ("convert", "inspect", "presets", "validate", "schema", "demo")
-    )
+    assert all(command in listed for command in ("convert", "inspect", "presets", "validate", "schema", "demo"))
 
 
 @pytest.mark.parametrize(

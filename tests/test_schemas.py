@@ -12,9 +12,7 @@ from ropext.converter.presets import load_preset
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS = sorted((ROOT / "schemas").glob("*.json"))
-VALID = sorted(
-    path for path in (ROOT / "tests/examples/valid").iterdir() if path.suffix in (".yaml", ".json")
-)
+VALID = sorted(path for path in (ROOT / "tests/examples/valid").iterdir() if path.suffix in (".yaml", ".json"))
 INVALID = sorted((ROOT / "tests/examples/invalid").glob("*.yaml"))
 
 

