@@ -45,9 +45,10 @@ class Passkey:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said, and how long reading the prompt and writing the answer took (seconds)."""
+    """What a model said, whether the key is in it, and how long it took to read the prompt and answer (seconds)."""
 
     text: str
+    found: bool
     seconds: float
 
 
@@ -109,24 +110,26 @@ def hide_passkey(tokenizer: Any, length: int, depth: float, seed: int = 0) -> Pa
         UsageError: the length leaves no room for filler.
     """
     key = str(random.Random(seed).randint(10_000, 99_999))
-
-    def count(text: str) -> int:
-        return len(tokenizer(text, add_special_tokens=False).input_ids)
-
     task = (
         "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
         "I will quiz you about the important information there.\n\n"
     )
     needle = f"The pass key is {key}. Remember it. {key} is the pass key. "
     question = "\n\nWhat is the pass key? The pass key is"
-    repeats = (length - count(task + needle + question)) // count(FILLER)
+
+    def tokens(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    sample = 64
+    sentence = len(tokens(FILLER * sample)) / sample
+    repeats = int((length - len(tokens(task + needle + question))) / sentence)
     if repeats < 1:
         raise UsageError(f"--length {length} leaves no room for filler: choose at least 200 tokens")
     before = round(repeats * depth)
     start = task + FILLER * before
-    text = start + needle + FILLER * (repeats - before) + question
-    input_ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
-    return Passkey(input_ids, key, len(input_ids) - count(start))
+    input_ids = tokens(start + needle + FILLER * (repeats - before) + question)
+    return Passkey(input_ids, key, len(input_ids) - len(tokens(start)))
 
 
 def ask(path: Path, prompt: Passkey, *, trust_remote_code: bool) -> Answer:
@@ -146,4 +149,5 @@ def ask(path: Path, prompt: Passkey, *, trust_remote_code: bool) -> Answer:
         pad_token_id=tokenizer.eos_token_id,
     )
     seconds = time.perf_counter() - begin
-    return Answer(tokenizer.decode(output[0, input_ids.shape[1] :], skip_special_tokens=True).strip(), seconds)
+    text = tokenizer.decode(output[0, input_ids.shape[1] :], skip_special_tokens=True).strip()
+    return Answer(text, prompt.key in text, seconds)
