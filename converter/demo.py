@@ -112,10 +112,10 @@ def hide_passkey(tokenizer: Any, length: int, depth: float, seed: int = 0) -> Pa
     key = str(random.Random(seed).randint(10_000, 99_999))
     task = (
         "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
-        "I will quiz you about the important information there.\n\n"
+        "I will quiz you about the important information there.\n"
     )
     needle = f"The pass key is {key}. Remember it. {key} is the pass key. "
-    question = "\n\nWhat is the pass key? The pass key is"
+    question = "\nWhat is the pass key? The pass key is"
 
     def tokens(text: str) -> list[int]:
         ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids

