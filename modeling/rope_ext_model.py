@@ -191,7 +191,8 @@ def locate(tokens: Tensor, attention_mask: Tensor | None, position_ids: Tensor |
             raise ValueError(
                 f"attention_mask covers {valid.shape[1]} columns of {end}; it must cover the cached ones too"
             )
-        if count > 1 and bool(valid[:, :end].all()):
+        # Not for one token on an accelerator: asking would wait for it.
+        if (count > 1 or valid.device.type == "cpu") and bool(valid[:, :end].all()):
             valid = None
     return Geometry(positions, past, valid, static=static, input_end=end)
 

@@ -24,8 +24,8 @@ def test_the_key_stands_where_it_should(length, depth):
     prompt = demo.hide_passkey(Words(), length, depth)
     words = prompt.input_ids
     assert length - 25 <= len(words) <= length
-    assert [i for i, word in enumerate(words) if prompt.key in word][0] == len(words) - prompt.distance + 4
-    assert abs((1 - prompt.distance / len(words)) - depth) < 0.2 if length == 300 else 0.02
+    assert next(i for i, word in enumerate(words) if prompt.key in word) == len(words) - prompt.distance + 4
+    assert abs((1 - prompt.distance / len(words)) - depth) < 60 / length
 
 
 def test_the_prompt_is_the_same_for_the_same_seed():
