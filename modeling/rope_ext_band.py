@@ -7,12 +7,13 @@ Shape letters as in the attention file.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, angles, flash_attention, grouped_logits, merge, rotate
+from .rope_ext_attention import Part, flash_attention, grouped_logits, merge, rotate
 from .rope_ext_geometry import Geometry
 from .rope_ext_method import Method, Tokens
 
@@ -31,7 +32,6 @@ class BandMethod(Method):
         window: distances below it are exact (tokens).
         selection: [layers, H, P] booleans, the pairs that the far map applies to; None means all.
         stores_both: the cache keeps `[far, exact]`, 2 D wide.
-
     """
 
     def __init__(self, block: dict[str, Any], selection: Tensor | None = None) -> None:
@@ -57,7 +57,7 @@ class BandMethod(Method):
         """The far key, or both."""
 
         def table() -> Part:
-            return angles(self.far_key_positions(geometry.query_positions), self.inv_freq(key.device))
+            return self.table(self.far_key_positions(geometry.query_positions))
 
         far_key = rotate(key, geometry.memo("stored_key", table))
         return torch.cat((far_key, exact_key), dim=-1) if self.stores_both else far_key
@@ -74,7 +74,7 @@ class BandMethod(Method):
             positions = tokens.geometry.key_positions(length)[:, start:]
             far = self.far_key_positions(positions)
             near = positions[..., None] if far.dim() == 3 else positions
-            return angles(near - far, self.inv_freq(stored.device))
+            return self.table(near - far)
 
         return rotate(stored[:, :, start:], tokens.geometry.memo(("exact_keys", start, length), table))
 
@@ -83,8 +83,7 @@ class BandMethod(Method):
 
     def _far_query(self, tokens: Tokens) -> Tensor:
         def table() -> Part:
-            positions = self.far_query_positions(tokens.geometry.query_positions)
-            return angles(positions, self.inv_freq(tokens.query.device))
+            return self.table(self.far_query_positions(tokens.geometry.query_positions))
 
         return rotate(tokens.query, tokens.geometry.memo("far_query", table))
 
@@ -142,79 +141,84 @@ class BandMethod(Method):
         exact_keys_start = 0 if self.stores_both else max(0, past - self.window + 1)
         exact_keys = self.exact_keys(tokens, exact_keys_start)
         far_query, far_keys = self._far_query(tokens), self._far_keys(tokens)
+        near = _Side(tokens.exact_query, exact_keys, exact_keys_start, tokens)
         selected = self._selected(tokens.layer, far_query.device)
         if selected is None:
-            return self._flash(tokens, tokens.exact_query, far_query, exact_keys, exact_keys_start, far_keys)
+            return self._merged(near, _Side(far_query, far_keys, 0, tokens), past)
         far_query = torch.where(selected, far_query, tokens.exact_query)
         out = torch.empty_like(far_query)
         groups = far_query.shape[1] // far_keys.shape[1]
         for head in range(groups):
             # The n-th query heads of all groups: as many as key heads, so keys are never repeated to all query heads.
             heads = slice(head, None, groups)
-            mixed = torch.where(selected[heads], far_keys, exact_keys)
-            near_query = tokens.exact_query[:, heads]
-            out[:, heads] = self._flash(tokens, near_query, far_query[:, heads], exact_keys, 0, mixed)
+            mixed_keys = torch.where(selected[heads], far_keys, exact_keys)
+            out[:, heads] = self._merged(near.of(heads), _Side(far_query[:, heads], mixed_keys, 0, tokens), past)
         return out
 
-    def _flash(
-        self,
-        tokens: Tokens,
-        query: Tensor,
-        far_query: Tensor,
-        keys: Tensor,
-        keys_start: int,
-        far_keys: Tensor,
-    ) -> Tensor:
-        """As `flash`; `keys` are the exact keys from column `keys_start` on."""
-        past, value, scale = int(tokens.geometry.past), tokens.value, tokens.scale
-        length = past + query.shape[2]
-        out = torch.empty_like(query)
-
-        def near(rows: slice, start: int, stop: int, *, causal: bool) -> Part:
-            near_keys = keys[:, :, start - keys_start : stop - keys_start]
-            return flash_attention(query[:, :, rows], near_keys, value[:, :, start:stop], causal=causal, scale=scale)
-
-        def far(rows: slice, start: int, stop: int, *, causal: bool) -> Part:
-            keys_values = far_keys[:, :, start:stop], value[:, :, start:stop]
-            return flash_attention(far_query[:, :, rows], *keys_values, causal=causal, scale=scale)
-
-        start = past
-        if start < self.start:
-            start = min(self.start, length)
-            rows = slice(0, start - past)
-            parts = [near(rows, past, start, causal=True)]
+    def _merged(self, near: _Side, far: _Side, past: int) -> Tensor:
+        """Attention [B, H, T, D] of the queries from column `past` on: first those that only look near."""
+        length = past + near.query.shape[2]
+        first = min(max(self.start, past), length)
+        outs = []
+        if first > past:
+            rows = slice(0, first - past)
+            parts = [near.attend(rows, past, first, causal=True)]
             if past:
-                parts.append(near(rows, 0, past, causal=False))
-            out[:, :, rows] = merge(parts)
-        for first in range(start, length, min(self.window, CHUNK)):
-            stop = min(first + min(self.window, CHUNK), length)
-            rows = slice(first - past, stop - past)
-            # The band's lower edge runs from `low` to `high`: below the diagonal of that square lies the far
-            # triangle, above it the rest of the band.
-            low, high = first - self.window, stop - self.window
-            if stop - first == 1:
-                parts = [near(rows, high, stop, causal=False), far(rows, 0, high, causal=False)]
-            else:
-                parts = [near(rows, first, stop, causal=True), far(rows, low, high, causal=True)]
-                parts.append(
-                    self._above_diagonal(
-                        query[:, :, rows],
-                        keys[:, :, low - keys_start + 1 : high - keys_start],
-                        value[:, :, low + 1 : high],
-                        scale,
-                    )
-                )
-                if high < first:
-                    parts.append(near(rows, high, first, causal=False))
-                if low:
-                    parts.append(far(rows, 0, low, causal=False))
-            out[:, :, rows] = merge(parts)
-        return out
+                parts.append(near.attend(rows, 0, past))
+            outs.append(merge(parts))
+        step = min(self.window, CHUNK)
+        outs += [
+            merge(self._parts(near, far, begin, min(begin + step, length), past))
+            for begin in range(first, length, step)
+        ]
+        return torch.cat(outs, dim=2)
 
-    @staticmethod
-    def _above_diagonal(query: Tensor, keys: Tensor, value: Tensor, scale: float) -> Part:
-        """Query t of T sees keys t to T - 2: causal attention read backwards; the last query sees none."""
-        backwards = (x.flip(2) for x in (query[:, :, :-1], keys, value))
-        out, lse = flash_attention(*backwards, causal=True, scale=scale)
+    def _parts(self, near: _Side, far: _Side, begin: int, end: int, past: int) -> Iterator[Part]:
+        """The rectangles and triangles that the queries of columns `begin` to `end` see.
+
+        The band's lower edge runs from `low` to `high`. It is the diagonal of a square: below it lies the far triangle,
+        above it the rest of the band.
+        """
+        rows = slice(begin - past, end - past)
+        low, high = begin - self.window, end - self.window
+        if end - begin == 1:
+            yield near.attend(rows, high, end)
+            yield far.attend(rows, 0, high)
+            return
+        yield near.attend(rows, begin, end, causal=True)
+        if high < begin:
+            yield near.attend(rows, high, begin)
+        yield near.attend_above_diagonal(rows, low, high)
+        yield far.attend(rows, low, high, causal=True)
+        if low:
+            yield far.attend(rows, 0, low)
+
+
+class _Side:
+    """Queries and keys in one rotation, the keys from column `keys_start` on."""
+
+    def __init__(self, query: Tensor, keys: Tensor, keys_start: int, tokens: Tokens) -> None:
+        self.query, self.keys, self.keys_start = query, keys, keys_start
+        self._tokens = tokens
+
+    def of(self, heads: slice) -> _Side:
+        """Some of the query heads, as many as there are key heads."""
+        return _Side(self.query[:, heads], self.keys, self.keys_start, self._tokens)
+
+    def _keys_values(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        keys = self.keys[:, :, start - self.keys_start : stop - self.keys_start]
+        return keys, self._tokens.value[:, :, start:stop]
+
+    def attend(self, rows: slice, start: int, stop: int, *, causal: bool = False) -> Part:
+        """Attention of some queries over the columns `start` to `stop`."""
+        keys_values = self._keys_values(start, stop)
+        return flash_attention(self.query[:, :, rows], *keys_values, causal=causal, scale=self._tokens.scale)
+
+    def attend_above_diagonal(self, rows: slice, start: int, stop: int) -> Part:
+        """As `attend`, over a square, query t seeing its columns after t: causal attention read backwards."""
+        keys, values = self._keys_values(start + 1, stop)
+        backwards = (x.flip(2) for x in (self.query[:, :, rows][:, :, :-1], keys, values))
+        out, lse = flash_attention(*backwards, causal=True, scale=self._tokens.scale)
+        # The last query sees none.
         out = torch.nn.functional.pad(out.flip(2), (0, 0, 0, 1))
         return out, torch.nn.functional.pad(lse.flip(2), (0, 1), value=-torch.inf)

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 class Dprope:
     """Inverse frequencies of the method's own."""
 
-    is_frequency_method = True
-
     def __init__(self, block: dict[str, Any]) -> None:
         self.inv_freq: list[float] = block["inv_freq"]
 

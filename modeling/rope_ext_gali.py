@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, angles, causal_attention, grouped_logits, rotate
+from .rope_ext_attention import Part, causal_attention, grouped_logits, rotate
 from .rope_ext_geometry import Geometry
 from .rope_ext_method import Method, Tokens
 from .rope_ext_noise import gaussian_noise, uniform_noise
@@ -88,7 +88,6 @@ class Gali(Method):
 
         Returns:
             ceil(pi) and floor(pi), integers [B, L], and ceil(pi) - pi, float32 [B, L].
-
         """
         initial, local = self.initial_window, self.local_window
         surplus = (tokens_so_far - initial).clamp(min=0)
@@ -102,15 +101,15 @@ class Gali(Method):
 
     def _tables(self, tokens: Tokens, tokens_so_far: Tensor) -> tuple[Part, Part]:
         """How to rotate the query, and the stored key, which is rotated to its own position already."""
-        geometry, omega = tokens.geometry, self.inv_freq(tokens.query.device)
+        geometry = tokens.geometry
         query_index, key_index = geometry.query_positions, geometry.key_positions(tokens.length)
         upper, _, weight = self.positions(query_index, tokens_so_far)
-        query_table = angles(upper if self.interpolates else upper - weight, omega)
+        query_table = self.table(upper if self.interpolates else upper - weight)
         upper, lower, weight = self.positions(key_index, tokens_so_far)
         if not self.interpolates:
-            return query_table, angles((upper - key_index) - weight, omega)
+            return query_table, self.table((upper - key_index) - weight)
         blend = weight[:, None, :, None]
-        from_upper, from_lower = angles(upper - key_index, omega), angles(lower - key_index, omega)
+        from_upper, from_lower = self.table(upper - key_index), self.table(lower - key_index)
         blended = [high + blend * (low - high) for high, low in zip(from_upper, from_lower, strict=True)]
         return query_table, (blended[0], blended[1])
 
@@ -152,7 +151,7 @@ class Gali(Method):
         past = int(tokens.geometry.past)
         for first, stop, tokens_so_far in self.runs(past, tokens.length, tokens.geometry.input_end or tokens.length):
             moves = tokens_so_far > self.initial_window
-            device = tokens.query.device
+            device = tokens.geometry.query_positions.device
             yield (
                 tokens.part(first - past, stop - past),
                 torch.full((1, 1), tokens_so_far, device=device) if moves else None,
@@ -162,7 +161,7 @@ class Gali(Method):
         query, keys = self._moved(tokens, tokens_so_far)
         logits = grouped_logits(query, keys) * tokens.scale
         if self.noise["distribution"] != "none":
-            logits += self._noise(tokens, tokens_so_far).to(logits.dtype)
+            logits += self._noise(tokens, tokens_so_far).to(logits)
         return logits
 
     def _noise(self, tokens: Tokens, tokens_so_far: Tensor) -> Tensor:

@@ -26,7 +26,6 @@ class Geometry:
         static: the cache is longer than what is filled.
         input_end: the column after the forward's last token, also where this is a part of it (None: not known).
         exact: every query sees exact distances only, so that the forward is the base's.
-
     """
 
     def __init__(
@@ -101,7 +100,6 @@ class Geometry:
 
         Raises:
             ValueError: a row has padding between its tokens.
-
         """
         rows: Rows | None = self.memo(("rows", length), lambda: self._split_rows(length))
         return rows

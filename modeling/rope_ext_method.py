@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import causal_attention, grouped_logits, masked_softmax, weighted_values
+from .rope_ext_attention import Part, angles, causal_attention, grouped_logits, masked_softmax, weighted_values
 from .rope_ext_geometry import Geometry
 
 DENSE_QUERIES = 64
@@ -31,7 +31,6 @@ class Tokens:
         value: [B, K, L, D].
         geometry: where they stand.
         scale: factor on the logits.
-
     """
 
     layer: int
@@ -86,20 +85,19 @@ class Method:
 
     Attributes:
         start: queries at positions below it see exact distances only: the base model, bit for bit.
-
     """
 
-    is_frequency_method = False
     start: int
 
     def __init__(self, block: dict[str, Any]) -> None:
+        # No buffer: loading would cast it to the model's type.
         self._inv_freq = torch.tensor(block["inv_freq"], dtype=torch.float32, device="cpu")
 
-    def inv_freq(self, device: torch.device) -> Tensor:
-        """[P] (radians per token), float32. No buffer: loading would cast it to the model's type."""
-        if self._inv_freq.device != device:
-            self._inv_freq = self._inv_freq.to(device)
-        return self._inv_freq
+    def table(self, positions: Tensor) -> Part:
+        """What `rotate` takes, for positions [B, T] or [B, T, P] (tokens)."""
+        if self._inv_freq.device != positions.device:
+            self._inv_freq = self._inv_freq.to(positions.device)
+        return angles(positions, self._inv_freq)
 
     def stored_key(self, key: Tensor, exact_key: Tensor, geometry: Geometry) -> Tensor:
         """What the cache keeps of new keys; must not depend on tokens to come.
@@ -108,7 +106,6 @@ class Method:
             key: [B, K, T, D], not rotated.
             exact_key: [B, K, T, D], rotated as the base does.
             geometry: of this forward.
-
         """
         raise NotImplementedError
 

@@ -26,7 +26,6 @@ def build_method(config: Any) -> Method | Dprope:
 
     Raises:
         ValueError: there is no such block, or it is not one for this code.
-
     """
     block = getattr(config, "rope_ext", None)
     if not isinstance(block, dict):

@@ -90,6 +90,8 @@ class RopeExtAttentionMixin:
                 **kwargs,
             )
         else:
+            if self.training and self.attention_dropout:
+                raise ValueError("this method has no attention dropout; set attention_dropout to 0 to train")
             eager = self.config._attn_implementation == "eager"
             out, weights = method.attend(tokens, weights=eager)
             out = out.transpose(1, 2)
@@ -102,7 +104,6 @@ class RopeExtModelMixin:
 
     Attributes:
         rope_ext_attention_class: the family's attention with `RopeExtAttentionMixin`.
-
     """
 
     rope_ext_attention_class: type
@@ -168,7 +169,6 @@ def locate(tokens: Tensor, attention_mask: Tensor | None, position_ids: Tensor |
 
     Raises:
         ValueError: the mask is four-dimensional and more than causality and padding.
-
     """
     batch, count = tokens.shape[:2]
     static = cache is not None and bool(getattr(cache, "is_compileable", False))
@@ -220,7 +220,6 @@ class RopeExtHeadMixin:
 
     Attributes:
         rope_ext_model_class: the family's model with `RopeExtModelMixin`.
-
     """
 
     rope_ext_model_class: type

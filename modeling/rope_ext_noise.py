@@ -46,7 +46,6 @@ def gaussian_noise(seeds: tuple[int, int], heads: int, query_BT: Tensor, key_BL:
 
     Returns:
         [B, H, T, L].
-
     """
     bits = _uniform_bits(seeds, heads, query_BT, key_BL)
     radius = (-2 * _unit(bits).log()).sqrt()
