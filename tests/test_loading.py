@@ -1,5 +1,6 @@
 """Converted by the command's own function, loaded by a stranger: no ropext, only torch and transformers."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -16,7 +18,6 @@ from ropext.converter.commands_convert import convert_checkpoint
 from ropext.converter.presets import load_preset
 from tests import tiny
 
-LOADED = Path(__file__).parent / "loaded.py"
 SCORES = torch.rand(3, 4, 8, generator=torch.Generator().manual_seed(0))
 CASES = ["dpe", "dpe_top_k", "gali", "dprope"]
 
@@ -30,13 +31,17 @@ def write_preset(folder, name):
         save_file({"scores": SCORES}, folder / "scores.safetensors")
     if name == "dprope":
         parameters["scaling_factors"] = [a / b for a, b in zip(tiny.INV_FREQ, case.inv_freq, strict=True)]
+    return preset_file(folder, f"tiny-{case.method}", case.method, parameters)
+
+
+def preset_file(folder, name, method, parameters):
     preset = {
-        "name": f"tiny-{case.method}",
+        "name": name,
         "description": "For a tiny model.",
         "base_model": "tiny-llama",
         "initial_window": tiny.INITIAL_WINDOW,
         "target_window": tiny.TARGET_WINDOW,
-        "method": case.method,
+        "method": method,
         "parameters": parameters,
     }
     file = folder / f"{name}.yaml"
@@ -63,6 +68,52 @@ def expected_logits(name):
     return ids, tiny.converted(case)(ids).logits[0]
 
 
+def run_alone(script, *arguments, cwd):
+    """Run a script in a process of its own, with a module cache of its own; returns what it printed."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(cwd / "modules")}
+    command = [sys.executable, str(Path(__file__).parent / script), *map(str, arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+@pytest.mark.parametrize("name", ["dpe-llama", "dpe-llama-top_k", "gali-llama"])
+def test_in_a_process_of_its_own_it_equals_the_authors_program(name, tiny_llama, tmp_path):
+    path = tiny.DATA / f"{name}.safetensors"
+    golden = load_file(path)
+    with safe_open(path, "pt") as file:
+        spec = json.loads(file.metadata()["spec"])
+    if name == "gali-llama":
+        method, parameters = "gali", {"chunk_size": spec["chunk_size"], "local_window": spec["local_window"]}
+        ids, prefill = golden["sequences"][:, :-1], golden["input_ids"].shape[1]
+    else:
+        method, groups = "dpe", spec["dimension_groups_range"]
+        parameters = {
+            "local_window": spec["local_window_size"],
+            "scale_factors": spec["scale_factors"],
+            "dimension_groups": groups,
+        }
+        if spec["topk"]:
+            save_file({"scores": golden["norms"]}, tmp_path / "norms.safetensors")
+            parameters |= {"top_k": spec["topk"], "dimension_scores": "norms.safetensors"}
+        ids, prefill = golden["input_ids"], 190
+    preset = preset_file(tmp_path, f"golden-{method}", method, parameters)
+    output = convert_checkpoint(load_preset(str(preset)), str(tiny_llama), tmp_path / "converted").output
+    save_file({"input_ids": ids, "prefill": torch.tensor(prefill)}, tmp_path / "input.safetensors")
+    run_alone("answered.py", output, tmp_path, cwd=tmp_path)
+    for key, logits in load_file(tmp_path / "output.safetensors").items():
+        part = key.partition(".")[2]
+        if method == "gali":
+            if part == "whole":  # as published, the last chunk ends with the input: the authors fed a shorter one
+                continue
+            expected = golden["logits"][:prefill] if part == "prefill" else golden["logits"][prefill:]
+        elif part == "steps":
+            logits, expected = logits[:-1], golden["decode_logits"][1:]
+        else:
+            expected = golden["logits"][: len(logits)]
+        torch.testing.assert_close(logits, expected, atol=2e-4, rtol=0, msg=lambda text, key=key: f"{key}: {text}")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_stranger_loads_it(name, tiny_llama, tmp_path):
     add_tokenizer(tiny_llama)
@@ -71,13 +122,5 @@ def test_a_stranger_loads_it(name, tiny_llama, tmp_path):
     convert_checkpoint(preset, str(tiny_llama), output)
     ids, logits = expected_logits(name)
     save_file({"input_ids": ids, "logits": logits}, tmp_path / "expected.safetensors")
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    run = subprocess.run(
-        [sys.executable, str(LOADED), str(output), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.splitlines()[-1] == "refused without trust_remote_code"
+    printed = run_alone("loaded.py", output, tmp_path, cwd=tmp_path)
+    assert printed.splitlines()[-1] == "refused without trust_remote_code"
