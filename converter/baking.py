@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import frequencies
 from .errors import InvalidPreset, Problem
+from .rope import plain_inv_freq
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +75,7 @@ def _bake_dpe(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked
 
 
 def _bake_dprope(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
-    factor = preset.parameters.get("scaling_factor", preset.target_window / preset.initial_window)
+    factor = _scaling_factor(preset)
     finished: Sequence[float] | None = preset.parameters.get("scaling_factors")
     factors = _solve(preset, inv_freq, factor) if finished is None else list(finished)
     parameters = {**preset.parameters, "scaling_factor": factor, "scaling_factors": factors}
@@ -97,6 +99,45 @@ def _solve(preset: Preset, inv_freq: list[float], factor: float) -> list[float]:
     return [float(each) for each in solution.factors]
 
 
+def _scaling_factor(preset: Preset) -> float:
+    """What the preset says, or how many times longer the target is."""
+    return float(preset.parameters.get("scaling_factor", preset.target_window / preset.initial_window))
+
+
+def _bake_linear(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
+    factor = _scaling_factor(preset)
+    note = f"every frequency divided by {factor:g}, at every length"
+    return Baked({**preset.parameters, "scaling_factor": factor}, frequencies.linear(inv_freq, factor), {}, (note,))
+
+
+def _bake_ntk(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
+    factor = _scaling_factor(preset)
+    parameters = {**preset.parameters, "scaling_factor": factor}
+    theta = frequencies.ntk_theta(facts.rope_theta, factor, facts.head_dim)
+    if facts.rope_type == "default":
+        note = f"theta raised from {facts.rope_theta:g} to {theta:g}, at every length"
+        return Baked(parameters, plain_inv_freq(theta, facts.head_dim), {}, (note,))
+    note = f"frequencies divided by 1 at the highest to {factor:g} at the lowest, at every length"
+    return Baked(parameters, frequencies.ntk(inv_freq, factor), {}, (note,))
+
+
+def _bake_dynamic_ntk(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
+    factor = _scaling_factor(preset)
+    note = f"the base up to {preset.initial_window} tokens; beyond, theta grows with the length (factor {factor:g})"
+    return Baked({**preset.parameters, "scaling_factor": factor}, inv_freq, {}, (note,))
+
+
+def _bake_yarn(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
+    factor = _scaling_factor(preset)
+    attention_factor = float(preset.parameters.get("attention_factor", frequencies.yarn_attention_factor(factor)))
+    parameters = {**preset.parameters, "scaling_factor": factor, "attention_factor": attention_factor}
+    options = {key: parameters[key] for key in ("beta_fast", "beta_slow", "truncate")}
+    scaled = frequencies.yarn(facts.rope_theta, facts.head_dim, preset.initial_window, factor, **options)
+    kept = sum(new == old for new, old in zip(scaled, inv_freq, strict=True))
+    note = f"{kept} of {len(scaled)} frequency pairs kept; queries and keys times {attention_factor:g}, at every length"
+    return Baked(parameters, scaled, {}, (note,))
+
+
 def _bake_gali(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
     parameters = dict(preset.parameters)
     window, initial = parameters["local_window"], preset.initial_window
@@ -108,6 +149,10 @@ def _bake_gali(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Bake
 _BAKERS: Mapping[str, Callable[[Preset, ModelFacts, list[float]], Baked]] = {
     "dpe": _bake_dpe,
     "dprope": _bake_dprope,
+    "dynamic_ntk": _bake_dynamic_ntk,
+    "linear": _bake_linear,
+    "ntk": _bake_ntk,
+    "yarn": _bake_yarn,
     "gali": _bake_gali,
 }
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidPreset, Problem, UsageError, did_you_mean
 from .methods import METHODS, fill_defaults, preset_schema, schema_for
-from .rules import Fault, preset_faults, size_faults
+from .rules import Fault, base_faults, preset_faults, size_faults
 from .yaml_loader import Document, KeyPath, dotted, load, parse
 
 if TYPE_CHECKING:
@@ -102,9 +102,10 @@ def check_fit(preset: Preset, facts: ModelFacts) -> list[Problem]:
     if preset.initial_window > facts.trained_length:
         message = f"is {preset.initial_window}, but {facts.source} was trained to {facts.trained_length} tokens"
         problems.append(preset.problem(f"{message}; set it to at most that", "initial_window"))
+    faults = list(base_faults(preset.method, facts.rope_type)) if "rope_type" not in unmet else []
     if "head_dim" not in unmet:
-        faults = size_faults(preset.method, preset.parameters, facts.head_dim)
-        problems += [preset.problem(fault.message, *map(str, fault.path)) for fault in faults]
+        faults += size_faults(preset.method, preset.parameters, facts.head_dim)
+    problems += [preset.problem(fault.message, *map(str, fault.path)) for fault in faults]
     if not problems and "dimension_scores" in preset.parameters:
         from .baking import scores_problem
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import RopextError
 
-__all__ = ["base_inv_freq", "head_dim_of", "rope_of"]
+__all__ = ["base_inv_freq", "float32", "head_dim_of", "plain_inv_freq", "rope_of"]
 
 DEFAULT_THETA = 10000.0
 """What Llama and its descendants mean by a configuration without `rope_theta`."""
@@ -35,12 +35,25 @@ def base_inv_freq(config: Mapping[str, Any]) -> list[float]:
     """
     theta, scaling = rope_of(config)
     dim = head_dim_of(config)
-    base = _round(theta)
-    plain = [_round(1.0 / _round(base ** _round(i / dim))) for i in range(0, dim, 2)]
+    plain = plain_inv_freq(theta, dim)
     kind = scaling["rope_type"] if scaling else "default"
     if kind not in _SCHEMES:
         raise RopextError(_refusal(kind))
     return _SCHEMES[kind](plain, scaling or {})
+
+
+def plain_inv_freq(theta: float, head_dim: int) -> list[float]:
+    """Compute RoPE's own frequencies, rounded where float32 tensors are.
+
+    Args:
+        theta: its base.
+        head_dim: dimensions of a head.
+
+    Returns:
+        head_dim/2 numbers in radians per token, highest frequency first, each exact in float32.
+    """
+    base = float32(theta)
+    return [float32(1.0 / float32(base ** float32(i / head_dim))) for i in range(0, head_dim, 2)]
 
 
 def rope_of(config: Mapping[str, Any]) -> tuple[float, dict[str, Any] | None]:
@@ -109,7 +122,7 @@ def _scaling(value: Any, key: str) -> dict[str, Any]:
 
 def _linear(inv_freq: list[float], scaling: Mapping[str, Any]) -> list[float]:
     factor = _number(scaling, "factor")
-    return [_round(frequency / factor) for frequency in inv_freq]
+    return [float32(frequency / factor) for frequency in inv_freq]
 
 
 def _llama3(inv_freq: list[float], scaling: Mapping[str, Any]) -> list[float]:
@@ -125,14 +138,14 @@ def _llama3(inv_freq: list[float], scaling: Mapping[str, Any]) -> list[float]:
 
     def scaled(frequency: float) -> float:
         # torch divides a number by a tensor as the tensor's reciprocal, rounded, times the number.
-        wavelength = _round(_round(1 / frequency) * _round(2 * math.pi))
+        wavelength = float32(float32(1 / frequency) * float32(2 * math.pi))
         if wavelength > trained / low:
-            return _round(frequency / factor)
+            return float32(frequency / factor)
         if wavelength < trained / high:
             return frequency
-        smooth = _round(_round(_round(_round(1 / wavelength) * trained) - low) / (high - low))
-        slowed = _round(_round(_round(1 - smooth) * frequency) / factor)
-        return _round(slowed + _round(smooth * frequency))
+        smooth = float32(float32(float32(float32(1 / wavelength) * trained) - low) / (high - low))
+        slowed = float32(float32(float32(1 - smooth) * frequency) / factor)
+        return float32(slowed + float32(smooth * frequency))
 
     return [scaled(frequency) for frequency in inv_freq]
 
@@ -168,6 +181,6 @@ def _positive(value: Any, key: str) -> float:
     return float(value)
 
 
-def _round(value: float) -> float:
+def float32(value: float) -> float:
     """Round to the nearest float32: the width in which transformers computes frequencies."""
     return float(struct.unpack("<f", struct.pack("<f", value))[0])

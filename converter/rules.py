@@ -22,7 +22,7 @@ from .errors import did_you_mean
 from .methods import METHODS, fill_defaults, preset_schema, schema_for
 from .yaml_loader import KeyPath
 
-__all__ = ["Fault", "preset_faults", "size_faults"]
+__all__ = ["Fault", "base_faults", "preset_faults", "size_faults"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,20 @@ def size_faults(method: str, parameters: Mapping[str, Any], head_dim: int) -> It
         yield _parameter("top_k", f"is {top_k}, but head_dim {head_dim} has {pairs} pairs; choose at most {pairs}")
     if method == "dprope" and factors and len(factors) != pairs:
         yield _parameter("scaling_factors", f"has {len(factors)} factors; give one for each of {pairs} pairs")
+
+
+def base_faults(method: str, rope_type: str) -> Iterator[Fault]:
+    """What does not go on top of a base whose RoPE is scaled already, by `rope_type`."""
+    why = _PLAIN_ONLY.get(method)
+    if why and rope_type != "default":
+        others = "linear, ntk and dprope go on top of such a scaling"
+        yield Fault(("method",), f"is {method}, but the base is scaled by rope_type {rope_type}: {why}; {others}")
+
+
+_PLAIN_ONLY = {
+    "yarn": "it finds the pairs to keep from theta, which no longer says how often they turn",
+    "dynamic_ntk": "its theta grows with the length, and the base's frequencies do not follow from theta alone",
+}
 
 
 # What the schema says
@@ -190,8 +204,10 @@ def _rule_faults(preset: Mapping[str, Any], directory: Path) -> list[Fault]:
     faults = [*_window_faults(method, initial, target, parameters)]
     if method == "dpe":
         faults += [*_group_faults(parameters), *_file_faults(parameters, directory)]
-    if method == "dprope":
+    if method in ("dprope", "linear", "ntk", "yarn"):
         faults += _scaling_faults(initial, target, parameters)
+    if method == "yarn":
+        faults += _turn_faults(parameters)
     if method in METHODS and head_dim:
         faults += size_faults(method, parameters, head_dim)
     return faults
@@ -249,3 +265,9 @@ def _scaling_faults(initial: int | None, target: int | None, parameters: Mapping
     if initial * factor < target and not math.isclose(initial * factor, target, rel_tol=1e-3):
         message = f"is {factor}: that reaches {initial * factor:g} tokens of target_window's {target}"
         yield _parameter("scaling_factor", f"{message}; set at least {target / initial:g}, or leave it out")
+
+
+def _turn_faults(parameters: Mapping[str, Any]) -> Iterator[Fault]:
+    fast, slow = parameters.get("beta_fast"), parameters.get("beta_slow")
+    if fast and slow and fast <= slow:
+        yield _parameter("beta_fast", f"is {fast}; it must be more than beta_slow ({slow})")

@@ -8,20 +8,29 @@ import torch
 
 from .rope_ext_dpe import Dpe
 from .rope_ext_dprope import Dprope
+from .rope_ext_dynamic_ntk import DynamicNtk
+from .rope_ext_frequencies import FrequencyMethod
 from .rope_ext_gali import Gali
+from .rope_ext_linear import Linear
 from .rope_ext_method import Method
+from .rope_ext_ntk import Ntk
+from .rope_ext_yarn import Yarn
 
 FORMAT = 1
 """Of the `rope_ext` block that this code reads."""
 
-METHODS: dict[str, type[Method] | type[Dprope]] = {
+METHODS: dict[str, type[Method] | type[FrequencyMethod]] = {
     "dpe": Dpe,
     "dprope": Dprope,
+    "dynamic_ntk": DynamicNtk,
+    "linear": Linear,
+    "ntk": Ntk,
+    "yarn": Yarn,
     "gali": Gali,
 }
 
 
-def build_method(config: Any) -> Method | Dprope:
+def build_method(config: Any) -> Method | FrequencyMethod:
     """The method that `config.rope_ext` describes.
 
     Raises:

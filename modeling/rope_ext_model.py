@@ -12,7 +12,6 @@ import torch
 import transformers
 from torch import Tensor
 
-from .rope_ext_dprope import BakedRotary
 from .rope_ext_geometry import Geometry
 from .rope_ext_method import Method, Tokens
 from .rope_ext_methods import build_method
@@ -119,7 +118,7 @@ class RopeExtModelMixin:
                 layer.self_attn.__class__ = self.rope_ext_attention_class
                 layer.self_attn.rope_ext_method = method
         else:
-            self.rotary_emb = BakedRotary(method.inv_freq)
+            self.rotary_emb = method.rotary()
 
     def forward(
         self,

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ropext.converter.frequencies import FREQUENCY_METHODS
 from tests import tiny
 from tests.reference import dpe, gali
 from tests.reference.rope import llama_logits
@@ -16,7 +17,7 @@ from tests.reference.rope import llama_logits
 pytestmark = pytest.mark.usefixtures("no_grad")
 TOLERANCE = 2e-4  # logits of the tiny model; an independent float32 program reaches 5e-5
 BACKENDS = ["eager", "sdpa"]
-METHODS_WITH_ATTENTION = [name for name in tiny.CASES if name != "dprope"]
+METHODS_WITH_ATTENTION = [name for name, case in tiny.CASES.items() if case.method not in FREQUENCY_METHODS]
 
 
 def golden(name):

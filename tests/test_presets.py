@@ -39,6 +39,8 @@ MODELS = {
     "llama2": replace(TINY, head_dim=128, trained_length=4096),
     "llama3-": replace(TINY, head_dim=128, trained_length=8192, rope_theta=500000.0),
     "llama31": replace(TINY, head_dim=128, trained_length=131072, rope_theta=500000.0, rope_type="llama3"),
+    "mistral-7b-v02": replace(TINY, model_type="mistral", head_dim=128, trained_length=32768, rope_theta=1000000.0),
+    "qwen25": replace(TINY, model_type="qwen2", head_dim=128, trained_length=32768, rope_theta=1000000.0),
     "smollm2": replace(TINY, head_dim=64, trained_length=8192, rope_theta=100000.0),
 }
 
@@ -372,7 +374,7 @@ def test_schema():
     assert json.loads(ropext("schema", "dpe").stdout)["title"] == "DPE parameters"
     missed = ropext("schema", "dep")
     assert (missed.exit_code, missed.stdout) == (2, "")
-    assert "unknown method 'dep'; did you mean 'dpe'? there are dpe, dprope, gali" in missed.stderr
+    assert f"unknown method 'dep'; did you mean 'dpe'? there are {', '.join(METHODS)}" in missed.stderr
 
 
 def test_validate_reports_every_file():

@@ -37,6 +37,7 @@ GALI = {
     "logit_interpolation": True,
     "noise": NO_NOISE,
 }
+YARN = {"scaling_factor": 4.0, "attention_factor": 1.1386, "beta_fast": 32, "beta_slow": 1, "truncate": True}
 SELECTED = np.random.default_rng(0).random((3, 4, 8)) < 0.6
 
 
@@ -67,6 +68,10 @@ CASES = {
     "dpe_top_k": Case("dpe", DPE | {"top_k": 5}, {"selected_pairs": packed(SELECTED)}),
     "dpe_activate": Case("dpe", DPE | {"activate_beyond": 40}),
     "dprope": Case("dprope", {}, inv_freq=[w / f for w, f in zip(INV_FREQ, [1, 1, 4, 1, 4, 4, 4, 4], strict=True)]),
+    "linear": Case("linear", {"scaling_factor": 4.0}, inv_freq=[w / 4 for w in INV_FREQ]),
+    "ntk": Case("ntk", {"scaling_factor": 4.0}, inv_freq=[w / 4 ** (i / 7) for i, w in enumerate(INV_FREQ)]),
+    "yarn": Case("yarn", YARN, inv_freq=[w / f for w, f in zip(INV_FREQ, [1, 1.2, 2, 3, 4, 4, 4, 4], strict=True)]),
+    "dynamic_ntk": Case("dynamic_ntk", {"scaling_factor": 4.0}, feeding=False),
     "gali": Case("gali", GALI, feeding=False),
     "gali_grid": Case("gali", GALI | {"chunk_ends": "grid"}),
     "gali_fraction": Case("gali", GALI | {"chunk_size": 0.3, "chunk_ends": "grid"}),
