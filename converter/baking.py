@@ -50,7 +50,7 @@ def bake(preset: Preset, facts: ModelFacts, base_inv_freq: Sequence[float]) -> B
     Raises:
         InvalidPreset: when the file of dimension scores does not suit the model.
     """
-    return _BAKERS[preset.method](preset, facts, [float(each) for each in base_inv_freq])
+    return _BAKERS.get(preset.method, _bake_as_it_is)(preset, facts, [float(each) for each in base_inv_freq])
 
 
 def scores_problem(preset: Preset, facts: ModelFacts) -> Problem | None:
@@ -144,6 +144,11 @@ def _bake_gali(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Bake
     group = math.ceil((preset.target_window - window) / (initial - window))
     note = f"{preset.target_window} tokens fit {initial} positions, at most {group} tokens to a position"
     return Baked(parameters, inv_freq, {}, (note,))
+
+
+def _bake_as_it_is(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
+    """For methods whose parameters are all they need."""
+    return Baked(dict(preset.parameters), inv_freq, {}, ())
 
 
 _BAKERS: Mapping[str, Callable[[Preset, ModelFacts, list[float]], Baked]] = {

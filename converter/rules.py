@@ -208,6 +208,9 @@ def _rule_faults(preset: Mapping[str, Any], directory: Path) -> list[Fault]:
         faults += _scaling_faults(initial, target, parameters)
     if method == "yarn":
         faults += _turn_faults(parameters)
+    if method == "self_extend":
+        faults += _reach_faults(initial, target, parameters)
+    faults += _order_faults(initial, parameters)
     if method in METHODS and head_dim:
         faults += size_faults(method, parameters, head_dim)
     return faults
@@ -231,8 +234,10 @@ def _window_faults(
 
 
 def _extent_faults(method: str | None, initial: int, target: int) -> Iterator[Fault]:
-    # DPE is published for the trained window itself too (Llama 3.1).
-    least, bound = (initial, "at least") if method in ("dpe", None) else (initial + 1, "more than")
+    # DPE and STRING are published for the trained window itself too (Llama 3.1).
+    least, bound = (
+        (initial, "at least") if method in ("dpe", "string", "original", None) else (initial + 1, "more than")
+    )
     if target < least:
         yield Fault(("target_window",), f"is {target}; it must be {bound} initial_window ({initial})")
 
@@ -271,3 +276,28 @@ def _turn_faults(parameters: Mapping[str, Any]) -> Iterator[Fault]:
     fast, slow = parameters.get("beta_fast"), parameters.get("beta_slow")
     if fast and slow and fast <= slow:
         yield _parameter("beta_fast", f"is {fast}; it must be more than beta_slow ({slow})")
+
+
+def _reach_faults(initial: int | None, target: int | None, parameters: Mapping[str, Any]) -> Iterator[Fault]:
+    """SelfExtend meets only trained distances up to (M - w) G + w tokens (arXiv 2401.01325, section 3)."""
+    group, window = parameters.get("group_size"), parameters.get("local_window")
+    if not (initial and target and group and window) or window >= initial:
+        return
+    reach = (initial - window) * group + window
+    if reach < target:
+        least = math.ceil((target - window) / (initial - window))
+        message = f"is {group}: that reaches {reach} tokens of target_window's {target}"
+        yield _parameter("group_size", f"{message}; set at least {least}")
+
+
+def _order_faults(initial: int | None, parameters: Mapping[str, Any]) -> Iterator[Fault]:
+    """Windows within windows: `shift`, `window` and `chunk_size` hold the local one and fit the trained one."""
+    window = parameters.get("local_window")
+    for key in ("shift", "window", "chunk_size"):
+        outer = parameters.get(key)
+        if not isinstance(outer, int) or (key == "chunk_size" and "logit_interpolation" in parameters):
+            continue  # GALI's chunks are of another kind
+        if initial and outer > initial:
+            yield _parameter(key, f"is {outer}; it must be at most initial_window ({initial})")
+        if window and window >= outer:
+            yield _parameter("local_window", f"is {window}; it must be under {key} ({outer})")

@@ -23,18 +23,24 @@ from transformers.models.llama.modeling_llama import (
 from .rope_ext_attention import rotate  # noqa: F401
 from .rope_ext_band import BandMethod  # noqa: F401
 from .rope_ext_config import RopeExtConfigMixin
+from .rope_ext_dca import Dca  # noqa: F401
 from .rope_ext_dpe import Dpe  # noqa: F401
 from .rope_ext_dprope import Dprope  # noqa: F401
 from .rope_ext_dynamic_ntk import DynamicNtk  # noqa: F401
 from .rope_ext_frequencies import FrequencyMethod  # noqa: F401
 from .rope_ext_gali import Gali  # noqa: F401
 from .rope_ext_geometry import Geometry  # noqa: F401
+from .rope_ext_jet_long import JetLong  # noqa: F401
 from .rope_ext_linear import Linear  # noqa: F401
 from .rope_ext_method import Method  # noqa: F401
 from .rope_ext_methods import build_method  # noqa: F401
 from .rope_ext_model import RopeExtAttentionMixin, RopeExtHeadMixin, RopeExtModelMixin
 from .rope_ext_noise import gaussian_noise  # noqa: F401
 from .rope_ext_ntk import Ntk  # noqa: F401
+from .rope_ext_original import Original  # noqa: F401
+from .rope_ext_rerope import Rerope  # noqa: F401
+from .rope_ext_self_extend import SelfExtend  # noqa: F401
+from .rope_ext_string import String  # noqa: F401
 from .rope_ext_yarn import Yarn  # noqa: F401
 
 

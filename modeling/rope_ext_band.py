@@ -1,12 +1,13 @@
 """Methods that keep exact distances in a local window and have their own beyond it: two regions.
 
-Query i sees key j at distance i - j where that is below the window (the *near* band), and at
-`query_positions(i) - key_positions(j)`, for each pair its own, where it is not (the *far* triangle).
+Query i sees key j at distance i - j where that is below the window (the *near* band), and at a(i) - b(j), for each pair
+its own if need be, where it is not (the *far* triangle).
 Shape letters as in the attention file.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,68 +25,114 @@ CHUNK = 1024
 class BandMethod(Method):
     """A near band and a far triangle.
 
-    The cache keeps each key rotated to its far position, which never changes, and the last window is turned back
-    when it is used. Where that will not do, because a query head needs both rotations of a key or the near one must
-    be the base's to the last bit, it keeps both side by side.
+    What the cache keeps of a key is one of three:
+
+    - `far`: the key at its far position, which never changes; the last window is turned back when it is used;
+    - `both`: `[far, exact]`, 2 D wide, where a query head needs both rotations of a key, or the exact one has to be the
+      base's to the last bit;
+    - `exact`: the key as the base has it; far keys are made of it, or are the same.
 
     Attributes:
         window: distances below it are exact (tokens).
+        trained: the initial window (tokens).
         selection: [layers, H, P] booleans, the pairs that the far map applies to; None means all.
-        stores_both: the cache keeps `[far, exact]`, 2 D wide.
     """
 
-    def __init__(self, block: dict[str, Any], selection: Tensor | None = None) -> None:
+    far_keys_are_exact = False
+    """b(j) = j: the far map moves queries only."""
+
+    far_keys_change = False
+    """b(j) depends on how many tokens there are."""
+
+    def __init__(self, block: dict[str, Any], window: int, selection: Tensor | None = None) -> None:
         super().__init__(block)
         parameters = block["parameters"]
-        self.window: int = parameters["local_window"]
         activate_beyond: int = parameters.get("activate_beyond", 0)
-        self.start = max(self.window, activate_beyond)
+        self.window = window
+        self.trained: int = block["initial_window"]
+        self.start = max(window, activate_beyond)
         self.selection = selection
-        self.stores_both = selection is not None or activate_beyond > 0
+        self._scales_queries: bool = parameters.get("query_scaling", False)
+        if self.far_keys_are_exact or self.far_keys_change:
+            self._stores = "exact"
+        else:
+            self._stores = "both" if selection is not None or activate_beyond else "far"
 
-    def far_query_positions(self, positions: Tensor) -> Tensor:
-        """a(p): [B, T] integers to [B, T] or [B, T, P]."""
+    def far_query_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
+        """a(p).
+
+        Args:
+            positions: [B, T] integers.
+            tokens_so_far: [B, 1] or [1, 1] integers, for methods whose map depends on it.
+
+        Returns:
+            [B, T], or [B, T, P] for a map of each pair's own.
+        """
         raise NotImplementedError
 
-    def far_key_positions(self, positions: Tensor) -> Tensor:
-        """b(p): [B, T] integers to [B, T] or [B, T, P]. Query i and key j are a(i) - b(j) apart."""
+    def far_key_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
+        """b(p), in the same terms. Query i and key j are a(i) - b(j) apart."""
         raise NotImplementedError
 
     # Keys
 
     def stored_key(self, key: Tensor, exact_key: Tensor, geometry: Geometry) -> Tensor:
-        """The far key, or both."""
-
-        def table() -> Part:
-            return self.table(self.far_key_positions(geometry.query_positions))
-
-        far_key = rotate(key, geometry.memo("stored_key", table))
-        return torch.cat((far_key, exact_key), dim=-1) if self.stores_both else far_key
+        """The far key, the exact one, or both."""
+        if self._stores == "exact":
+            return exact_key
+        table = geometry.memo("stored_key", lambda: self.table(self._far_key_positions(geometry)))
+        far_key = rotate(key, table)
+        return torch.cat((far_key, exact_key), dim=-1) if self._stores == "both" else far_key
 
     def exact_keys(self, tokens: Tokens, start: int = 0) -> Tensor:
-        """The stored exact half, the fresh keys, or the far keys turned back."""
-        if self.stores_both:
+        """The stored exact keys, the fresh ones, or the far keys turned back."""
+        if self._stores == "both":
             return tokens.stored[:, :, start:].chunk(2, dim=-1)[1]
+        if self._stores == "exact":
+            return tokens.stored[:, :, start:]
         if tokens.fresh_key is not None:
             return tokens.fresh_key[:, :, start:]
-        stored, length = tokens.stored, tokens.length
-
-        def table() -> Part:
-            positions = tokens.geometry.key_positions(length)[:, start:]
-            far = self.far_key_positions(positions)
-            near = positions[..., None] if far.dim() == 3 else positions
-            return self.table(near - far)
-
-        return rotate(stored[:, :, start:], tokens.geometry.memo(("exact_keys", start, length), table))
+        table = tokens.geometry.memo(
+            ("to_exact", start, tokens.length), lambda: self._turn(tokens, start, to_far=False)
+        )
+        return rotate(tokens.stored[:, :, start:], table)
 
     def _far_keys(self, tokens: Tokens) -> Tensor:
-        return tokens.stored.chunk(2, dim=-1)[0] if self.stores_both else tokens.stored
+        if self.far_keys_change:
+            table = tokens.geometry.memo(("to_far", tokens.length), lambda: self._turn(tokens, 0, to_far=True))
+            return rotate(tokens.stored, table)
+        return tokens.stored.chunk(2, dim=-1)[0] if self._stores == "both" else tokens.stored
 
-    def _far_query(self, tokens: Tokens) -> Tensor:
+    def _turn(self, tokens: Tokens, start: int, *, to_far: bool) -> Part:
+        """How to turn exact keys from column `start` on to far ones, or back."""
+        positions = tokens.geometry.key_positions(tokens.length)[:, start:]
+        far = self.far_key_positions(positions, tokens.geometry.tokens_so_far)
+        exact = positions[..., None] if far.dim() == 3 else positions
+        return self.table(far - exact if to_far else exact - far)
+
+    def _far_key_positions(self, geometry: Geometry) -> Tensor:
+        return self.far_key_positions(geometry.query_positions, geometry.tokens_so_far)
+
+    # Queries
+
+    def _queries(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """The queries as the near and as the far keys take them, scaled if the method does that."""
+        geometry = tokens.geometry
+
         def table() -> Part:
-            return self.table(self.far_query_positions(tokens.geometry.query_positions))
+            return self.table(self.far_query_positions(geometry.query_positions, geometry.tokens_so_far))
 
-        return rotate(tokens.query, tokens.geometry.memo("far_query", table))
+        near, far = tokens.exact_query, rotate(tokens.query, geometry.memo("far_query", table))
+        if not self._scales_queries:
+            return near, far
+        factor = geometry.memo("query_scale", lambda: self._query_scale(geometry)).to(near.device)
+        return (near * factor).to(near.dtype), (far * factor).to(near.dtype)
+
+    def _query_scale(self, geometry: Geometry) -> Tensor:
+        """max(1, ln(p + 1) / ln(trained length)), [B, 1, T, 1]: keeps the entropy of attention as more tokens come."""
+        positions = geometry.query_positions[:, None, :, None]
+        factor = (positions + 1).float().log() / math.log(self.trained)
+        return torch.where(positions < self.start, 1.0, factor.clamp(min=1.0))
 
     def _selected(self, layer: int, device: torch.device) -> Tensor | None:
         """[H, 1, D] booleans."""
@@ -100,10 +147,11 @@ class BandMethod(Method):
     def logits(self, tokens: Tokens) -> Tensor:
         """Near logits for the last columns, far logits for the first, a choice of both where both occur."""
         near_start, far_stop = self._overlap(tokens)
-        near = grouped_logits(tokens.exact_query, self.exact_keys(tokens, near_start))
+        near_query, far_query = self._queries(tokens)
+        near = grouped_logits(near_query, self.exact_keys(tokens, near_start))
         if far_stop == 0:
             return near * tokens.scale
-        far = self._far_logits(tokens, far_stop)
+        far = self._far_logits(tokens, near_query, far_query, far_stop)
         columns = torch.arange(near_start, far_stop, device=near.device)
         query_columns = tokens.geometry.query_columns.to(near.device)
         is_near = (query_columns[:, None] - columns < self.window)[None]
@@ -122,14 +170,14 @@ class BandMethod(Method):
         all_active = self.start == self.window or (not padded and past >= self.start)
         return (max(0, past - self.window + 1) if all_active else 0), max(0, length - self.window)
 
-    def _far_logits(self, tokens: Tokens, stop: int) -> Tensor:
-        query, keys = self._far_query(tokens), self._far_keys(tokens)[:, :, :stop]
-        selected = self._selected(tokens.layer, query.device)
+    def _far_logits(self, tokens: Tokens, near_query: Tensor, far_query: Tensor, stop: int) -> Tensor:
+        keys = self._far_keys(tokens)[:, :, :stop]
+        selected = self._selected(tokens.layer, keys.device)
         if selected is None:
-            return grouped_logits(query, keys)
+            return grouped_logits(far_query, keys)
         # One dot product of twice the width: each head picks its pairs on the query, the group shares its keys.
         exact_keys = self.exact_keys(tokens)[:, :, :stop]
-        return grouped_logits(query * selected, keys) + grouped_logits(tokens.exact_query * ~selected, exact_keys)
+        return grouped_logits(far_query * selected, keys) + grouped_logits(near_query * ~selected, exact_keys)
 
     # Flash
 
@@ -138,20 +186,20 @@ class BandMethod(Method):
         past = int(tokens.geometry.past)
         if past + tokens.query.shape[2] <= self.start:
             return self.flash_exact(tokens)
-        exact_keys_start = 0 if self.stores_both else max(0, past - self.window + 1)
-        exact_keys = self.exact_keys(tokens, exact_keys_start)
-        far_query, far_keys = self._far_query(tokens), self._far_keys(tokens)
-        near = _Side(tokens.exact_query, exact_keys, exact_keys_start, tokens)
-        selected = self._selected(tokens.layer, far_query.device)
+        keys_start = max(0, past - self.window + 1) if self._stores == "far" else 0
+        keys, far_keys = self.exact_keys(tokens, keys_start), self._far_keys(tokens)
+        query, far_query = self._queries(tokens)
+        near = _Side(query, keys, keys_start, tokens)
+        selected = self._selected(tokens.layer, query.device)
         if selected is None:
             return self._merged(near, _Side(far_query, far_keys, 0, tokens), past)
-        far_query = torch.where(selected, far_query, tokens.exact_query)
+        far_query = torch.where(selected, far_query, query)
         out = torch.empty_like(far_query)
         groups = far_query.shape[1] // far_keys.shape[1]
         for head in range(groups):
             # The n-th query heads of all groups: as many as key heads, so keys are never repeated to all query heads.
             heads = slice(head, None, groups)
-            mixed_keys = torch.where(selected[heads], far_keys, exact_keys)
+            mixed_keys = torch.where(selected[heads], far_keys, keys)
             out[:, heads] = self._merged(near.of(heads), _Side(far_query[:, heads], mixed_keys, 0, tokens), past)
         return out
 

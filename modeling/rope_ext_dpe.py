@@ -22,7 +22,8 @@ class Dpe(BandMethod):
     def __init__(self, block: dict[str, Any]) -> None:
         parameters = block["parameters"]
         packed = block.get("tables", {}).get("selected_pairs")
-        super().__init__(block, selection=None if packed is None else unpack_booleans(packed))
+        selection = None if packed is None else unpack_booleans(packed)
+        super().__init__(block, parameters["local_window"], selection)
         groups = parameters["dimension_groups"]
         sizes = torch.tensor([stop - start for start, stop in pairwise(groups)])
         self._scale = torch.tensor(parameters["scale_factors"]).repeat_interleave(sizes)
@@ -31,12 +32,12 @@ class Dpe(BandMethod):
         scale = self._scale = self._scale.to(positions.device)
         return positions[..., None] // scale, self.window - self.window // scale
 
-    def far_query_positions(self, positions: Tensor) -> Tensor:
+    def far_query_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
         """floor(i / s) + W - floor(W / s): [B, T, P]."""
         scaled, offset = self._scaled(positions)
         return scaled + offset
 
-    def far_key_positions(self, positions: Tensor) -> Tensor:
+    def far_key_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
         """floor(j / s): [B, T, P]."""
         return self._scaled(positions)[0]
 

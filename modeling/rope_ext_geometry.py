@@ -59,6 +59,13 @@ class Geometry:
         count = self.query_positions.shape[1]
         return torch.arange(count, device=self.query_positions.device) + self.past
 
+    @cached_property
+    def tokens_so_far(self) -> Tensor:
+        """[B, 1] or [1, 1]: tokens of each row up to the end of this forward."""
+        if self.query_positions.shape[1] == 1 or self.input_end is None:
+            return self.query_positions[:, -1:] + 1
+        return torch.full((1, 1), self.input_end, device=self.query_positions.device)
+
     def key_positions(self, length: int) -> Tensor:
         """[B, length]; below 0 at left padding. Tokens of a row are contiguous, so one of them fixes all."""
 

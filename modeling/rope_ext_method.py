@@ -84,7 +84,7 @@ class Method:
     """A method with attention of its own.
 
     Attributes:
-        start: queries at positions below it see exact distances only: the base model, bit for bit.
+        start: queries at positions below it see exact distances only.
     """
 
     start: int
@@ -98,6 +98,10 @@ class Method:
         if self._inv_freq.device != positions.device:
             self._inv_freq = self._inv_freq.to(positions.device)
         return angles(positions, self._inv_freq)
+
+    def is_base(self, length: int | None) -> bool:
+        """Whether a forward that ends at column `length` is the base's, bit for bit; None: a length not known here."""
+        return length is not None and length <= self.start
 
     def stored_key(self, key: Tensor, exact_key: Tensor, geometry: Geometry) -> Tensor:
         """What the cache keeps of new keys; must not depend on tokens to come.

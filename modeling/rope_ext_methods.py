@@ -6,14 +6,20 @@ from typing import Any
 
 import torch
 
+from .rope_ext_dca import Dca
 from .rope_ext_dpe import Dpe
 from .rope_ext_dprope import Dprope
 from .rope_ext_dynamic_ntk import DynamicNtk
 from .rope_ext_frequencies import FrequencyMethod
 from .rope_ext_gali import Gali
+from .rope_ext_jet_long import JetLong
 from .rope_ext_linear import Linear
 from .rope_ext_method import Method
 from .rope_ext_ntk import Ntk
+from .rope_ext_original import Original
+from .rope_ext_rerope import Rerope
+from .rope_ext_self_extend import SelfExtend
+from .rope_ext_string import String
 from .rope_ext_yarn import Yarn
 
 FORMAT = 1
@@ -27,6 +33,12 @@ METHODS: dict[str, type[Method] | type[FrequencyMethod]] = {
     "ntk": Ntk,
     "yarn": Yarn,
     "gali": Gali,
+    "string": String,
+    "self_extend": SelfExtend,
+    "rerope": Rerope,
+    "original": Original,
+    "jet_long": JetLong,
+    "dca": Dca,
 }
 
 

@@ -139,8 +139,7 @@ class RopeExtModelMixin:
             if tokens is None:
                 raise ValueError("pass input_ids or inputs_embeds")
             geometry = locate(tokens, attention_mask, position_ids, past_key_values)
-            length = geometry.input_end
-            geometry.exact = length is not None and length <= method.start
+            geometry.exact = method.is_base(geometry.input_end)
             if not geometry.exact:
                 # What the mask says is in the geometry. A four-dimensional one is passed on as it is: so the family's
                 # forward makes no [T, L] mask.

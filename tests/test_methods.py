@@ -1,6 +1,7 @@
 """The shipped methods against the authors' outputs, the naive oracles and each other."""
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ropext.converter.frequencies import FREQUENCY_METHODS
+from ropext.modeling import rope_ext_attention, rope_ext_dca
 from tests import tiny
-from tests.reference import dpe, gali
 from tests.reference.rope import llama_logits
 
 pytestmark = pytest.mark.usefixtures("no_grad")
@@ -73,6 +74,39 @@ def test_gali_equals_the_authors_program(attn):
 
 
 @pytest.mark.parametrize("attn", BACKENDS)
+def test_self_extend_equals_the_authors_program(attn):
+    tensors, spec = golden("self_extend-llama")
+    case = tiny.Case("self_extend", {"group_size": spec["group_size"], "local_window": spec["window_size"]})
+    model, ids = tiny.converted(case, attn), tensors["input_ids"]
+    torch.testing.assert_close(model(ids).logits[0], tensors["logits"], atol=TOLERANCE, rtol=0)
+    decoded = decode(model, ids[:, :199], 189)
+    torch.testing.assert_close(decoded, tensors["decode_logits"], atol=TOLERANCE, rtol=0)
+
+
+def merge_in_bfloat16(parts):
+    """As the authors of DCA merge regions: their weights rounded to bfloat16."""
+    outs, lses = zip(*parts, strict=True)
+    weights = torch.stack(lses).softmax(0).to(torch.bfloat16).float()
+    return sum(out * weight[..., None] for out, weight in zip(outs, weights, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("merge", "tolerance"),
+    [(rope_ext_attention.merge, 0.1), (merge_in_bfloat16, 0.01)],
+    ids=["merged_exactly", "merged_as_they_do"],
+)
+def test_dca_equals_the_authors_program_but_for_its_rounding(merge, tolerance, monkeypatch):
+    # A weight on the border between two bfloat16 numbers falls to either side, so the second is no 2e-4.
+    monkeypatch.setattr(rope_ext_dca, "merge", merge)
+    tensors, spec = golden("dca-llama")
+    parameters = {"chunk_size": spec["chunk_size"], "local_window": spec["local_window"], "temperature": True}
+    logits = tiny.converted(tiny.Case("dca", parameters))(tensors["input_ids"]).logits[0]
+    torch.testing.assert_close(logits, tensors["logits"], atol=tolerance, rtol=0)
+    first_chunk = slice(0, spec["chunk_size"] - spec["local_window"])
+    torch.testing.assert_close(logits[first_chunk], tensors["logits"][first_chunk], atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("attn", BACKENDS)
 @pytest.mark.parametrize("name", ["dpe-llama", "dpe-llama-top_k", "gali-llama"])
 def test_authors_logits_in_a_left_padded_batch(name, attn):
     tensors, case = golden_dpe(name) if name.startswith("dpe") else (golden("gali-llama")[0], tiny.CASES["gali"])
@@ -89,15 +123,22 @@ def test_authors_logits_in_a_left_padded_batch(name, attn):
     torch.testing.assert_close(logits[1, padding:], alone, atol=TOLERANCE, rtol=0)
 
 
+LENGTH_MATTERS = {"gali", "jet_long", "dca"}
+WINDOW_MATTERS = {"gali", "self_extend", "rerope", "dca"}
+
+
 def oracle(name, length):
+    """The naive logit of a case, for an input of `length` tokens."""
     case = tiny.CASES[name]
-    inv_freq = np.array(case.inv_freq)
-    if case.method == "dpe":
-        selected = tiny.SELECTED if case.tables else None
-        parameters = {k: v for k, v in case.parameters.items() if k != "top_k"}
-        return dpe.pair_logit(inv_freq, selected=selected, **parameters)
-    parameters = {k: v for k, v in case.parameters.items() if k != "noise"}
-    return gali.pair_logit(inv_freq, length, initial_window=tiny.INITIAL_WINDOW, **parameters)
+    parameters = {key: value for key, value in case.parameters.items() if key not in ("top_k", "noise")}
+    if case.tables:
+        parameters["selected"] = tiny.SELECTED
+    if case.method in LENGTH_MATTERS:
+        parameters["length"] = length
+    if case.method in WINDOW_MATTERS:
+        parameters["initial_window"] = tiny.INITIAL_WINDOW
+    reference = import_module(f"tests.reference.{case.method}")
+    return reference.pair_logit(np.array(case.inv_freq), **parameters)
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS_WITH_ATTENTION if n != "gali_noise"])
@@ -133,16 +174,19 @@ def test_any_way_of_feeding_gives_the_same_logits(name, pieces, attn):
 @pytest.mark.parametrize("name", METHODS_WITH_ATTENTION)
 def test_is_the_base_to_the_last_bit_where_nothing_moves(name, attn):
     model, base = tiny.converted(name, attn), tiny.base(attn)
-    unmoved = model.model._rope_ext_method.start
+    unmoved = max(length for length in range(1, 129) if model.model._rope_ext_method.is_base(length))
     for length in (1, unmoved - 1, unmoved):
         ids = tiny.tokens(length, rows=2)
         assert torch.equal(model(ids).logits, base(ids).logits)
-    ids = tiny.tokens(unmoved + 40)
-    assert not torch.allclose(model(ids).logits[:, -1], base(ids).logits[:, -1], atol=TOLERANCE)
+    if name != "original":
+        ids = tiny.tokens(unmoved + 40)
+        assert not torch.allclose(model(ids).logits[:, -1], base(ids).logits[:, -1], atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("attn", BACKENDS)
-@pytest.mark.parametrize("name", ["dpe_activate", "gali", "gali_activate"])
+@pytest.mark.parametrize(
+    "name", ["original", "dpe_activate", "self_extend_activate", "string_activate", "gali_activate"]
+)
 def test_activate_beyond_is_bit_equal_with_cache_and_padding(name, attn):
     model, base = tiny.converted(name, attn), tiny.base(attn)
     ids = tiny.tokens(30, rows=2)
@@ -175,8 +219,10 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
-# Transformers' own mask of a padded batch is [T, L]; a frequency method leaves attention to it.
-@pytest.mark.parametrize(("name", "padding"), [(n, 0) for n in tiny.CASES] + [(n, 100) for n in METHODS_WITH_ATTENTION])
+# Transformers' own mask of a padded batch is [T, L]; these leave attention to it.
+@pytest.mark.parametrize(
+    ("name", "padding"), [(n, 0) for n in tiny.CASES] + [(n, 100) for n in METHODS_WITH_ATTENTION if n != "original"]
+)
 def test_no_tensor_grows_with_the_square_of_the_length(name, padding):
     length = 1024
     model, ids = tiny.converted(name), tiny.tokens(length, rows=2)

@@ -63,6 +63,17 @@ def packed(booleans: np.ndarray) -> dict[str, Any]:
 
 
 CASES = {
+    "original": Case("original", {}),
+    "self_extend": Case("self_extend", {"group_size": 4, "local_window": 16}),
+    "self_extend_uneven": Case("self_extend", {"group_size": 5, "local_window": 13, "query_scaling": True}),
+    "self_extend_activate": Case("self_extend", {"group_size": 4, "local_window": 16, "activate_beyond": 40}),
+    "rerope": Case("rerope", {"local_window": 20}),
+    "rerope_leaky": Case("rerope", {"local_window": 20, "leak": 3.5, "query_scaling": True}),
+    "string": Case("string", {"shift": 21, "local_window": 8}),
+    "string_activate": Case("string", {"shift": 21, "local_window": 8, "activate_beyond": 50}),
+    "jet_long": Case("jet_long", {"window": 48, "local_window": 16}, feeding=False),
+    "dca": Case("dca", {"chunk_size": 48, "local_window": 8, "temperature": False}),
+    "dca_temperature": Case("dca", {"chunk_size": 48, "local_window": 8, "temperature": True}, feeding=False),
     "dpe": Case("dpe", DPE),
     "dpe_uneven": Case("dpe", {"local_window": 13, "scale_factors": [3, 5], "dimension_groups": [0, 3, 8]}),
     "dpe_top_k": Case("dpe", DPE | {"top_k": 5}, {"selected_pairs": packed(SELECTED)}),
