@@ -27,7 +27,7 @@ _TEMPLATE = """\
 # {title}
 
 {base} with its context window extended from {initial:,} to {target:,} tokens by **{method}**.
-The weights are the base model's, unchanged; the method's code and numbers are in this repository.
+The weights are the base model's, unchanged; {where}
 
 ## Use
 
@@ -36,10 +36,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 path = "{title}"  # this repository, or the folder you have it in
 tokenizer = AutoTokenizer.from_pretrained(path)
-model = AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True)
+model = AutoModelForCausalLM.from_pretrained(path{trust})
 ```
 
-It needs `torch` and `transformers` 4.55 or newer. Without `trust_remote_code=True` it does not load.
+{needs}
 
 ## Method
 
@@ -61,11 +61,26 @@ by ropext {version}, from this preset:
 
 - Nothing was measured on this checkpoint. How well it reads beyond the trained length depends on the task:
   check it on yours before you rely on it.
-- Runtimes that have model classes of their own (vLLM, SGLang, llama.cpp, MLX) cannot run this code.
+- {runtimes}
 """
 
 
-def make_card(checkpoint: Checkpoint, preset: Preset, baked: Baked, local: LocalSource) -> str:
+_REMOTE = {
+    "where": "the method's code and numbers are in this repository.",
+    "trust": ", trust_remote_code=True",
+    "needs": "It needs `torch` and `transformers` 4.55 or newer. Without `trust_remote_code=True` it does not load.",
+    "runtimes": "Runtimes that have model classes of their own (vLLM, SGLang, llama.cpp, MLX) cannot run this code.",
+}
+_NATIVE = {
+    "where": "the method is in `config.json`, in stock keys: a native export, without code.",
+    "trust": "",
+    "needs": "It needs `torch` and `transformers` 4.55 or newer, and no remote code.",
+    "runtimes": "Other runtimes (vLLM, SGLang, MLX) read the same keys, some of them differently; llama.cpp's\n"
+    "  converter drops some. Compare the first logits before you rely on one.",
+}
+
+
+def make_card(checkpoint: Checkpoint, preset: Preset, baked: Baked, local: LocalSource, *, native: bool = False) -> str:
     """Write the README of a converted checkpoint.
 
     Args:
@@ -73,6 +88,7 @@ def make_card(checkpoint: Checkpoint, preset: Preset, baked: Baked, local: Local
         preset: what it is converted with.
         baked: the parameters, defaults filled in.
         local: where the base came from.
+        native: it loads without remote code.
 
     Returns:
         Markdown with YAML front matter as the Hub reads it.
@@ -87,13 +103,14 @@ def make_card(checkpoint: Checkpoint, preset: Preset, baked: Baked, local: Local
         method=preset.method,
         rows="\n".join(_rows(checkpoint, preset, baked, local)),
         notes="".join(f"- {note}\n" for note in baked.notes) + ("\n" if baked.notes else ""),
-        command=_command(preset, local, name),
+        command=_command(preset, local, name, native=native),
+        **(_NATIVE if native else _REMOTE),
         version=__version__,
         preset=_fenced(preset.text, "yaml"),
     )
     if base_text.strip():
         body += f"\n# The base model's card\n\n{base_text.strip()}\n"
-    return f"---\n{_front_matter(inherited, preset, local)}---\n\n{body}"
+    return f"---\n{_front_matter(inherited, preset, local, native=native)}---\n\n{body}"
 
 
 def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
@@ -115,14 +132,14 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
     return (metadata if isinstance(metadata, dict) else {}), text[match.end() :]
 
 
-def _front_matter(inherited: Mapping[str, Any], preset: Preset, local: LocalSource) -> str:
+def _front_matter(inherited: Mapping[str, Any], preset: Preset, local: LocalSource, *, native: bool) -> str:
     metadata = {key: inherited[key] for key in _INHERITED if key in inherited}
     if local.repo_id:
         metadata["base_model"] = local.repo_id
     metadata |= {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["ropext", "long-context", "rope", preset.method, "custom_code"],
+        "tags": ["ropext", "long-context", "rope", preset.method, *([] if native else ["custom_code"])],
     }
     return str(yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True))
 
@@ -148,9 +165,10 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|")
 
 
-def _command(preset: Preset, local: LocalSource, name: str) -> str:
+def _command(preset: Preset, local: LocalSource, name: str, *, native: bool) -> str:
     words = ["ropext", "convert", name, "--preset", preset.name]
     words += ["--revision", local.revision] if local.repo_id and local.revision else []
+    words += ["--native"] if native else []
     for override in preset.overrides:
         words += ["--set", override]
     return shlex.join(words)

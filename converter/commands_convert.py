@@ -19,6 +19,7 @@ from .checkpoint import read_checkpoint
 from .emit import LINK_MODES, LinkMode, Progress, Result, check_output, write
 from .errors import InvalidPreset
 from .inspection import inspect_source, render
+from .native import require_native
 from .plan import Plan, make_plan
 from .presets import Preset, check_fit, load_preset
 from .rope import base_inv_freq
@@ -33,6 +34,7 @@ def convert_checkpoint(
     output: Path | None = None,
     *,
     revision: str | None = None,
+    native: bool = False,
     link: LinkMode = "auto",
     force: bool = False,
     dry_run: Literal[False] = False,
@@ -47,6 +49,7 @@ def convert_checkpoint(
     output: Path | None = None,
     *,
     revision: str | None = None,
+    native: bool = False,
     link: LinkMode = "auto",
     force: bool = False,
     dry_run: bool,
@@ -60,6 +63,7 @@ def convert_checkpoint(
     output: Path | None = None,
     *,
     revision: str | None = None,
+    native: bool = False,
     link: LinkMode = "auto",
     force: bool = False,
     dry_run: bool = False,
@@ -72,6 +76,7 @@ def convert_checkpoint(
         source: a folder or a Hub id; the preset's `base_model` by default.
         output: the folder to write; by default named after the preset, in the current one.
         revision: branch, tag or commit of a Hub id.
+        native: write stock keys that stock classes load, and no code.
         link: how weights get into the output.
         force: replace what the output folder holds.
         dry_run: check everything and decide, but write nothing.
@@ -82,8 +87,11 @@ def convert_checkpoint(
 
     Raises:
         InvalidPreset: the preset does not fit the model.
+        UsageError: `native`, and the method is more than frequencies.
         RopextError: the source, the output or the Hub refuses; nothing is left behind.
     """
+    if native:
+        require_native(preset.method)
     output = output or Path(preset.name)
     check_output(output, None, force=force)
     local = hub.resolve(source or _base_model(preset), revision)
@@ -93,7 +101,7 @@ def convert_checkpoint(
     if problems:
         raise InvalidPreset(problems)
     baked = bake(preset, checkpoint.facts, base_inv_freq(checkpoint.config))
-    plan = make_plan(preset, checkpoint, baked, local)
+    plan = make_plan(preset, checkpoint, baked, local, native=native)
     return plan if dry_run else write(plan, output, link=link, force=force, progress=progress)
 
 
@@ -115,6 +123,7 @@ def _base_model(preset: Preset) -> str:
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the preset.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id.")
+@click.option("--native", is_flag=True, help="Write stock configuration keys and no code (frequency methods).")
 @click.option("--link", type=click.Choice(LINK_MODES), default="auto", show_default=True, help="How weights get there.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--force", is_flag=True, help="Replace what DIR holds.")
@@ -126,6 +135,7 @@ def convert(
     output: Path | None,
     overrides: Sequence[str],
     revision: str | None,
+    native: bool,
     link: LinkMode,
     dry_run: bool,
     force: bool,
@@ -136,7 +146,7 @@ def convert(
 
     SOURCE is by default the preset's own base model. Weights are linked, never changed: DIR holds the
     model's code and the method's numbers beside them, and loads with transformers and
-    trust_remote_code=True alone.
+    trust_remote_code=True alone. With --native there is no code: stock classes read the method's numbers.
     """
     terminal = sys.stderr.isatty() and not quiet
     if not terminal:
@@ -149,12 +159,13 @@ def convert(
             source,
             output,
             revision=revision,
+            native=native,
             link=link,
             force=force,
             dry_run=dry_run,
             progress=progress,
         )
-    if "." in output.absolute().name:
+    if "." in output.absolute().name and not native:
         note = f"transformers before 4.54 loads no code from a folder with a dot in its name: {output}"
         click.echo(f"note: {note}", err=True)
     if as_json:
@@ -197,7 +208,8 @@ def _summary(result: Result, preset: Preset) -> Iterator[str]:
         yield "  Hard links are the source's own files: change neither copy's weights in place."
     yield from _notes(plan)
     path = json.dumps(str(result.output), ensure_ascii=False)
-    yield f"\nLoad it:\n  AutoModelForCausalLM.from_pretrained({path}, trust_remote_code=True)"
+    trust = "" if plan.native else ", trust_remote_code=True"
+    yield f"\nLoad it:\n  AutoModelForCausalLM.from_pretrained({path}{trust})"
 
 
 def _notes(plan: Plan) -> Iterator[str]:

@@ -97,6 +97,7 @@ class Result:
             "output": str(self.output),
             "preset": self.plan.preset,
             "method": self.plan.method,
+            "native": self.plan.native,
             "source": str(self.plan.source),
             "files": [_file_json(file) for file in self.files],
             "methods": self.methods,

@@ -34,16 +34,16 @@ def ntk(inv_freq: Sequence[float], factor: float) -> list[float]:
     On an unscaled base this is RoPE of `ntk_theta`.
 
     Args:
-        inv_freq: of the base, radians per token [head_dim / 2].
+        inv_freq: of the base, radians per token [head_dim / 2]; two or more.
         factor: s, the length that the lowest frequency is stretched to, in trained lengths.
     """
-    last = max(len(inv_freq) - 1, 1)
+    last = len(inv_freq) - 1
     return [float32(frequency / factor ** (pair / last)) for pair, frequency in enumerate(inv_freq)]
 
 
 def ntk_theta(theta: float, factor: float, head_dim: int) -> float:
-    """RoPE's base under NTK-aware scaling: `theta * s^(d / (d - 2))`, as a float32."""
-    return float32(theta * factor ** (head_dim / max(head_dim - 2, 1)))
+    """RoPE's base under NTK-aware scaling: `theta * s^(d / (d - 2))`, as a float32; d is 4 or more."""
+    return float32(theta * factor ** (head_dim / (head_dim - 2)))
 
 
 def yarn(

@@ -36,7 +36,7 @@ def inspect_source(source: str) -> dict[str, Any]:
     if "rope_ext" not in config:
         return _base(config, source)
     try:
-        return _converted(config["rope_ext"], folder, source)
+        return _converted(config["rope_ext"], folder, source, native="auto_map" not in config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RopextError(f"{source}: config.json: rope_ext: not as ropext writes it ({error!r}).") from None
 
@@ -76,11 +76,12 @@ def _need(preset: Preset, problem: Problem) -> str:
     return f"{problem.key} {problem.message}"
 
 
-def _converted(block: Mapping[str, Any], folder: Path, source: str) -> dict[str, Any]:
+def _converted(block: Mapping[str, Any], folder: Path, source: str, *, native: bool) -> dict[str, Any]:
     provenance = _provenance(folder)
     return {
         "kind": "converted",
         "source": source,
+        "native": native,
         "method": block["method"],
         "preset": block["preset"],
         "ropext_version": block["ropext_version"],

@@ -11,6 +11,7 @@ from . import __version__, shipped
 from .card import make_card
 from .config import changes, dump_json, extended_config
 from .hub import LocalSource
+from .native import native_config
 from .tokenizer import FILE as TOKENIZER_CONFIG
 from .tokenizer import adapt_tokenizer_config
 
@@ -66,6 +67,7 @@ class Plan:
         config_changes: its top-level changes, as (key, before, after).
         provenance: what `ropext.json` says beside the list of files.
         notes: what the user should know.
+        native: stock classes load it, without remote code.
     """
 
     preset: str
@@ -76,6 +78,7 @@ class Plan:
     config_changes: tuple[tuple[str, Any, Any], ...]
     provenance: Mapping[str, Any]
     notes: tuple[str, ...]
+    native: bool = False
 
     def size_of(self, *actions: Action) -> int:
         """Sum up the files with one of these actions, in bytes."""
@@ -86,6 +89,7 @@ class Plan:
         return {
             "preset": self.preset,
             "method": self.method,
+            "native": self.native,
             "source": str(self.source),
             "files": [
                 {"path": file.path, "action": file.action, "bytes": file.size, "why": file.why} for file in self.files
@@ -98,7 +102,14 @@ class Plan:
         }
 
 
-def make_plan(preset: Preset, checkpoint: Checkpoint, baked: Baked, local: LocalSource | None = None) -> Plan:
+def make_plan(
+    preset: Preset,
+    checkpoint: Checkpoint,
+    baked: Baked,
+    local: LocalSource | None = None,
+    *,
+    native: bool = False,
+) -> Plan:
     """Decide every file of a converted checkpoint.
 
     Args:
@@ -106,22 +117,25 @@ def make_plan(preset: Preset, checkpoint: Checkpoint, baked: Baked, local: Local
         checkpoint: the base.
         baked: the preset's numbers for this base.
         local: where the base came from; by default nothing is known but its folder.
+        native: write stock keys and no code; the method has to be one of frequencies.
 
     Returns:
         The plan. Nothing has been written, and no weights have been read.
 
     Raises:
-        RopextError: a tokenizer file cannot be adapted.
+        RopextError: a tokenizer file cannot be adapted, or stock keys cannot say the method's numbers.
     """
     local = local or LocalSource(checkpoint.folder)
-    config = extended_config(checkpoint.config, checkpoint.facts, preset, baked)
-    card = make_card(checkpoint, preset, baked, local)
+    make_config = native_config if native else extended_config
+    config = make_config(checkpoint.config, checkpoint.facts, preset, baked)
+    code = {} if native else shipped.code(checkpoint.facts.model_type)
+    card = make_card(checkpoint, preset, baked, local, native=native)
     tokenizer = _tokenizer_config(checkpoint, preset)
     replaced = {CONFIG, CARD, *([tokenizer.path] if tokenizer else [])}
     files = [
         *(_carried(file) for file in checkpoint.files if file.path not in replaced),
         *([tokenizer] if tokenizer else []),
-        *(_generated(path, data, "model code") for path, data in shipped.code(checkpoint.facts.model_type).items()),
+        *(_generated(path, data, "model code") for path, data in code.items()),
         _generated(CARD, card.encode(), "model card"),
         PlannedFile(PROVENANCE, "generate", None, "provenance and digests"),
         # The last: a folder without it cannot be loaded, so a half-written one never is.
@@ -134,8 +148,9 @@ def make_plan(preset: Preset, checkpoint: Checkpoint, baked: Baked, local: Local
         files=tuple(files),
         config=config,
         config_changes=changes(checkpoint.config, config),
-        provenance=_provenance(preset, checkpoint, local),
+        provenance=_provenance(preset, checkpoint, local, native=native),
         notes=(*checkpoint.notes, *baked.notes),
+        native=native,
     )
 
 
@@ -157,12 +172,13 @@ def _generated(path: str, content: bytes, why: str) -> PlannedFile:
     return PlannedFile(path, "generate", len(content), why, content=content)
 
 
-def _provenance(preset: Preset, checkpoint: Checkpoint, local: LocalSource) -> dict[str, Any]:
+def _provenance(preset: Preset, checkpoint: Checkpoint, local: LocalSource, *, native: bool) -> dict[str, Any]:
     # No date and no path of this machine: the same conversion gives the same file, and it may be published.
     return {
         "format": 1,
         "ropext_version": __version__,
         "method": preset.method,
+        "native": native,
         "preset": {"name": preset.name, "text": preset.text, "overrides": list(preset.overrides)},
         "source": {
             "repo_id": local.repo_id,

@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import RopextError
 
-__all__ = ["base_inv_freq", "float32", "head_dim_of", "plain_inv_freq", "rope_of"]
+__all__ = ["base_inv_freq", "float32", "head_dim_of", "plain_inv_freq", "plain_periods", "rope_of"]
 
 DEFAULT_THETA = 10000.0
 """What Llama and its descendants mean by a configuration without `rope_theta`."""
@@ -52,8 +52,13 @@ def plain_inv_freq(theta: float, head_dim: int) -> list[float]:
     Returns:
         head_dim/2 numbers in radians per token, highest frequency first, each exact in float32.
     """
+    return [float32(1.0 / period) for period in plain_periods(theta, head_dim)]
+
+
+def plain_periods(theta: float, head_dim: int) -> list[float]:
+    """Compute what RoPE's own frequencies are the reciprocals of, in tokens per radian, each exact in float32."""
     base = float32(theta)
-    return [float32(1.0 / float32(base ** float32(i / head_dim))) for i in range(0, head_dim, 2)]
+    return [float32(base ** float32(i / head_dim)) for i in range(0, head_dim, 2)]
 
 
 def rope_of(config: Mapping[str, Any]) -> tuple[float, dict[str, Any] | None]:

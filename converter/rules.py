@@ -50,6 +50,8 @@ def size_faults(method: str, parameters: Mapping[str, Any], head_dim: int) -> It
     """What does not fit heads of `head_dim` dimensions, that is `head_dim / 2` frequency pairs."""
     pairs = head_dim // 2
     groups, top_k, factors = (parameters.get(key) for key in ("dimension_groups", "top_k", "scaling_factors"))
+    if method in ("ntk", "dynamic_ntk") and pairs < 2:
+        yield Fault(("method",), f"is {method}, which has nothing to scale where head_dim is {head_dim}; take linear")
     if method == "dpe" and groups and groups[-1] != pairs:
         yield _parameter("dimension_groups", f"ends at {groups[-1]}; end it at head_dim/2 = {pairs}")
     if method == "dpe" and top_k and top_k > pairs:

@@ -20,27 +20,30 @@ class DynamicNtk(FrequencyMethod):
 
     def __init__(self, block: dict[str, Any]) -> None:
         super().__init__(block)
+        self.theta: float = block["base"]["rope_theta"]
         self.window: int = block["initial_window"]
         self.factor: float = block["parameters"]["scaling_factor"]
 
     def rotary(self) -> nn.Module:
         """Frequencies by the length of each row."""
-        return DynamicRotary(self.inv_freq, self.window, self.factor)
+        return DynamicRotary(self.inv_freq, self.theta, self.window, self.factor)
 
 
 class DynamicRotary(BakedRotary):
     """The rotary embedding whose frequencies follow from the largest position of each row in the forward."""
 
-    def __init__(self, inv_freq: list[float], window: int, factor: float) -> None:
+    def __init__(self, inv_freq: list[float], theta: float, window: int, factor: float) -> None:
         super().__init__(inv_freq)
+        self.theta = theta
         self.window = window
         self.factor = factor
 
     def frequencies(self, position_ids: Tensor) -> Tensor:
         """[B, 1, P]; a row is as if alone, however long the others are."""
-        length = position_ids.amax(-1).float()[:, None, None] + 1
-        growth = (self.factor * length / self.window - (self.factor - 1)).clamp(min=1)
-        pairs = self._inv_freq.shape[0]
-        # theta^(-2i/d) with theta's factor in: a power of it from 0 at the first pair to -1 at the last.
-        exponent = torch.arange(pairs, device=length.device) / max(pairs - 1, 1)
-        return self._inv_freq / growth**exponent
+        length_B11 = position_ids.amax(-1)[:, None, None] + 1
+        growth = (self.factor * length_B11 / self.window - (self.factor - 1)).clamp(min=1)
+        dim = 2 * self._inv_freq.shape[0]
+        # In the order in which transformers computes them: another rounds otherwise, and angles magnify that.
+        theta = self.theta * growth ** (dim / (dim - 2))
+        grown = 1.0 / theta ** (torch.arange(0, dim, 2, device=theta.device).float() / dim)
+        return torch.where(length_B11 > self.window, grown, self._inv_freq)
