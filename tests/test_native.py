@@ -59,7 +59,7 @@ def test_stock_classes_give_the_same_logits(method, parameters, scaling, tiny_ll
     shipped, _ = load(convert(tiny_llama, tmp_path, method, native=False, **parameters))
     # On a scaled base there are frequencies that no factor hits: they are off by one unit in the last place.
     tolerance = 1e-4 if scaling else 2e-5
-    for length in (200, 40):
+    for length in (40, 200):  # in this order: after a long prompt transformers 5.0.0 stays with its theta
         ids = tiny.tokens(length)
         torch.testing.assert_close(stock(ids).logits, shipped(ids).logits, atol=tolerance, rtol=0)
 
