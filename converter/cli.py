@@ -27,6 +27,7 @@ _COMMANDS = {
     "presets": ("commands_presets:presets", "List or show the shipped presets."),
     "validate": ("commands_presets:validate", "Check preset files, alone or against a model."),
     "schema": ("commands_presets:schema", "Print the JSON Schema of a preset or of a method's parameters."),
+    "gguf-patch": ("commands_gguf:gguf_patch", "Put a frequency method into a GGUF file, for llama.cpp."),
     "demo": ("commands_demo:demo", "Extend a small model and ask it what its base cannot answer."),
 }
 
