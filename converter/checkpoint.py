@@ -14,11 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from . import hub
+from .config import sliding_window
 from .errors import RopextError
 from .json_object import parse_object
 from .rope import head_dim_of, rope_of
 from .safetensors_header import tensor_names
 from .shipped import extended_class, families
+from .unsupported import reason
 
 __all__ = [
     "Checkpoint",
@@ -184,6 +186,9 @@ def read_checkpoint(folder: Path, source: str | None = None) -> Checkpoint:
     weights, notes = _weights(folder)
     others = tuple(_others(folder))
     left_out = sorted(_names(folder) - {file.path.split("/")[0] for file in (*weights, *others)})
+    window = sliding_window(config)
+    if window:
+        notes.insert(0, f"sliding_window of {window} tokens is turned off: every layer sees every token")
     if dropped:
         notes.insert(0, f"private keys of config.json dropped: {', '.join(dropped)}")
     if left_out:
@@ -260,6 +265,12 @@ def require_supported(facts: ModelFacts) -> None:
 def _refuse_unplain(config: Mapping[str, Any], source: str) -> None:
     if "rope_ext" in config:
         raise RopextError(f"{source}: has been converted by ropext already; convert its base model instead.")
+    model_type = config.get("model_type")
+    why = reason(model_type)
+    if why:
+        raise RopextError(
+            f"{source}: model_type {model_type!r} cannot be converted: {why}; ropext converts {', '.join(families())}."
+        )
     if config.get("auto_map"):
         raise RopextError(
             f"{source}: brings its own code (auto_map), which a converted checkpoint could not use as well; "

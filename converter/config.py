@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .checkpoint import ModelFacts
     from .presets import Preset
 
-__all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config"]
+__all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config", "sliding_window"]
 
 FORMAT = 1
 GUARD = "ropext: load this checkpoint with trust_remote_code=True"
@@ -34,7 +34,6 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
     """
     theta, scaling = rope_of(config)
     length = max(facts.trained_length, preset.target_window)
-    activation = config.get("hidden_act") or "silu"
     return {
         **config,
         **_both_dtypes(config),
@@ -57,7 +56,7 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
             "inv_freq": baked.inv_freq,
             "tables": baked.tables,
             "base": {
-                "hidden_act": activation,
+                "hidden_act": config.get("hidden_act"),
                 "rope_theta": theta,
                 "rope_scaling": scaling,
                 "architectures": [facts.architecture],
@@ -84,10 +83,34 @@ def _both_dtypes(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"torch_dtype": dtype, "dtype": dtype} if dtype else {}
 
 
+def sliding_window(config: Mapping[str, Any]) -> int | None:
+    """Return how many tokens the base's layers see, or some of them; None where all see everything.
+
+    Args:
+        config: the base's.
+    """
+    window: int | None = config.get("sliding_window", _DEFAULT_WINDOWS.get(config.get("model_type", "")))
+    layer_types = config.get("layer_types")
+    if isinstance(layer_types, list):
+        return window if "sliding_attention" in layer_types else None
+    if "use_sliding_window" in config or config.get("model_type") in _OFF_BY_DEFAULT:
+        return window if config.get("use_sliding_window") else None
+    return window
+
+
+_DEFAULT_WINDOWS = {"mistral": 4096}
+"""What a family means by a configuration without `sliding_window`, where that is no window at all elsewhere."""
+
+_OFF_BY_DEFAULT = ("qwen2", "qwen3")
+"""Families that have a window only by `use_sliding_window`."""
+
+
 def _without_sliding_window(config: Mapping[str, Any]) -> dict[str, Any]:
     """Let every layer see everything: a stock cache would drop keys that the method still needs."""
     off = {"sliding_window": None, "use_sliding_window": False}
     changed: dict[str, Any] = {key: value for key, value in off.items() if key in config}
+    if config.get("model_type") in _DEFAULT_WINDOWS:
+        changed["sliding_window"] = None
     if isinstance(config.get("layer_types"), list):
         changed["layer_types"] = ["full_attention"] * len(config["layer_types"])
     return changed

@@ -18,6 +18,9 @@ __all__ = ["base_inv_freq", "float32", "head_dim_of", "plain_inv_freq", "plain_p
 DEFAULT_THETA = 10000.0
 """What Llama and its descendants mean by a configuration without `rope_theta`."""
 
+_DEFAULT_HEAD_DIMS = {"gemma": 256, "qwen3": 128}
+"""What a family means by a configuration without `head_dim`, where that is not the hidden size over the heads."""
+
 FLOAT32_MAX = 2.0**128
 
 
@@ -99,7 +102,7 @@ def head_dim_of(config: Mapping[str, Any]) -> int:
     Raises:
         RopextError: the configuration does not say it, or it is odd.
     """
-    head_dim = config.get("head_dim")
+    head_dim = config.get("head_dim") or _DEFAULT_HEAD_DIMS.get(config.get("model_type", ""))
     if head_dim is None:
         hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
         if not (isinstance(hidden, int) and isinstance(heads, int) and heads > 0):

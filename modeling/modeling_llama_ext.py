@@ -5,15 +5,13 @@ It adds to transformers' own classes what `rope_ext` in `config.json` describes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from torch import Tensor
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import (
     LlamaAttention,
     LlamaForCausalLM,
+    LlamaForQuestionAnswering,
+    LlamaForSequenceClassification,
+    LlamaForTokenClassification,
     LlamaModel,
     apply_rotary_pos_emb,
     eager_attention_forward,
@@ -47,51 +45,44 @@ from .rope_ext_yarn import Yarn  # noqa: F401
 class LlamaRopeExtConfig(RopeExtConfigMixin, LlamaConfig):
     """Llama's configuration with a `rope_ext` block."""
 
-    # Not only inherited: transformers 5 makes a new one for a configuration class without its own.
-    def __init__(self, rope_ext: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        super().__init__(rope_ext=rope_ext, **kwargs)
-
 
 class LlamaRopeExtAttention(RopeExtAttentionMixin, LlamaAttention):
     """Llama's attention by a method."""
 
-    def project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query [B, H, T, D], key and value [B, K, T, D] of hidden states [B, T, hidden]."""
-        shape = (*hidden_states.shape[:-1], -1, self.head_dim)
-        query, key, value = (
-            linear(hidden_states).view(shape).transpose(1, 2) for linear in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        return query, key, value
-
-    def rotate_exact(self, query: Tensor, key: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """Llama's own rotation."""
-        rotated: tuple[Tensor, Tensor] = apply_rotary_pos_emb(query, key, cos, sin)
-        return rotated
-
-    def attention_interface(self) -> Callable[..., Any]:
-        """Llama's own attention function."""
-        name = self.config._attn_implementation
-        interface: Callable[..., Any] = eager_attention_forward if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
-        return interface
+    rotate_exact = staticmethod(apply_rotary_pos_emb)
+    eager_attention = staticmethod(eager_attention_forward)
 
 
-class _Backends:
-    # Not one call of an attention function: backends that bring their own cannot run it.
-    _supports_attention_backend = False
-    _supports_flash_attn = False
-    _supports_flash_attn_2 = False
-    _supports_flex_attn = False
-
-
-class LlamaRopeExtModel(_Backends, RopeExtModelMixin, LlamaModel):
+class LlamaRopeExtModel(RopeExtModelMixin, LlamaModel):
     """Llama's decoder with the method of its configuration."""
 
     config_class = LlamaRopeExtConfig
     rope_ext_attention_class = LlamaRopeExtAttention
 
 
-class LlamaRopeExtForCausalLM(_Backends, RopeExtHeadMixin, LlamaForCausalLM):
+class LlamaRopeExtForCausalLM(RopeExtHeadMixin, LlamaForCausalLM):
     """Llama's language model with the method of its configuration."""
+
+    config_class = LlamaRopeExtConfig
+    rope_ext_model_class = LlamaRopeExtModel
+
+
+class LlamaRopeExtForSequenceClassification(RopeExtHeadMixin, LlamaForSequenceClassification):
+    """Llama's sequence classifier with the method of its configuration."""
+
+    config_class = LlamaRopeExtConfig
+    rope_ext_model_class = LlamaRopeExtModel
+
+
+class LlamaRopeExtForTokenClassification(RopeExtHeadMixin, LlamaForTokenClassification):
+    """Llama's token classifier with the method of its configuration."""
+
+    config_class = LlamaRopeExtConfig
+    rope_ext_model_class = LlamaRopeExtModel
+
+
+class LlamaRopeExtForQuestionAnswering(RopeExtHeadMixin, LlamaForQuestionAnswering):
+    """Llama's question answering with the method of its configuration."""
 
     config_class = LlamaRopeExtConfig
     rope_ext_model_class = LlamaRopeExtModel

@@ -18,10 +18,16 @@ class RopeExtConfigMixin:
     `rope_ext["base"]` before the family's class sees them, and put back whenever the configuration is written.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # Not only inherited: transformers 5 makes a new one for a configuration class without its own.
+        cls.__init__ = RopeExtConfigMixin.__init__  # type: ignore[method-assign]
+        super().__init_subclass__(**kwargs)
+
     def __init__(self, rope_ext: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if rope_ext is not None:
-            kwargs.pop("rope_parameters", None)
-            kwargs.update({key: copy.deepcopy(rope_ext["base"][key]) for key in _GUARDED})
+            base = {key: value for key, value in rope_ext["base"].items() if key in _GUARDED and value is not None}
+            kwargs = {key: value for key, value in kwargs.items() if key not in (*_GUARDED, "rope_parameters")}
+            kwargs |= copy.deepcopy(base)
         super().__init__(**kwargs)
         self.rope_ext = rope_ext
 

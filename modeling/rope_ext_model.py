@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 import torch
 import transformers
 from torch import Tensor
+from transformers import AutoModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .rope_ext_geometry import Geometry
 from .rope_ext_method import Method, Tokens
@@ -23,22 +25,40 @@ BACKENDS = ("sdpa", "eager")
 class RopeExtAttentionMixin:
     """Attention by a method. Goes before the family's attention class among the bases.
 
-    The family's file adds `project(hidden_states)`, which returns query [B, H, T, D], key and value [B, K, T, D], not
-    rotated; `rotate_exact(query, key, cos, sin)`, the family's own rotation; and `attention_interface()`, its own
-    attention function for the configured backend.
+    Attributes:
+        rotate_exact: the family's own rotation, of (query, key, cos, sin).
+        eager_attention: its attention function for the backend `eager`.
     """
 
-    rope_ext_method: Method
-    project: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
     rotate_exact: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-    attention_interface: Callable[[], Callable[..., Any]]
+    eager_attention: Callable[..., Any]
+    rope_ext_method: Method
     # The family's class has these.
     config: Any
     layer_idx: int
+    head_dim: int
+    q_proj: Callable[[Tensor], Tensor]
+    k_proj: Callable[[Tensor], Tensor]
+    v_proj: Callable[[Tensor], Tensor]
     scaling: float
     attention_dropout: float
     training: bool
     o_proj: Callable[[Tensor], Tensor]
+
+    def project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query [B, H, T, D], key and value [B, K, T, D] of hidden states [B, T, hidden], not rotated."""
+        query, key, value = (linear(hidden_states) for linear in (self.q_proj, self.k_proj, self.v_proj))
+        return self.heads(query), self.heads(key), self.heads(value)
+
+    def heads(self, x: Tensor) -> Tensor:
+        """[B, heads, T, D] of [B, T, heads times D]."""
+        return x.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2)
+
+    def attention_interface(self) -> Callable[..., Any]:
+        """The family's own attention function for the configured backend."""
+        name = self.config._attn_implementation
+        interface: Callable[..., Any] = self.eager_attention if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
+        return interface
 
     def forward(
         self,
@@ -98,7 +118,15 @@ class RopeExtAttentionMixin:
         return self.o_proj(out), weights
 
 
-class RopeExtModelMixin:
+class _Backends:
+    # Not one call of an attention function: backends that bring their own cannot run it.
+    _supports_attention_backend = False
+    _supports_flash_attn = False
+    _supports_flash_attn_2 = False
+    _supports_flex_attn = False
+
+
+class RopeExtModelMixin(_Backends):
     """A family's model with the method of its configuration. Goes before the family's model among the bases.
 
     Attributes:
@@ -213,16 +241,19 @@ def _valid_keys(mask: Tensor, columns: Tensor) -> Tensor:
     return valid
 
 
-class RopeExtHeadMixin:
+class RopeExtHeadMixin(_Backends):
     """A family's model with a head. Goes before the family's class among the bases.
 
     Attributes:
         rope_ext_model_class: the family's model with `RopeExtModelMixin`.
     """
 
+    config_class: type
     rope_ext_model_class: type
 
     def __init__(self, config: Any) -> None:
+        # Stock heads other than the language model's make their base model by its Auto class.
+        AutoModel.register(self.config_class, self.rope_ext_model_class, exist_ok=True)
         super().__init__(config)
         # In place of the one that the family's class made; both cost nothing on the meta device, where loading happens.
         setattr(self, self.base_model_prefix, self.rope_ext_model_class(config))

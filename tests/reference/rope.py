@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -22,13 +24,16 @@ def logit(query: Array, key: Array, distance: Array | float, inv_freq: Array) ->
     return np.real((q * k.conj() * np.exp(1j * distance * inv_freq)).sum(-1))
 
 
-def attention(layer: int, query: Array, key: Array, value: Array, pair_logit: Logit) -> Array:
+def attention(
+    layer: int, query: Array, key: Array, value: Array, pair_logit: Logit, scale: float | None = None
+) -> Array:
     """Causal attention of [heads, length, head_dim] arrays, one pair of tokens at a time."""
     heads, length, head_dim = query.shape
     out = np.zeros_like(query)
+    scale = 1 / np.sqrt(head_dim) if scale is None else scale
     for i in range(length):
         logits = np.stack([pair_logit(layer, query[:, i], key[:, j], i, j) for j in range(i + 1)], -1)
-        weights = np.exp((logits - logits.max(-1, keepdims=True)) / np.sqrt(head_dim))
+        weights = np.exp((logits - logits.max(-1, keepdims=True)) * scale)
         out[:, i] = np.einsum("hj,hjd->hd", weights / weights.sum(-1, keepdims=True), value[:, : i + 1])
     assert out.shape[0] == heads
     return out
@@ -50,3 +55,26 @@ def llama_logits(base: Any, input_ids: torch.Tensor, pair_logit: Logit) -> torch
         hidden = hidden + attn.o_proj(out.transpose(0, 1).reshape(len(normed), -1))
         hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
     return base.lm_head(model.norm(hidden))  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def stock_logits(base: Any, input_ids: torch.Tensor, pair_logit: Logit) -> torch.Tensor:
+    """Logits [length, vocabulary] of any stock float64 model for one row, its attention function replaced by the loop.
+
+    All else, projections, norms and scales, is the stock module's own; its rotation is left out. The model has to be
+    loaded with the attention implementation `eager`.
+    """
+
+    def looped(attn: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **kwargs: Any) -> Any:
+        groups = attn.num_key_value_groups
+        key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
+        arrays = (x[0].numpy() for x in (query, key, value))
+        out = torch.from_numpy(attention(attn.layer_idx, *arrays, pair_logit, scaling))
+        return out.transpose(0, 1)[None], None
+
+    def unrotated(query: Any, key: Any, *table: Any, **kwargs: Any) -> Any:
+        return query, key
+
+    replaced = {"eager_attention_forward": looped, "apply_rotary_pos_emb": unrotated}
+    with patch.multiple(sys.modules[type(base).__module__], **replaced):
+        return base(input_ids[None], use_cache=False).logits[0]  # type: ignore[no-any-return]

@@ -1,0 +1,94 @@
+"""Qwen3 with a method that reads further than it was trained to: the entry file of an emitted checkpoint.
+
+It adds to transformers' own classes what `rope_ext` in `config.json` describes. Made by ropext.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
+from transformers.models.qwen3.modeling_qwen3 import (
+    Qwen3Attention,
+    Qwen3ForCausalLM,
+    Qwen3ForQuestionAnswering,
+    Qwen3ForSequenceClassification,
+    Qwen3ForTokenClassification,
+    Qwen3Model,
+    apply_rotary_pos_emb,
+    eager_attention_forward,
+)
+
+# Every file that is shipped, named here: up to transformers 5.9 the loader copies only what this file imports.
+from .rope_ext_attention import rotate  # noqa: F401
+from .rope_ext_band import BandMethod  # noqa: F401
+from .rope_ext_config import RopeExtConfigMixin
+from .rope_ext_dca import Dca  # noqa: F401
+from .rope_ext_dpe import Dpe  # noqa: F401
+from .rope_ext_dprope import Dprope  # noqa: F401
+from .rope_ext_dynamic_ntk import DynamicNtk  # noqa: F401
+from .rope_ext_frequencies import FrequencyMethod  # noqa: F401
+from .rope_ext_gali import Gali  # noqa: F401
+from .rope_ext_geometry import Geometry  # noqa: F401
+from .rope_ext_jet_long import JetLong  # noqa: F401
+from .rope_ext_linear import Linear  # noqa: F401
+from .rope_ext_method import Method  # noqa: F401
+from .rope_ext_methods import build_method  # noqa: F401
+from .rope_ext_model import RopeExtAttentionMixin, RopeExtHeadMixin, RopeExtModelMixin
+from .rope_ext_noise import gaussian_noise  # noqa: F401
+from .rope_ext_ntk import Ntk  # noqa: F401
+from .rope_ext_original import Original  # noqa: F401
+from .rope_ext_rerope import Rerope  # noqa: F401
+from .rope_ext_self_extend import SelfExtend  # noqa: F401
+from .rope_ext_string import String  # noqa: F401
+from .rope_ext_yarn import Yarn  # noqa: F401
+
+
+class Qwen3RopeExtConfig(RopeExtConfigMixin, Qwen3Config):
+    """Qwen3's configuration with a `rope_ext` block."""
+
+
+class Qwen3RopeExtAttention(RopeExtAttentionMixin, Qwen3Attention):
+    """Qwen3's attention by a method."""
+
+    rotate_exact = staticmethod(apply_rotary_pos_emb)
+    eager_attention = staticmethod(eager_attention_forward)
+
+    def project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As the mixin's, with each head's query and key normalised."""
+        query, key, value = super().project(hidden_states)
+        return self.q_norm(query), self.k_norm(key), value
+
+
+class Qwen3RopeExtModel(RopeExtModelMixin, Qwen3Model):
+    """Qwen3's decoder with the method of its configuration."""
+
+    config_class = Qwen3RopeExtConfig
+    rope_ext_attention_class = Qwen3RopeExtAttention
+
+
+class Qwen3RopeExtForCausalLM(RopeExtHeadMixin, Qwen3ForCausalLM):
+    """Qwen3's language model with the method of its configuration."""
+
+    config_class = Qwen3RopeExtConfig
+    rope_ext_model_class = Qwen3RopeExtModel
+
+
+class Qwen3RopeExtForSequenceClassification(RopeExtHeadMixin, Qwen3ForSequenceClassification):
+    """Qwen3's sequence classifier with the method of its configuration."""
+
+    config_class = Qwen3RopeExtConfig
+    rope_ext_model_class = Qwen3RopeExtModel
+
+
+class Qwen3RopeExtForTokenClassification(RopeExtHeadMixin, Qwen3ForTokenClassification):
+    """Qwen3's token classifier with the method of its configuration."""
+
+    config_class = Qwen3RopeExtConfig
+    rope_ext_model_class = Qwen3RopeExtModel
+
+
+class Qwen3RopeExtForQuestionAnswering(RopeExtHeadMixin, Qwen3ForQuestionAnswering):
+    """Qwen3's question answering with the method of its configuration."""
+
+    config_class = Qwen3RopeExtConfig
+    rope_ext_model_class = Qwen3RopeExtModel

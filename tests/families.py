@@ -1,0 +1,114 @@
+"""A tiny model of each family, stock and converted: seeded weights, three layers, 64 trained tokens."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+from ropext.converter import shipped
+from ropext.modeling.rope_ext_config import GUARD
+from tests import tiny
+
+COMMON = {
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": tiny.INITIAL_WINDOW,
+    "rope_theta": 10000.0,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+# What a family has of its own; a hidden size that is not the heads' together, where it allows that.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "gemma": {"head_dim": 16, "hidden_size": 48, "hidden_act": "gelu_pytorch_tanh"},
+    "granite": {
+        "attention_multiplier": 0.3,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.6,
+        "logits_scaling": 2.0,
+    },
+    "llama": {"head_dim": 16, "hidden_size": 48},
+    "mistral": {"head_dim": 16, "hidden_size": 48, "sliding_window": None},
+    "olmo2": {},
+    "phi3": {"original_max_position_embeddings": tiny.INITIAL_WINDOW},
+    "qwen2": {},
+    "qwen3": {"head_dim": 16, "hidden_size": 48},
+}
+
+
+def module(family: str) -> Any:
+    """The family's entry file, imported."""
+    return import_module(f"ropext.modeling.modeling_{family}_ext")
+
+
+def shipped_class(family: str, auto_class: str) -> Any:
+    """The class that a family ships for an Auto class."""
+    return getattr(module(family), shipped.auto_map(family)[auto_class].rpartition(".")[2])
+
+
+def stock_class(family: str, auto_class: str) -> Any:
+    """The class of transformers that the shipped one extends; its entry file imports it."""
+    return getattr(module(family), shipped_class(family, auto_class).__name__.replace("RopeExt", ""))
+
+
+def arguments(family: str) -> dict[str, Any]:
+    """Of the stock configuration."""
+    return COMMON | FAMILIES[family]
+
+
+@cache
+def weights(family: str) -> dict[str, torch.Tensor]:
+    """Seeded, and large enough that every part of a layer matters."""
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](**arguments(family)))
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(name: str, like: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(like.shape, generator=generator)
+        if "norm" in name:
+            return like + 0.2 * noise
+        return noise * (0.3 if like.dim() == 1 else 1.5 * like.shape[1] ** -0.5)
+
+    state = model.state_dict()
+    drawn = {name: draw(name, tensor) for name, tensor in state.items()}
+    if model.config.tie_word_embeddings:
+        drawn["lm_head.weight"] = drawn["model.embed_tokens.weight"]
+    return drawn
+
+
+def base(family: str, attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
+    """The stock model."""
+    config = CONFIG_MAPPING[family](**arguments(family))
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attn)
+    return _finished(model, family, dtype)
+
+
+def converted(family: str, case: tiny.Case | str, attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
+    """The shipped model with a method."""
+    model = shipped_class(family, "AutoModelForCausalLM")(configuration(family, case, attn))
+    return _finished(model, family, dtype)
+
+
+def configuration(family: str, case: tiny.Case | str, attn: str = "sdpa") -> Any:
+    """As a converted checkpoint has it."""
+    given = arguments(family)
+    block = tiny.block(tiny.CASES[case] if isinstance(case, str) else case)
+    block["base"]["hidden_act"] = given.get("hidden_act")
+    guards = {"hidden_act": GUARD, "rope_scaling": {"rope_type": GUARD}}
+    given |= guards | {"max_position_embeddings": tiny.TARGET_WINDOW}
+    config = shipped_class(family, "AutoConfig")(rope_ext=block, **given)
+    config._attn_implementation = attn
+    return config
+
+
+def _finished(model: Any, family: str, dtype: torch.dtype) -> Any:
+    model.load_state_dict(weights(family))
+    model.generation_config.eos_token_id = None
+    return model.eval().to(dtype)

@@ -1,0 +1,248 @@
+"""Every family against its stock model, the naive oracles and itself."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ropext.converter import shipped
+from ropext.converter.checkpoint import facts_of
+from ropext.converter.commands_convert import convert_checkpoint
+from ropext.converter.errors import RopextError
+from ropext.converter.presets import load_preset
+from tests import families, tiny
+from tests.checkpoints import edit_config
+from tests.reference import dpe, gali
+from tests.reference.rope import logit, stock_logits
+from tests.test_generation import generate, left_padded
+from tests.test_loading import run_alone, write_preset
+
+TOLERANCE = {"atol": 2e-4, "rtol": 0}
+BACKENDS = ["eager", "sdpa"]
+METHODS = ["dpe", "dpe_top_k", "gali", "dprope"]
+WITH_ATTENTION = ["dpe", "dpe_top_k", "gali"]
+HEADS = [
+    (family, auto)
+    for family in families.FAMILIES
+    for auto in shipped.auto_map(family)
+    if auto not in ("AutoConfig", "AutoModel", "AutoModelForCausalLM")
+]
+every_family = pytest.mark.parametrize("family", families.FAMILIES)
+forward_only = pytest.mark.usefixtures("no_grad")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """The models are so small that threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_every_family_is_tested():
+    assert sorted(families.FAMILIES) == shipped.families()
+
+
+@forward_only
+@every_family
+@pytest.mark.parametrize("attn", BACKENDS)
+def test_is_the_stock_model_to_the_last_bit_where_nothing_moves(family, attn):
+    base = families.base(family, attn)
+    for name in WITH_ATTENTION:
+        model = families.converted(family, name, attn)
+        start = model.model._rope_ext_method.start
+        ids = tiny.tokens(start, rows=2)
+        assert torch.equal(model(ids).logits, base(ids).logits)
+        ids = tiny.tokens(start + 40)
+        assert not torch.allclose(model(ids).logits[:, -1], base(ids).logits[:, -1], **TOLERANCE)
+    plain = families.converted(family, tiny.Case("dprope", {}), attn)
+    ids = tiny.tokens(100)
+    torch.testing.assert_close(plain(ids).logits, base(ids).logits, **TOLERANCE)
+
+
+def oracle(name, length):
+    case = tiny.CASES[name]
+    inv_freq = np.array(case.inv_freq)
+    if name == "dprope":
+        return lambda layer, query, key, i, j: logit(query, key, float(i - j), inv_freq)
+    if name == "gali":
+        parameters = {k: v for k, v in case.parameters.items() if k != "noise"}
+        return gali.pair_logit(inv_freq, length, initial_window=tiny.INITIAL_WINDOW, **parameters)
+    parameters = {k: v for k, v in case.parameters.items() if k != "top_k"}
+    return dpe.pair_logit(inv_freq, selected=tiny.SELECTED if case.tables else None, **parameters)
+
+
+@forward_only
+@every_family
+@pytest.mark.parametrize("name", METHODS)
+def test_equals_the_naive_oracle(family, name):
+    ids = tiny.tokens(80)
+    base = families.base(family, "eager", torch.float64)
+    expected = stock_logits(base, ids[0], oracle(name, 80)).float()
+    for attn in BACKENDS:
+        model = families.converted(family, name, attn)
+        torch.testing.assert_close(model(ids).logits[0], expected, **TOLERANCE)
+
+
+@forward_only
+@every_family
+@pytest.mark.parametrize("name", [name for name in METHODS if tiny.CASES[name].feeding])
+def test_token_by_token(family, name):
+    model, ids = families.converted(family, name), tiny.tokens(90)
+    whole = model(ids, use_cache=False).logits
+    out = model(ids[:, :50], use_cache=True)
+    logits = [out.logits]
+    for i in range(50, 90):
+        out = model(ids[:, i : i + 1], past_key_values=out.past_key_values, use_cache=True)
+        logits.append(out.logits)
+    torch.testing.assert_close(torch.cat(logits, 1), whole, **TOLERANCE)
+
+
+@forward_only
+@every_family
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("beams", [1, 2])
+def test_each_row_of_a_padded_batch_is_as_if_alone(family, name, beams):
+    model = families.converted(family, name)
+    rows = [tiny.tokens(length, seed=length) for length in (90, 61)]
+    how = {"num_beams": beams, "max_new_tokens": 6}  # the shorter one grows past the trained length
+    batch = generate(model, *left_padded(*rows), **how)
+    for row, together in zip(rows, batch, strict=True):
+        assert torch.equal(generate(model, row, **how)[0], together)
+
+
+@every_family
+@pytest.mark.parametrize("name", METHODS)
+def test_gradients_are_those_of_the_dense_formula(family, name):
+    ids, gradients = tiny.tokens(90), []
+    for attn in BACKENDS:
+        model = families.converted(family, name, attn)
+        model(ids, labels=ids).loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if "layers.0.self_attn" in n})
+    assert gradients[0]
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, atol=1e-4, rtol=1e-3)
+
+
+@forward_only
+@pytest.mark.parametrize(("family", "auto"), HEADS)
+def test_stock_heads(family, auto):
+    config = families.configuration(family, "dpe")
+    model = families.shipped_class(family, auto)(config).eval()
+    stock = families.stock_class(family, auto)(families.base(family).config).eval()
+    stock.load_state_dict(model.state_dict())
+    inner = getattr(model, model.base_model_prefix)
+    assert type(inner) is families.shipped_class(family, "AutoModel")
+    ids = tiny.tokens(16, rows=2)
+    assert torch.equal(model(ids)[0], stock(ids)[0])
+    ids = tiny.tokens(90)
+    assert not torch.allclose(model(ids)[0][:, -1], stock(ids)[0][:, -1], atol=1e-6)
+
+
+@pytest.fixture
+def bases(tmp_path):
+    """A folder of a stock model for each family."""
+    for family in families.FAMILIES:
+        model = families.base(family)
+        model.generation_config.eos_token_id = 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.save_pretrained(tmp_path / "bases" / family)
+    return tmp_path / "bases"
+
+
+@forward_only
+def test_a_stranger_loads_every_family(bases, tmp_path):
+    ids, expected = tiny.tokens(90), {}
+    for name in ("dpe", "gali", "dprope"):
+        preset = load_preset(str(write_preset(tmp_path, name)))
+        for family in families.FAMILIES:
+            convert_checkpoint(preset, str(bases / family), tmp_path / "converted" / f"{family}-{name}")
+            expected[f"{family}-{name}"] = families.converted(family, name)(ids).logits[0]
+    save_file({"input_ids": ids, **expected}, tmp_path / "expected.safetensors")
+    printed = run_alone("loaded_families.py", tmp_path / "converted", tmp_path, cwd=tmp_path)
+    assert len(printed.splitlines()) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "window"),
+    [
+        ("mistral", {"sliding_window": 32}, 32),
+        ("mistral", {"sliding_window": None}, 4096),  # edit_config removes the key: the family's default
+        ("phi3", {"sliding_window": 40}, 40),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1, "layer_types": None}, 24),
+        ("qwen3", {"sliding_window": 24, "layer_types": ["full_attention", *["sliding_attention"] * 2]}, 24),
+        ("qwen2", {"use_sliding_window": False, "sliding_window": 24, "layer_types": None}, None),
+        ("llama", {}, None),
+    ],
+)
+def test_a_sliding_window_is_turned_off_and_said(family, change, window, bases, tmp_path):
+    edit_config(bases / family, **change)
+    preset = load_preset(str(write_preset(tmp_path, "dpe")))
+    result = convert_checkpoint(preset, str(bases / family), tmp_path / "converted")
+    notes = [note for note in result.plan.notes if "sliding_window" in note]
+    assert notes == (
+        [f"sliding_window of {window} tokens is turned off: every layer sees every token"] if window else []
+    )
+    written = json.loads((result.output / "config.json").read_text())
+    config = families.shipped_class(family, "AutoConfig")(**written)
+    assert getattr(config, "sliding_window", None) is None
+    assert set(getattr(config, "layer_types", None) or []) <= {"full_attention"}
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"model_type": "deepseek_v3", "auto_map": {"AutoModel": "x.Y"}}, "compressed latent"),
+        ({"model_type": "gpt_neox"}, "a part of each head"),
+        ({"model_type": "qwen2_5_vl"}, "several axes"),
+        ({"model_type": "gemma3_text"}, "sliding window"),
+        ({"model_type": "qwen3_next"}, "recurrent"),
+        ({"model_type": "smollm3"}, "no rotary positions"),
+        ({"model_type": "cohere"}, "neighbouring dimensions"),
+    ],
+)
+def test_a_family_that_cannot_be_done_is_refused_with_the_reason(config, why):
+    with pytest.raises(
+        RopextError, match=f"tiny: model_type '{config['model_type']}' .*{why}.*; ropext converts .*qwen3"
+    ):
+        facts_of(config, "tiny")
+
+
+def test_phi3_with_longrope_or_partial_rotary_is_refused(bases, tmp_path):
+    preset = load_preset(str(write_preset(tmp_path, "dpe")))
+    factors = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    for change, why in (
+        ({"rope_scaling": factors, "rope_parameters": None}, "longrope"),
+        ({"rope_scaling": None, "partial_rotary_factor": 0.75}, "partial_rotary_factor"),
+    ):
+        edit_config(bases / "phi3", **change)
+        with pytest.raises(RopextError, match=why):
+            convert_checkpoint(preset, str(bases / "phi3"), tmp_path / "converted")
+    assert not (tmp_path / "converted").exists()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT's, of names in transformers
+def test_an_adapter_of_the_stock_model_fits_the_converted_one(bases, tmp_path):
+    peft = pytest.importorskip("peft")
+    preset, ids = load_preset(str(write_preset(tmp_path, "dpe"))), tiny.tokens(16)
+    known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    assert {"llama", "mistral", "qwen2", "qwen3"} <= set(known)
+    for family in set(families.FAMILIES) & set(known):
+        stock = peft.get_peft_model(
+            families.base(family), peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False)
+        )
+        stock.save_pretrained(tmp_path / "adapter" / family)
+        output = convert_checkpoint(preset, str(bases / family), tmp_path / "converted" / family).output
+        config = families.shipped_class(family, "AutoConfig")(**json.loads((output / "config.json").read_text()))
+        model = families.shipped_class(family, "AutoModelForCausalLM").from_pretrained(output, config=config)
+        fresh = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM"))  # target modules by model_type
+        fresh.load_adapter(tmp_path / "adapter" / family, "trained")
+        fresh.set_adapter("trained")
+        with torch.no_grad():
+            assert torch.equal(fresh.eval()(ids).logits, stock.eval()(ids).logits)
+            assert not torch.equal(fresh(ids).logits, families.base(family)(ids).logits)
