@@ -19,7 +19,7 @@ from ropext.converter.presets import load_preset
 from tests import tiny
 
 SCORES = torch.rand(3, 4, 8, generator=torch.Generator().manual_seed(0))
-CASES = ["dpe", "dpe_top_k", "gali", "dprope"]
+CASES = ["dpe", "dpe_top_k", "gali", "dprope", "dynamic_ntk"]
 
 
 def write_preset(folder, name):
