@@ -111,7 +111,7 @@ def test_a_configuration_without_the_block_is_refused():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"format": 9}, "different versions of ropext"), ({"method": "yarn2"}, "this code has dpe")],
+    [({"format": 9}, "different versions of ropext"), ({"method": "yarn2"}, "this code has dca")],
 )
 def test_a_block_of_another_version_is_refused(change, message):
     from ropext.modeling.rope_ext_methods import build_method
