@@ -52,6 +52,10 @@ def require_native(method: str) -> None:
         )
 
 
+_OWN_SCALING = ("olmo2", "phi3")
+"""Families whose stock configuration class, on one transformers or another, takes only a scaling of its own form."""
+
+
 def native_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, baked: Baked) -> dict[str, Any]:
     """Build the configuration of a native export.
 
@@ -69,6 +73,11 @@ def native_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, 
     """
     extended = extended_config(config, facts, preset, baked)
     rope = _SPELLINGS[preset.method](preset, facts, baked)
+    if rope.scaling and facts.model_type in _OWN_SCALING:
+        raise RopextError(
+            f"--native: the stock configuration class of {facts.model_type} does not take rope_type "
+            f"{rope.scaling['rope_type']!r} on every transformers; leave --native out."
+        )
     stock = {key: value for key, value in extended.items() if value != GUARD and key != "auto_map"}
     stock |= {key: config[key] for key, value in extended.items() if value == GUARD and key in config}
     if "original_max_position_embeddings" in config:

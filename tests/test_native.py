@@ -195,3 +195,11 @@ def test_is_no_source_for_another_conversion(tiny_llama, tmp_path):
     native = convert(tiny_llama, tmp_path, "linear", native=True)
     with pytest.raises(RopextError, match="converted by ropext already"):
         convert(native, tmp_path, "ntk", native=False)
+
+
+@pytest.mark.parametrize(("model_type", "architecture"), [("olmo2", "Olmo2ForCausalLM"), ("phi3", "Phi3ForCausalLM")])
+def test_families_with_a_scaling_of_their_own_form(model_type, architecture, tiny_llama, tmp_path):
+    edit_config(tiny_llama, model_type=model_type, architectures=[architecture])
+    with pytest.raises(RopextError, match=f"configuration class of {model_type} does not take rope_type 'linear'"):
+        convert(tiny_llama, tmp_path, "linear", native=True)
+    assert config_of(convert(tiny_llama, tmp_path, "ntk", native=True))["rope_scaling"] is None
