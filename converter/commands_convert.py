@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any
 
 import click
 
@@ -24,52 +24,19 @@ from .plan import Plan, make_plan
 from .presets import Preset, check_fit, load_preset
 from .rope import base_inv_freq
 
-__all__ = ["convert", "convert_checkpoint", "inspect"]
+__all__ = ["convert", "convert_checkpoint", "inspect", "plan_conversion"]
 
 
-@overload
-def convert_checkpoint(
+def plan_conversion(
     preset: Preset,
     source: str | None = None,
     output: Path | None = None,
     *,
     revision: str | None = None,
     native: bool = False,
-    link: LinkMode = "auto",
     force: bool = False,
-    dry_run: Literal[False] = False,
-    progress: Progress | None = None,
-) -> Result: ...
-
-
-@overload
-def convert_checkpoint(
-    preset: Preset,
-    source: str | None = None,
-    output: Path | None = None,
-    *,
-    revision: str | None = None,
-    native: bool = False,
-    link: LinkMode = "auto",
-    force: bool = False,
-    dry_run: bool,
-    progress: Progress | None = None,
-) -> Result | Plan: ...
-
-
-def convert_checkpoint(
-    preset: Preset,
-    source: str | None = None,
-    output: Path | None = None,
-    *,
-    revision: str | None = None,
-    native: bool = False,
-    link: LinkMode = "auto",
-    force: bool = False,
-    dry_run: bool = False,
-    progress: Progress | None = None,
-) -> Result | Plan:
-    """Convert a checkpoint.
+) -> Plan:
+    """Check everything that a conversion needs, decide what it will write, and write nothing.
 
     Args:
         preset: what to convert with.
@@ -77,18 +44,12 @@ def convert_checkpoint(
         output: the folder to write; by default named after the preset, in the current one.
         revision: branch, tag or commit of a Hub id.
         native: write stock keys that stock classes load, and no code.
-        link: how weights get into the output.
         force: replace what the output folder holds.
-        dry_run: check everything and decide, but write nothing.
-        progress: told of bytes as they are copied.
-
-    Returns:
-        What was written or, for a dry run, what would be.
 
     Raises:
         InvalidPreset: the preset does not fit the model.
         UsageError: `native`, and the method is more than frequencies.
-        RopextError: the source, the output or the Hub refuses; nothing is left behind.
+        RopextError: the source, the output or the Hub refuses.
     """
     if native:
         require_native(preset.method)
@@ -101,8 +62,37 @@ def convert_checkpoint(
     if problems:
         raise InvalidPreset(problems)
     baked = bake(preset, checkpoint.facts, base_inv_freq(checkpoint.config))
-    plan = make_plan(preset, checkpoint, baked, local, native=native)
-    return plan if dry_run else write(plan, output, link=link, force=force, progress=progress)
+    return make_plan(preset, checkpoint, baked, local, native=native)
+
+
+def convert_checkpoint(
+    preset: Preset,
+    source: str | None = None,
+    output: Path | None = None,
+    *,
+    revision: str | None = None,
+    native: bool = False,
+    link: LinkMode = "auto",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Convert a checkpoint: `plan_conversion`, carried out.
+
+    Args:
+        preset: as for `plan_conversion`, like all that is not named here.
+        source: the same.
+        output: the same.
+        revision: the same.
+        native: the same.
+        force: the same.
+        link: how weights get into the output.
+        progress: told of bytes as they are copied.
+
+    Raises:
+        RopextError: as `plan_conversion`, or the disk refuses; nothing is left behind.
+    """
+    plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
+    return write(plan, output or Path(preset.name), link=link, force=force, progress=progress)
 
 
 def _base_model(preset: Preset) -> str:
@@ -153,18 +143,11 @@ def convert(
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the Hub's client is imported
     preset = load_preset(preset_name, overrides)
     output = output or Path(preset.name)
-    with _progress(terminal) as progress:
-        done = convert_checkpoint(
-            preset,
-            source,
-            output,
-            revision=revision,
-            native=native,
-            link=link,
-            force=force,
-            dry_run=dry_run,
-            progress=progress,
-        )
+    done: Plan | Result
+    done = plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
+    if not dry_run:
+        with _progress(terminal) as progress:
+            done = write(plan, output, link=link, force=force, progress=progress)
     if "." in output.absolute().name and not native:
         note = f"transformers before 4.54 loads no code from a folder with a dot in its name: {output}"
         click.echo(f"note: {note}", err=True)

@@ -3,6 +3,15 @@
 import json
 import struct
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+"""The scaling of Llama 3.1, on the scale of a tiny model."""
+
 
 def write_shard(file, tensors, bytes_each=16):
     """Write a sparse safetensors file: as large as its header says, without blocks behind it."""

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from ropext.converter import emit
 from ropext.converter.cli import main
-from ropext.converter.commands_convert import convert_checkpoint
+from ropext.converter.commands_convert import convert_checkpoint, plan_conversion
 from ropext.converter.emit import Result
 from ropext.converter.plan import Plan
 from ropext.converter.presets import load_preset
@@ -109,7 +109,7 @@ def test_dot_in_the_output_is_mentioned(run, tiny_llama, tiny_preset):
 
 def test_function(tiny_llama, tiny_preset, tmp_path):
     preset = load_preset(str(tiny_preset))
-    plan = convert_checkpoint(preset, output=tmp_path / "out", dry_run=True)
+    plan = plan_conversion(preset, output=tmp_path / "out")
     assert isinstance(plan, Plan)
     assert not (tmp_path / "out").exists()
     result = convert_checkpoint(preset, str(tiny_llama), tmp_path / "out", link="copy")

@@ -1,6 +1,5 @@
 """The frequency methods: what is baked and what is shipped, against the oracles and against transformers' own."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -15,22 +14,14 @@ from ropext.converter.commands_convert import convert_checkpoint
 from ropext.converter.errors import InvalidPreset
 from ropext.converter.presets import load_preset
 from ropext.converter.rope import float32, plain_inv_freq
-from ropext.modeling.modeling_llama_ext import LlamaRopeExtConfig, LlamaRopeExtForCausalLM
 from tests import tiny
-from tests.checkpoints import edit_config
+from tests.checkpoints import LLAMA3, edit_config
 from tests.reference import dynamic_ntk, linear, ntk, yarn
 from tests.reference.rope import llama_logits
 from tests.test_loading import preset_file
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 MODELS = [(10000.0, 16, 64), (10000.0, 128, 4096), (100000.0, 64, 8192), (500000.0, 128, 8192)]
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
 
 
 def inv_freq_of_transformers(theta, head_dim, length, scaling):
@@ -82,14 +73,6 @@ def convert(source, folder, method, **parameters):
     return convert_checkpoint(preset, str(source), folder / f"{method}-converted", force=True).output
 
 
-def load(folder):
-    """The shipped classes as a converted folder configures them."""
-    config = json.loads((folder / "config.json").read_text())
-    model = LlamaRopeExtForCausalLM(LlamaRopeExtConfig(**config))
-    model.load_state_dict(tiny.weights())
-    return model.eval(), config["rope_ext"]
-
-
 def oracle(block, length):
     """The naive logit of a method on the tiny model, its base not scaled."""
     method, parameters = block["method"], block["parameters"]
@@ -108,7 +91,7 @@ def oracle(block, length):
 @pytest.mark.parametrize("method", ["linear", "ntk", "dynamic_ntk", "yarn"])
 @pytest.mark.parametrize("parameters", [{}, {"scaling_factor": 6.5}], ids=["default", "6.5"])
 def test_equals_the_naive_oracle(method, parameters, tiny_llama, tmp_path):
-    model, block = load(convert(tiny_llama, tmp_path, method, **parameters))
+    model, block = tiny.from_folder(convert(tiny_llama, tmp_path, method, **parameters))
     assert block["parameters"]["scaling_factor"] == parameters.get("scaling_factor", 4.0)
     ids = tiny.tokens(121)
     expected = llama_logits(tiny.base(dtype=torch.float64), ids[0], oracle(block, 121)).float()
@@ -144,9 +127,9 @@ def test_dynamic_ntk_remembers_no_longer_prompt():
 
 
 def test_yarn_scales_queries_and_keys(tiny_llama, tmp_path):
-    usual, block = load(convert(tiny_llama, tmp_path, "yarn"))
+    usual, block = tiny.from_folder(convert(tiny_llama, tmp_path, "yarn"))
     assert block["parameters"]["attention_factor"] == pytest.approx(0.1 * np.log(4) + 1)
-    plain, _ = load(convert(tiny_llama, tmp_path, "yarn", attention_factor=1.0))
+    plain, _ = tiny.from_folder(convert(tiny_llama, tmp_path, "yarn", attention_factor=1.0))
     ids = tiny.tokens(60)
     assert (usual(ids).logits - plain(ids).logits).abs().max() > 0.01
 
@@ -157,9 +140,9 @@ def test_yarn_scales_queries_and_keys(tiny_llama, tmp_path):
 @pytest.mark.parametrize("method", ["linear", "ntk"])
 @pytest.mark.parametrize("scaling", [LLAMA3, {"rope_type": "linear", "factor": 2.0}], ids=["llama3", "linear"])
 def test_composes_with_a_scaled_base(method, scaling, tiny_llama, tmp_path):
-    _, plain = load(convert(tiny_llama, tmp_path, method))
+    _, plain = tiny.from_folder(convert(tiny_llama, tmp_path, method))
     edit_config(tiny_llama, rope_scaling=scaling)
-    _, scaled = load(convert(tiny_llama, tmp_path, method))
+    _, scaled = tiny.from_folder(convert(tiny_llama, tmp_path, method))
     base, _ = inv_freq_of_transformers(10000.0, 16, 64, scaling)
     expected = np.array(base) * plain["inv_freq"] / tiny.INV_FREQ
     np.testing.assert_allclose(scaled["inv_freq"], expected, rtol=1e-6)

@@ -17,9 +17,9 @@ from ropext.converter.methods import METHODS
 from ropext.converter.native import require_native
 from ropext.converter.presets import load_preset
 from tests import tiny
-from tests.checkpoints import edit_config
+from tests.checkpoints import LLAMA3, edit_config
 from tests.reference.rope import llama_logits
-from tests.test_frequencies import LLAMA3, load, oracle
+from tests.test_frequencies import oracle
 from tests.test_loading import preset_file
 
 pytestmark = pytest.mark.usefixtures("no_grad")
@@ -56,7 +56,7 @@ def config_of(folder):
 def test_stock_classes_give_the_same_logits(method, parameters, scaling, tiny_llama, tmp_path):
     edit_config(tiny_llama, rope_scaling=scaling)
     stock = LlamaForCausalLM.from_pretrained(convert(tiny_llama, tmp_path, method, native=True, **parameters)).eval()
-    shipped, _ = load(convert(tiny_llama, tmp_path, method, native=False, **parameters))
+    shipped, _ = tiny.from_folder(convert(tiny_llama, tmp_path, method, native=False, **parameters))
     # On a scaled base there are frequencies that no factor hits: they are off by one unit in the last place.
     tolerance = 1e-4 if scaling else 2e-5
     for length in (40, 200):  # in this order: after a long prompt transformers 5.0.0 stays with its theta
@@ -79,7 +79,7 @@ def test_a_window_below_the_trained_length(tiny_llama, tmp_path):
         folder = tmp_path / method
         folder.mkdir()
         stock = LlamaForCausalLM.from_pretrained(convert(tiny_llama, folder, method, native=True, initial=32)).eval()
-        shipped, _ = load(convert(tiny_llama, folder, method, native=False, initial=32))
+        shipped, _ = tiny.from_folder(convert(tiny_llama, folder, method, native=False, initial=32))
         ids = tiny.tokens(150)
         torch.testing.assert_close(stock(ids).logits, shipped(ids).logits, atol=2e-5, rtol=0)
 

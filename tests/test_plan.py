@@ -18,16 +18,9 @@ from ropext.converter.plan import make_plan
 from ropext.converter.presets import load_preset
 from ropext.converter.rope import base_inv_freq
 from ropext.converter.tokenizer import adapt_tokenizer_config
+from tests.checkpoints import LLAMA3
 
 from .checkpoints import edit_config, shard
-
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """A base whose RoPE is scaled already keeps its scaling, under the method's."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,34 +8,19 @@ from transformers import LlamaForCausalLM
 from ropext.converter.commands_convert import convert_checkpoint
 from ropext.converter.errors import RopextError
 from ropext.converter.presets import load_preset
-from ropext.modeling.modeling_llama_ext import LlamaRopeExtConfig, LlamaRopeExtForCausalLM
 from tests import tiny
-from tests.checkpoints import edit_config
+from tests.checkpoints import LLAMA3, edit_config
 from tests.reference import dpe
 from tests.reference.rope import llama_logits
 
 pytestmark = pytest.mark.usefixtures("no_grad")
-LLAMA3 = {
-    "rope_type": "llama3",
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
-
-
-def load(folder):
-    config = json.loads((folder / "config.json").read_text())
-    model = LlamaRopeExtForCausalLM(LlamaRopeExtConfig(**config))
-    model.load_state_dict(tiny.weights())
-    return model.eval(), config["rope_ext"]
 
 
 @pytest.mark.parametrize("scaling", [LLAMA3, {"rope_type": "linear", "factor": 2.0}], ids=["llama3", "linear"])
 def test_dpe_composes_with_it(scaling, tiny_llama, tiny_preset):
     edit_config(tiny_llama, rope_scaling=scaling)
     result = convert_checkpoint(load_preset(str(tiny_preset)), str(tiny_llama), tiny_llama.parent / "converted")
-    model, block = load(result.output)
+    model, block = tiny.from_folder(result.output)
     base = LlamaForCausalLM.from_pretrained(tiny_llama).eval()
     short, ids = tiny.tokens(16), tiny.tokens(90)
     assert torch.equal(model(short).logits, base(short).logits)

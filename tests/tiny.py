@@ -137,3 +137,11 @@ def base(attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
 def tokens(length: int, seed: int = 0, rows: int = 1) -> torch.Tensor:
     """[rows, length] random token ids above the special ones."""
     return torch.randint(3, 128, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def from_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The shipped classes as a converted tiny model's folder configures them, and its `rope_ext` block."""
+    config = json.loads((folder / "config.json").read_text())
+    model = LlamaRopeExtForCausalLM(LlamaRopeExtConfig(**config))
+    model.load_state_dict(weights())
+    return model.eval(), config["rope_ext"]
