@@ -18,9 +18,8 @@ from ropext.converter.plan import make_plan
 from ropext.converter.presets import load_preset
 from ropext.converter.rope import base_inv_freq
 from ropext.converter.tokenizer import adapt_tokenizer_config
-from tests.checkpoints import LLAMA3
 
-from .checkpoints import edit_config, shard
+from .checkpoints import LLAMA3, edit_config, shard
 
 
 @pytest.fixture
