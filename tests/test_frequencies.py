@@ -26,7 +26,7 @@ MODELS = [(10000.0, 16, 64), (10000.0, 128, 4096), (100000.0, 64, 8192), (500000
 
 def inv_freq_of_transformers(theta, head_dim, length, scaling):
     sizes = {"hidden_size": head_dim, "num_attention_heads": 1, "max_position_embeddings": length}
-    config = LlamaConfig(**sizes, rope_theta=theta, rope_scaling=scaling)
+    config = LlamaConfig(**sizes, rope_theta=theta, rope_scaling=scaling and dict(scaling))  # which it adds to
     inv_freq, attention_factor = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config, "cpu")
     return inv_freq.tolist(), attention_factor
 
