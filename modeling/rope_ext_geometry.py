@@ -67,9 +67,15 @@ class Geometry:
         return torch.full((1, 1), self.input_end, device=self.query_positions.device)
 
     def key_positions(self, length: int) -> Tensor:
-        """[B, length]; below 0 at left padding. Tokens of a row are contiguous, so one of them fixes all."""
+        """[B, length]; below 0 at left padding. Tokens of a row are contiguous, so one of them fixes all.
+
+        Raises:
+            ValueError: a row has padding between its tokens (not asked of an accelerator, which would have to wait).
+        """
 
         def make() -> Tensor:
+            if self.key_valid is not None and self.key_valid.device.type == "cpu":
+                _refuse_holes(self.key_valid[:, :length])
             columns = torch.arange(length, device=self.query_positions.device)
             last_valid = self.last_query
             origin = self.query_positions.gather(1, last_valid) - self.query_columns[last_valid]
@@ -114,15 +120,12 @@ class Geometry:
     def _split_rows(self, length: int) -> Rows | None:
         if self.key_valid is None:
             return None
+        _refuse_holes(self.key_valid[:, :length])
         past = int(self.past)
         rows = []
         for row, valid in enumerate(self.key_valid[:, :length].cpu()):
             columns = valid.nonzero()[:, 0].tolist()
             low, high = (columns[0], columns[-1] + 1) if columns else (length, length)
-            if high - low != len(columns):
-                raise ValueError(
-                    f"row {row} of attention_mask has padding between its tokens; pad on the left, or on the right"
-                )
             queries = slice(max(low - past, 0), max(high - past, 0))
             positions = self.query_positions[row : row + 1, queries]
             rows.append((queries, slice(low, high), Geometry(positions, max(past - low, 0))))
@@ -132,3 +135,14 @@ class Geometry:
     def part(self, start: int, stop: int) -> Geometry:
         """The queries at indices `start` to `stop` alone, of tokens without padding."""
         return Geometry(self.query_positions[:, start:stop], int(self.past) + start, input_end=self.input_end)
+
+
+def _refuse_holes(valid_BL: Tensor) -> None:
+    begun = valid_BL.cumsum(-1) > 0
+    ended = valid_BL.flip(-1).cumsum(-1).flip(-1) == 0
+    holes = (begun & ~ended & ~valid_BL).any(-1)
+    if bool(holes.any()):
+        row = int(holes.long().argmax())
+        raise ValueError(
+            f"row {row} of attention_mask has padding between its tokens; pad on the left, or on the right"
+        )

@@ -26,19 +26,19 @@ FORMAT = 1
 """Of the `rope_ext` block that this code reads."""
 
 METHODS: dict[str, type[Method] | type[FrequencyMethod]] = {
+    "dca": Dca,
     "dpe": Dpe,
     "dprope": Dprope,
     "dynamic_ntk": DynamicNtk,
+    "gali": Gali,
+    "jet_long": JetLong,
     "linear": Linear,
     "ntk": Ntk,
-    "yarn": Yarn,
-    "gali": Gali,
-    "string": String,
-    "self_extend": SelfExtend,
-    "rerope": Rerope,
     "original": Original,
-    "jet_long": JetLong,
-    "dca": Dca,
+    "rerope": Rerope,
+    "self_extend": SelfExtend,
+    "string": String,
+    "yarn": Yarn,
 }
 
 

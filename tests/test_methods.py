@@ -299,6 +299,17 @@ def test_padding_between_tokens_is_refused():
         tiny.converted("dpe")(ids, attention_mask=mask)
 
 
+@pytest.mark.parametrize("name", ["dpe", "gali", "dca"])
+def test_decoding_after_padding_on_the_right_is_refused(name):
+    model, ids = tiny.converted(name), tiny.tokens(80, rows=2)
+    mask = torch.ones_like(ids)
+    mask[1, 75:] = 0
+    cache = model(ids, attention_mask=mask, use_cache=True).past_key_values
+    mask = torch.cat((mask, mask[:, :1]), 1)
+    with pytest.raises(ValueError, match="row 1 of attention_mask has padding between"):
+        model(ids[:, :1], attention_mask=mask, past_key_values=cache)
+
+
 def test_a_packed_mask_is_refused():
     ids = tiny.tokens(30)
     mask = torch.ones(30, 30, dtype=torch.bool).tril()
