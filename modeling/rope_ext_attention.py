@@ -1,7 +1,7 @@
 """The attention primitives that every method is built from.
 
-Shape letters: B batch, H query heads, K key heads, T queries, L keys, D head_dim, P = D / 2 frequency pairs.
-Pair `d` is made of the dimensions `d` and `d + P`.
+Shape letters: B batch, H query heads, K key heads, T queries, L keys, D head_dim, P frequency pairs (D / 2, or fewer
+where RoPE turns a part of each head only). Pair `d` is made of the dimensions `d` and `d + P`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,14 @@ def angles(positions: Tensor, inv_freq: Tensor) -> Part:
 
 
 def rotate(x_BHTD: Tensor, table: Part) -> Tensor:
-    """Rotate every pair of `x_BHTD` by a table made by `angles`, in float32, back in the type of `x_BHTD`."""
+    """Rotate the pairs of `x_BHTD` by a table made by `angles`, in float32, back in the type of `x_BHTD`.
+
+    Dimensions beyond the table's pairs, where RoPE turns a part of each head only, stay as they are.
+    """
     cos, sin = (part.to(x_BHTD.device) for part in table)  # a model may lie on several
-    first, second = x_BHTD.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_BHTD.dtype)
+    P = cos.shape[-1]
+    first, second, rest = x_BHTD.tensor_split((P, 2 * P), dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1).to(x_BHTD.dtype)
 
 
 @cache

@@ -134,13 +134,15 @@ class BandMethod(Method):
         factor = (positions + 1).float().log() / math.log(self.trained)
         return torch.where(positions < self.start, 1.0, factor.clamp(min=1.0))
 
-    def _selected(self, layer: int, device: torch.device) -> Tensor | None:
-        """[H, 1, D] booleans."""
+    def _selected(self, tokens: Tokens) -> Tensor | None:
+        """[H, 1, D] booleans; dimensions that RoPE does not turn count as exact."""
         if self.selection is None:
             return None
-        self.selection = self.selection.to(device)
-        pairs = self.selection[layer]
-        return torch.cat((pairs, pairs), dim=-1)[:, None]
+        query = tokens.query
+        self.selection = self.selection.to(query.device)
+        pairs = self.selection[tokens.layer]
+        selected = torch.cat((pairs, pairs), dim=-1)
+        return torch.nn.functional.pad(selected, (0, query.shape[-1] - selected.shape[-1]))[:, None]
 
     # Dense
 
@@ -172,7 +174,7 @@ class BandMethod(Method):
 
     def _far_logits(self, tokens: Tokens, near_query: Tensor, far_query: Tensor, stop: int) -> Tensor:
         keys = self._far_keys(tokens)[:, :, :stop]
-        selected = self._selected(tokens.layer, keys.device)
+        selected = self._selected(tokens)
         if selected is None:
             return grouped_logits(far_query, keys)
         # One dot product of twice the width: each head picks its pairs on the query, the group shares its keys.
@@ -190,7 +192,7 @@ class BandMethod(Method):
         keys, far_keys = self.exact_keys(tokens, keys_start), self._far_keys(tokens)
         query, far_query = self._queries(tokens)
         near = _Side(query, keys, keys_start, tokens)
-        selected = self._selected(tokens.layer, query.device)
+        selected = self._selected(tokens)
         if selected is None:
             return self._merged(near, _Side(far_query, far_keys, 0, tokens), past)
         far_query = torch.where(selected, far_query, query)
