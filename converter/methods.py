@@ -38,8 +38,14 @@ def schema_for(method: str) -> dict[str, Any]:
 
 
 def preset_schema() -> dict[str, Any]:
-    """The JSON Schema of a whole preset in one piece: the methods' schemas stand under `definitions`."""
-    schema: dict[str, Any] = _redirect(_read("preset.schema.json"))
+    """The JSON Schema of a whole preset, in one piece.
+
+    `preset.schema.json` knows no method. Joined to it here: their names, a branch for each, which says what its
+    `parameters` may hold, and what the branches point to.
+    """
+    schema = _read("preset.schema.json")
+    schema["properties"]["method"]["enum"] = list(METHODS)
+    schema["allOf"] = [_branch(method) for method in METHODS]
     schema["definitions"] = {f"{_STEM}{method}": _without_dialect(schema_for(method)) for method in METHODS}
     return schema
 
@@ -67,14 +73,8 @@ def _without_dialect(schema: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in schema.items() if key != "$schema"}
 
 
-def _redirect(node: Any) -> Any:
-    """Point references to sibling files at `definitions` instead."""
-    if isinstance(node, list):
-        return [_redirect(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    return {key: _redirect_target(item) if key == "$ref" else _redirect(item) for key, item in node.items()}
-
-
-def _redirect_target(target: str) -> str:
-    return f"#/definitions/{target.removesuffix(_SUFFIX)}"
+def _branch(method: str) -> dict[str, Any]:
+    return {
+        "if": {"properties": {"method": {"const": method}}, "required": ["method"]},
+        "then": {"properties": {"parameters": {"$ref": f"#/definitions/{_STEM}{method}"}}},
+    }

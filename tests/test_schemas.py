@@ -67,21 +67,31 @@ def test_schema_branches_by_method_alone(path):
     assert not any(word in path.read_text() for word in ('"oneOf":', '"anyOf":'))
 
 
-def test_preset_schema_knows_every_method():
+def test_a_preset_schema_alone_knows_no_method():
     schema = json.loads((ROOT / "schemas/preset.schema.json").read_text())
-    assert schema["properties"]["method"]["enum"] == list(METHODS)
-    branches = [branch["if"]["properties"]["method"]["const"] for branch in schema["allOf"]]
-    targets = [branch["then"]["properties"]["parameters"]["$ref"] for branch in schema["allOf"]]
-    assert branches == list(METHODS)
-    assert targets == [f"method_{method}.schema.json" for method in METHODS]
+    assert "enum" not in schema["properties"]["method"]
+    assert "allOf" not in schema
 
 
-def test_joined_schema_stands_alone():
+def test_joined_schema_knows_every_method_and_stands_alone():
     schema = preset_schema()
     Draft7Validator.check_schema(schema)
+    assert list(METHODS) == [path.name.split(".")[0].removeprefix("method_") for path in SCHEMAS[:-1]]
+    assert schema["properties"]["method"]["enum"] == list(METHODS)
+    assert [branch["if"]["properties"]["method"]["const"] for branch in schema["allOf"]] == list(METHODS)
     references = [branch["then"]["properties"]["parameters"]["$ref"] for branch in schema["allOf"]]
     assert references == [f"#/definitions/method_{method}" for method in METHODS]
     assert set(schema["definitions"]) == {f"method_{method}" for method in METHODS}
+    assert schema["definitions"]["method_dpe"]["required"] == schema_for("dpe")["required"]
+
+
+def test_a_misspelt_method_is_told_all_of_them(tmp_path):
+    preset = tmp_path / "preset.yaml"
+    preset.write_text((ROOT / "tests/examples/valid/dpe.yaml").read_text().replace("method: dpe", "method: dppe"))
+    with pytest.raises(InvalidPreset) as caught:
+        load_preset(str(preset))
+    (problem,) = caught.value.problems
+    assert f"one of: {', '.join(METHODS)}; did you mean 'dpe'?" in problem.message
 
 
 @pytest.mark.parametrize("method", METHODS)
