@@ -3,15 +3,13 @@
 import ast
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
-import ropext.modeling
+from tests import siblings
 
-FOLDER = Path(ropext.modeling.__file__).parent
-FILES = sorted(path for path in FOLDER.glob("*.py") if path.name != "__init__.py")
-ENTRIES = [path for path in FILES if path.stem.startswith("modeling_")]
+FILES = sorted(path for path in siblings.MODELING.glob("*.py") if path.name != "__init__.py")
+ENTRIES = siblings.entries()
 ALLOWED = {"torch", "transformers"} | set(sys.stdlib_module_names)
 
 
@@ -34,9 +32,8 @@ def test_imports_torch_transformers_and_siblings_only(path):
     for module, level, node in imports(path):
         if level:
             assert level == 1
-            assert f"{module}.py" in {other.name for other in FILES}, (
-                f"{path.name} imports .{module}, which is not shipped"
-            )
+            shipped = {other.stem for other in FILES}
+            assert module in shipped, f"modeling/{path.name}:{node.lineno} imports .{module}, which is not shipped"
             line = path.read_text().splitlines()[node.lineno - 1]
             assert line.startswith(f"from .{module} import"), (
                 "the loader's pattern matches unindented imports of siblings"
@@ -63,14 +60,22 @@ def test_nothing_but_imports_looks_like_one_to_the_loader(path):
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda path: path.stem)
 def test_an_entry_file_names_every_file_it_needs(entry):
-    needed, pending = set(), [entry]
-    while pending:
-        siblings = {FOLDER / f"{module}.py" for module, level, _ in imports(pending.pop()) if level}
-        pending += siblings - needed
-        needed |= siblings
-    assert {module for module, level, _ in imports(entry) if level} == {path.stem for path in needed}
+    named, needed = set(siblings.imported(entry)), set(siblings.needed(entry))
+    message = f"modeling/{entry.name}: missing {sorted(needed - named)}, too many {sorted(named - needed)}"
+    assert named == needed, f"{message}; run `{siblings.COMMAND}`"
+    assert siblings.rewritten(entry) == entry.read_text(), f"modeling/{entry.name}: run `{siblings.COMMAND}`"
+
+
+def test_the_siblings_command_adds_and_drops_lines(tmp_path):
+    text = ENTRIES[0].read_text()
+    (line,) = (each for each in text.splitlines(keepends=True) if each.startswith("from .rope_ext_dca import"))
+    entry = tmp_path / ENTRIES[0].name
+    entry.write_text(text.replace(line, "from .rope_ext_gone import Gone  # noqa: F401\n"))
+    assert siblings.rewritten(entry) == text
 
 
 def test_every_shipped_file_is_reached():
-    reached = {module for entry in ENTRIES for module, level, _ in imports(entry) if level}
-    assert {path.stem for path in FILES} - {path.stem for path in ENTRIES} == reached
+    reached = {module for entry in ENTRIES for module in siblings.needed(entry)}
+    for path in FILES:
+        where = "no entry file leads to it; import it in modeling/rope_ext_methods.py, or remove it"
+        assert path in ENTRIES or path.stem in reached, f"modeling/{path.name}: {where}"
