@@ -6,6 +6,7 @@ where RoPE turns a part of each head only). Pair `d` is made of the dimensions `
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -44,6 +45,56 @@ def rotate(x_BHTD: Tensor, table: Part) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin, rest), dim=-1).to(x_BHTD.dtype)
 
 
+def flash_attention(
+    query_BHTD: Tensor, key_BKLD: Tensor, value_BKLD: Tensor, *, causal: bool, scale: float, backend: str = "sdpa"
+) -> Part:
+    """Softmax attention without a logit matrix, with the log-sum-exp that `merge` needs. No gradient.
+
+    Args:
+        query_BHTD: rotated queries.
+        key_BKLD: rotated keys, K dividing H.
+        value_BKLD: values.
+        causal: query t sees keys 0 to L - T + t. Otherwise every query sees every key.
+        scale: factor on the logits.
+        backend: `sdpa`, torch's own kernels; or `flash_attention_2`, those of the package flash-attn.
+
+    Raises:
+        ValueError: there is no key (torch's CPU kernel would end the process), or `causal` with T > L.
+        ImportError: `flash_attention_2` without the package.
+    """
+    T, L = query_BHTD.shape[2], key_BKLD.shape[2]
+    if L == 0 or (causal and T > L):
+        raise ValueError(f"no such attention: {T} queries, {L} keys, causal={causal}")
+    if backend == "flash_attention_2":
+        return packaged_attention(query_BHTD, key_BKLD, value_BKLD, causal=causal, scale=scale)
+    if causal and 1 < T < L:
+        parts = [(slice(L - T, L), True), (slice(0, L - T), False)]
+        return merge(_torch_kernel(query_BHTD, key_BKLD[:, :, s], value_BKLD[:, :, s], c, scale) for s, c in parts)
+    return _torch_kernel(query_BHTD, key_BKLD, value_BKLD, causal and T > 1, scale)
+
+
+def _torch_kernel(query_BHTD: Tensor, key_BKLD: Tensor, value_BKLD: Tensor, causal: bool, scale: float) -> Part:
+    """`flash_attention` by torch; `causal` asks for T == L."""
+    B, H, T, D = query_BHTD.shape
+    K = key_BKLD.shape[1]
+    device = query_BHTD.device.type
+    if not causal and K < H:
+        # The query heads of a group as more queries of their key head: its keys are read once for all of them.
+        folded = query_BHTD.reshape(B, K, -1, D)
+        out, lse = _torch_kernel(folded, key_BKLD, value_BKLD, causal, scale)
+        return out.reshape(B, H, T, D), lse.reshape(B, H, T)
+    if K < H and device != "cuda" and not (device == "cpu" and _grouped_heads()):
+        key_BKLD, value_BKLD = (x.repeat_interleave(H // K, dim=1) for x in (key_BKLD, value_BKLD))
+    args: tuple[Any, ...] = (query_BHTD, key_BKLD, value_BKLD)
+    if device == "cpu":
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*args, 0.0, causal, scale=scale)
+    elif device == "cuda" and query_BHTD.dtype in (torch.float16, torch.bfloat16):
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention(*args, 0.0, causal, False, scale=scale)[:2]
+    else:
+        out, lse = _blockwise_attention(*args, causal=causal, scale=scale)
+    return out, lse
+
+
 @cache
 def _grouped_heads() -> bool:
     """Whether torch's CPU kernel takes fewer key heads than query heads."""
@@ -55,40 +106,10 @@ def _grouped_heads() -> bool:
     return True
 
 
-def flash_attention(query_BHTD: Tensor, key_BKLD: Tensor, value_BKLD: Tensor, *, causal: bool, scale: float) -> Part:
-    """Softmax attention without a logit matrix, with the log-sum-exp that `merge` needs. No gradient.
-
-    Args:
-        query_BHTD: rotated queries.
-        key_BKLD: rotated keys, K dividing H.
-        value_BKLD: values.
-        causal: query t sees keys 0 to t; asks for T == L. Otherwise every query sees every key.
-        scale: factor on the logits.
-
-    Raises:
-        ValueError: there is no key (torch's CPU kernel would end the process), or `causal` with T != L.
-    """
-    if key_BKLD.shape[2] == 0 or (causal and query_BHTD.shape[2] != key_BKLD.shape[2]):
-        raise ValueError(f"no such attention: {query_BHTD.shape[2]} queries, {key_BKLD.shape[2]} keys, causal={causal}")
-    device = query_BHTD.device.type
-    if device != "cuda" and not (device == "cpu" and _grouped_heads()):
-        repeats = query_BHTD.shape[1] // key_BKLD.shape[1]
-        key_BKLD = key_BKLD.repeat_interleave(repeats, dim=1)
-        value_BKLD = value_BKLD.repeat_interleave(repeats, dim=1)
-    args: tuple[Any, ...] = (query_BHTD, key_BKLD, value_BKLD)
-    if device == "cpu":
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*args, 0.0, causal, scale=scale)
-    elif device == "cuda" and query_BHTD.dtype in (torch.float16, torch.bfloat16):
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention(*args, 0.0, causal, False, scale=scale)[:2]
-    else:
-        out, lse = _blockwise_attention(*args, causal=causal, scale=scale)
-    return out, lse
-
-
 def _blockwise_attention(
     query_BHTD: Tensor, key_BKLD: Tensor, value_BKLD: Tensor, *, causal: bool, scale: float, block: int = 128
 ) -> Part:
-    """What `flash_attention` promises, in plain torch operations: for devices and types without a kernel."""
+    """The same in plain torch operations, for devices and types without a kernel."""
     outs, lses = [], []
     for start in range(0, query_BHTD.shape[2], block):
         logits = grouped_logits(query_BHTD[:, :, start : start + block], key_BKLD).float() * scale
@@ -101,32 +122,54 @@ def _blockwise_attention(
     return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
 
 
-def merge(parts: Iterable[Part]) -> Tensor:
-    """Attention over the union of disjoint sets of keys from the attention over each: [B, H, T, D].
+def packaged_attention(
+    query_BHTD: Tensor,
+    key_BKLD: Tensor,
+    value_BKLD: Tensor,
+    *,
+    causal: bool,
+    scale: float,
+    window: int | None = None,
+) -> Part:
+    """`flash_attention` by the package flash-attn: the one place that knows its signature.
+
+    Args:
+        query_BHTD: rotated queries, float16 or bfloat16.
+        key_BKLD: rotated keys.
+        value_BKLD: values.
+        causal: query t sees keys 0 to L - T + t.
+        scale: factor on the logits.
+        window: with `causal`, how many of those keys, the last ones, each query sees; None: all.
+
+    Raises:
+        ImportError: the package is not installed.
+    """
+    function = importlib.import_module("flash_attn").flash_attn_func
+    out, lse = function(
+        *(x.transpose(1, 2) for x in (query_BHTD, key_BKLD, value_BKLD)),
+        softmax_scale=scale,
+        causal=causal,
+        window_size=(-1, -1) if window is None else (window - 1, 0),
+        return_attn_probs=True,
+    )[:2]
+    return out.transpose(1, 2), lse
+
+
+def merge(parts: Iterable[Part]) -> Part:
+    """Attention over the union of disjoint sets of keys from the attention over each.
 
     A part without keys for some query says so by a log-sum-exp of minus infinity there.
     """
     parts = list(parts)
-    outs, lses = [out for out, _ in parts], [lse for _, lse in parts]
-    if len(outs) == 1:
-        return outs[0]
-    weights = torch.stack(lses).softmax(0)[..., None]
-    merged = outs[0] * weights[0]
-    for out, weight in zip(outs[1:], weights[1:], strict=True):
-        merged += out * weight
-    return merged.to(outs[0].dtype)
-
-
-def causal_attention(query_BHTD: Tensor, key_BKLD: Tensor, value_BKLD: Tensor, *, scale: float) -> Tensor:
-    """Causal attention of the last T of L tokens: query t sees keys 0 to L - T + t."""
-    past = key_BKLD.shape[2] - query_BHTD.shape[2]
-    if query_BHTD.shape[2] == 1:
-        return flash_attention(query_BHTD, key_BKLD, value_BKLD, causal=False, scale=scale)[0]
-    parts = [flash_attention(query_BHTD, key_BKLD[:, :, past:], value_BKLD[:, :, past:], causal=True, scale=scale)]
-    if past:
-        seen = key_BKLD[:, :, :past], value_BKLD[:, :, :past]
-        parts.append(flash_attention(query_BHTD, *seen, causal=False, scale=scale))
-    return merge(parts)
+    if len(parts) == 1:
+        return parts[0]
+    lses = torch.stack([lse for _, lse in parts])
+    lse = lses.logsumexp(0)
+    weights = (lses - lse).exp()[..., None]
+    merged = parts[0][0] * weights[0]
+    for (out, _), weight in zip(parts[1:], weights[1:], strict=True):
+        merged.addcmul_(out.to(merged.dtype), weight)
+    return merged.to(parts[0][0].dtype), lse
 
 
 def grouped_logits(query_BHTD: Tensor, key_BKLD: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, flash_attention, grouped_logits, merge, rotate
+from .rope_ext_attention import Part, flash_attention, grouped_logits, merge, packaged_attention, rotate
 from .rope_ext_geometry import Geometry
 from .rope_ext_method import Method, Tokens
 
@@ -173,21 +173,22 @@ class BandMethod(Method):
         return (max(0, past - self.window + 1) if all_active else 0), max(0, length - self.window)
 
     def _far_logits(self, tokens: Tokens, near_query: Tensor, far_query: Tensor, stop: int) -> Tensor:
-        keys = self._far_keys(tokens)[:, :, :stop]
         selected = self._selected(tokens)
         if selected is None:
-            return grouped_logits(far_query, keys)
+            return grouped_logits(far_query, self._far_keys(tokens)[:, :, :stop])
         # One dot product of twice the width: each head picks its pairs on the query, the group shares its keys.
-        exact_keys = self.exact_keys(tokens)[:, :, :stop]
-        return grouped_logits(far_query * selected, keys) + grouped_logits(near_query * ~selected, exact_keys)
+        query = torch.cat((far_query * selected, near_query * ~selected), dim=-1)
+        return grouped_logits(query, tokens.stored[:, :, :stop])
 
     # Flash
 
     def flash(self, tokens: Tokens) -> Tensor:
         """The band and the triangle, in chunks of queries, merged by log-sum-exp."""
-        past = int(tokens.geometry.past)
-        if past + tokens.query.shape[2] <= self.start:
+        past, count = int(tokens.geometry.past), tokens.query.shape[2]
+        if past + count <= self.start:
             return self.flash_exact(tokens)
+        if count == 1 and self.selection is not None:
+            return self.dense(tokens)[0]
         keys_start = max(0, past - self.window + 1) if self._stores == "far" else 0
         keys, far_keys = self.exact_keys(tokens, keys_start), self._far_keys(tokens)
         query, far_query = self._queries(tokens)
@@ -211,17 +212,14 @@ class BandMethod(Method):
         first = min(max(self.start, past), length)
         outs = []
         if first > past:
-            rows = slice(0, first - past)
-            parts = [near.attend(rows, past, first, causal=True)]
-            if past:
-                parts.append(near.attend(rows, 0, past))
-            outs.append(merge(parts))
-        step = min(self.window, CHUNK)
+            outs.append(near.attend(slice(0, first - past), 0, first, causal=True)[0])
+        # A kernel that knows windows takes all the others at once.
+        step = length - first if near.windowed else min(self.window, CHUNK)
         outs += [
-            merge(self._parts(near, far, begin, min(begin + step, length), past))
-            for begin in range(first, length, step)
+            merge(self._parts(near, far, begin, min(begin + step, length), past))[0]
+            for begin in range(first, length, max(step, 1))
         ]
-        return torch.cat(outs, dim=2)
+        return torch.cat(outs, dim=2) if len(outs) > 1 else outs[0]
 
     def _parts(self, near: _Side, far: _Side, begin: int, end: int, past: int) -> Iterator[Part]:
         """The rectangles and triangles that the queries of columns `begin` to `end` see.
@@ -231,17 +229,15 @@ class BandMethod(Method):
         """
         rows = slice(begin - past, end - past)
         low, high = begin - self.window, end - self.window
-        if end - begin == 1:
-            yield near.attend(rows, high, end)
-            yield far.attend(rows, 0, high)
+        if end - begin == 1 or near.windowed:
+            yield near.attend_window(rows, end, self.window)
+            yield far.attend(rows, 0, high, causal=True)
             return
         yield near.attend(rows, begin, end, causal=True)
         if high < begin:
             yield near.attend(rows, high, begin)
         yield near.attend_above_diagonal(rows, low, high)
-        yield far.attend(rows, low, high, causal=True)
-        if low:
-            yield far.attend(rows, 0, low)
+        yield far.attend(rows, 0, high, causal=True)
 
 
 class _Side:
@@ -259,10 +255,25 @@ class _Side:
         keys = self.keys[:, :, start - self.keys_start : stop - self.keys_start]
         return keys, self._tokens.value[:, :, start:stop]
 
+    @property
+    def windowed(self) -> bool:
+        """Whether the kernel takes a band at once."""
+        return self._tokens.backend == "flash_attention_2"
+
     def attend(self, rows: slice, start: int, stop: int, *, causal: bool = False) -> Part:
-        """Attention of some queries over the columns `start` to `stop`."""
-        keys_values = self._keys_values(start, stop)
-        return flash_attention(self.query[:, :, rows], *keys_values, causal=causal, scale=self._tokens.scale)
+        """Attention of some queries over the columns `start` to `stop`; causal: the last query sees them all."""
+        query, (keys, values), tokens = self.query[:, :, rows], self._keys_values(start, stop), self._tokens
+        return flash_attention(query, keys, values, causal=causal, scale=tokens.scale, backend=tokens.backend)
+
+    def attend_window(self, rows: slice, stop: int, window: int) -> Part:
+        """Attention of the queries up to column `stop` over the last `window` columns up to their own."""
+        query = self.query[:, :, rows]
+        keys, values = self._keys_values(max(stop - query.shape[2] - window + 1, 0), stop)
+        if query.shape[2] == 1:
+            return flash_attention(
+                query, keys, values, causal=False, scale=self._tokens.scale, backend=self._tokens.backend
+            )
+        return packaged_attention(query, keys, values, causal=True, scale=self._tokens.scale, window=window)
 
     def attend_above_diagonal(self, rows: slice, start: int, stop: int) -> Part:
         """As `attend`, over a square, query t seeing its columns after t: causal attention read backwards."""

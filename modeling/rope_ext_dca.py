@@ -70,7 +70,7 @@ class Dca(Method):
             chunk = begin - begin % stride
             end = min(chunk + stride, length)
             borders = (chunk, max(chunk - stride, 0), 0)
-            outs.append(merge(self._parts(tokens, queries, begin, end, borders)))
+            outs.append(merge(self._parts(tokens, queries, begin, end, borders))[0])
             begin = end
         return torch.cat(outs, dim=2)
 
@@ -93,6 +93,7 @@ class Dca(Method):
                 tokens.value[:, :, start:stop],
                 causal=causal,
                 scale=tokens.scale,
+                backend=tokens.backend,
             )
             for query, start, stop, causal in regions
             if stop > start

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, causal_attention, grouped_logits, rotate
+from .rope_ext_attention import Part, grouped_logits, rotate
 from .rope_ext_geometry import Geometry
 from .rope_ext_method import Method, Tokens
 from .rope_ext_noise import gaussian_noise, uniform_noise
@@ -133,7 +133,7 @@ class Gali(Method):
                 outs.append(self.flash_exact(part))
             else:
                 query, keys = self._moved(part, tokens_so_far)
-                outs.append(causal_attention(query, keys, part.value, scale=part.scale))
+                outs.append(self.causal(part, query, keys))
         return torch.cat(outs, dim=2)
 
     def logits(self, tokens: Tokens) -> Tensor:

@@ -5,13 +5,13 @@ Shape letters as in the attention file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, angles, causal_attention, grouped_logits, masked_softmax, weighted_values
+from .rope_ext_attention import Part, angles, flash_attention, grouped_logits, masked_softmax, weighted_values
 from .rope_ext_geometry import Geometry
 
 DENSE_QUERIES = 64
@@ -31,6 +31,7 @@ class Tokens:
         value: [B, K, L, D].
         geometry: where they stand.
         scale: factor on the logits.
+        backend: whose kernels compute `flash`, as in `flash_attention`.
     """
 
     layer: int
@@ -41,6 +42,7 @@ class Tokens:
     value: Tensor
     geometry: Geometry
     scale: float
+    backend: str = "sdpa"
 
     @property
     def length(self) -> int:
@@ -49,34 +51,24 @@ class Tokens:
 
     def row(self, row: int, queries: slice, columns: slice, geometry: Geometry) -> Tokens:
         """One row without its padding."""
-        batch = slice(row, row + 1)
-        fresh = None if self.fresh_key is None else self.fresh_key[batch, :, columns]
-        return Tokens(
-            self.layer,
-            self.query[batch, :, queries],
-            self.exact_query[batch, :, queries],
-            self.stored[batch, :, columns],
-            fresh,
-            self.value[batch, :, columns],
-            geometry,
-            self.scale,
-        )
+        return self._cut(slice(row, row + 1), queries, columns, geometry)
 
     def part(self, start: int, stop: int) -> Tokens:
         """The queries at indices `start` to `stop`, and the keys up to the last of them; no padding."""
         if (start, stop) == (0, self.query.shape[2]):
             return self
-        length = int(self.geometry.past) + stop
-        fresh = None if self.fresh_key is None else self.fresh_key[:, :, :length]
-        return Tokens(
-            self.layer,
-            self.query[:, :, start:stop],
-            self.exact_query[:, :, start:stop],
-            self.stored[:, :, :length],
-            fresh,
-            self.value[:, :, :length],
-            self.geometry.part(start, stop),
-            self.scale,
+        columns = slice(0, int(self.geometry.past) + stop)
+        return self._cut(slice(None), slice(start, stop), columns, self.geometry.part(start, stop))
+
+    def _cut(self, batch: slice, queries: slice, columns: slice, geometry: Geometry) -> Tokens:
+        return replace(
+            self,
+            query=self.query[batch, :, queries],
+            exact_query=self.exact_query[batch, :, queries],
+            stored=self.stored[batch, :, columns],
+            fresh_key=None if self.fresh_key is None else self.fresh_key[batch, :, columns],
+            value=self.value[batch, :, columns],
+            geometry=geometry,
         )
 
 
@@ -178,7 +170,11 @@ class Method:
 
     def flash_exact(self, tokens: Tokens) -> Tensor:
         """`flash` by exact distances alone."""
-        return causal_attention(tokens.exact_query, self.exact_keys(tokens), tokens.value, scale=tokens.scale)
+        return self.causal(tokens, tokens.exact_query, self.exact_keys(tokens))
+
+    def causal(self, tokens: Tokens, query: Tensor, keys: Tensor) -> Tensor:
+        """[B, H, T, D]: causal attention of rotated queries and keys."""
+        return flash_attention(query, keys, tokens.value, causal=True, scale=tokens.scale, backend=tokens.backend)[0]
 
     def exact_logits(self, tokens: Tokens) -> Tensor:
         """`logits` by exact distances alone."""

@@ -18,8 +18,8 @@ from .rope_ext_geometry import Geometry
 from .rope_ext_method import Method, Tokens
 from .rope_ext_methods import build_method
 
-BACKENDS = ("sdpa", "eager")
-"""Values of `attn_implementation`: without a logit matrix, and with one (the dense reference)."""
+BACKENDS = ("sdpa", "flash_attention_2", "eager")
+"""Values of `attn_implementation`: torch's kernels, those of the package flash-attn, and the dense reference."""
 
 
 class RopeExtAttentionMixin:
@@ -93,7 +93,8 @@ class RopeExtAttentionMixin:
                 stored, value = stored[:, :, :filled], value[:, :, :filled]
             if stored.shape[2] != key.shape[2]:
                 fresh_key = None
-        tokens = Tokens(layer, query, exact_query, stored, fresh_key, value, geometry, self.scaling)
+        backend = self.config._attn_implementation
+        tokens = Tokens(layer, query, exact_query, stored, fresh_key, value, geometry, self.scaling, backend)
 
         if geometry.exact:
             kwargs.pop("cache_position", None)
@@ -111,8 +112,7 @@ class RopeExtAttentionMixin:
         else:
             if self.training and self.attention_dropout:
                 raise ValueError("this method has no attention dropout; set attention_dropout to 0 to train")
-            eager = self.config._attn_implementation == "eager"
-            out, weights = method.attend(tokens, weights=eager)
+            out, weights = method.attend(tokens, weights=backend == "eager")
             out = out.transpose(1, 2)
         out = out.reshape(*hidden_states.shape[:-1], -1).contiguous()
         return self.o_proj(out), weights
@@ -121,8 +121,6 @@ class RopeExtAttentionMixin:
 class _Backends:
     # Not one call of an attention function: backends that bring their own cannot run it.
     _supports_attention_backend = False
-    _supports_flash_attn = False
-    _supports_flash_attn_2 = False
     _supports_flex_attn = False
 
 

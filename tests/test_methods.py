@@ -87,7 +87,7 @@ def merge_in_bfloat16(parts):
     """As the authors of DCA merge regions: their weights rounded to bfloat16."""
     outs, lses = zip(*parts, strict=True)
     weights = torch.stack(lses).softmax(0).to(torch.bfloat16).float()
-    return sum(out * weight[..., None] for out, weight in zip(outs, weights, strict=True))
+    return sum(out * weight[..., None] for out, weight in zip(outs, weights, strict=True)), None
 
 
 @pytest.mark.parametrize(
