@@ -34,7 +34,7 @@ __all__ = [
     "require_supported",
 ]
 
-Role = Literal["weights", "index", "config", "card", "tokenizer", "generation", "license", "other"]
+Role = Literal["weights", "index", "config", "card", "tokenizer", "generation", "quantization", "license", "other"]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -45,6 +45,7 @@ _ROLES: tuple[tuple[Role, tuple[str, ...]], ...] = (
     ("config", ("config.json",)),
     ("card", ("readme.md",)),
     ("generation", ("generation_config.json",)),
+    ("quantization", ("quantize_config.json", "quant_config.json", "hf_quant_config.json")),
     (
         "tokenizer",
         (
@@ -199,7 +200,8 @@ def read_checkpoint(folder: Path, source: str | None = None) -> Checkpoint:
 def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Read `config.json` without its private keys.
 
-    Keys that begin with `_` are transformers' own state; some make it load code (CVE-2026-4372).
+    Keys that begin with `_` are transformers' own state; some make it load code (CVE-2026-4372). Those inside
+    `quantization_config` are the quantizer's own and stay: torchao's settings cannot be read without.
 
     Args:
         folder: where it lies.
@@ -314,6 +316,8 @@ def _without_private(value: Any, path: str, dropped: list[str]) -> Any:
     for key, entry in value.items():
         if key.startswith("_"):
             dropped.append(path + key)
+        elif path + key == "quantization_config":
+            kept[key] = entry
         else:
             kept[key] = _without_private(entry, f"{path}{key}.", dropped)
     return kept

@@ -159,6 +159,7 @@ _WHY = {
     "index": "which file holds which weights",
     "tokenizer": "tokenizer, as it is",
     "generation": "generation defaults, as they are",
+    "quantization": "how the weights are quantized, as it is",
     "license": "terms of the base model",
 }
 

@@ -104,16 +104,13 @@ def test_private_keys_are_dropped_at_every_level(tiny_llama):
         tiny_llama,
         _name_or_path="x",
         _attn_implementation_internal="evil/kernel",
-        quantization_config={"bits": 4, "_private": 1, "skip": [{"_deep": 1, "kept": 2}]},
+        nested={"bits": 4, "_private": 1, "skip": [{"_deep": 1, "kept": 2}]},
+        quantization_config={"quant_type": {"_type": "Int8WeightOnlyConfig"}},
     )
     config, dropped = read_config(tiny_llama)
-    assert config["quantization_config"] == {"bits": 4, "skip": [{"kept": 2}]}
-    assert dropped == [
-        "_name_or_path",
-        "_attn_implementation_internal",
-        "quantization_config._private",
-        "quantization_config.skip._deep",
-    ]
+    assert config["nested"] == {"bits": 4, "skip": [{"kept": 2}]}
+    assert config["quantization_config"] == {"quant_type": {"_type": "Int8WeightOnlyConfig"}}
+    assert dropped == ["_name_or_path", "_attn_implementation_internal", "nested._private", "nested.skip._deep"]
     assert "_attn_implementation_internal" in read_checkpoint(tiny_llama).notes[0]
 
 
