@@ -54,6 +54,10 @@ class RopeExtAttentionMixin:
         """[B, heads, T, D] of [B, T, heads times D]."""
         return x.view(*x.shape[:-1], -1, self.head_dim).transpose(1, 2)
 
+    def output(self, attended: Tensor) -> Tensor:
+        """The layer's output [B, T, hidden] of what the heads attended to [B, T, H times D]."""
+        return self.o_proj(attended)
+
     def attention_interface(self) -> Callable[..., Any]:
         """The family's own attention function for the configured backend."""
         name = self.config._attn_implementation
@@ -115,7 +119,7 @@ class RopeExtAttentionMixin:
             out, weights = method.attend(tokens, weights=backend == "eager")
             out = out.transpose(1, 2)
         out = out.reshape(*hidden_states.shape[:-1], -1).contiguous()
-        return self.o_proj(out), weights
+        return self.output(out), weights
 
 
 class _Backends:
