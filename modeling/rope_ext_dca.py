@@ -19,27 +19,41 @@ from .rope_ext_method import Method, Tokens
 
 
 class Dca(Method):
-    """Three regions, each a run of whole chunks. The cache keeps each key where it stands in its chunk."""
+    """Three regions, each a run of whole chunks.
+
+    The cache keeps each key where it stands in its chunk; with `activate_beyond` `[in its chunk, exact]`, 2 D wide.
+
+    Attributes:
+        activate_beyond: queries at positions below it are the base's, without temperature; 0: none.
+    """
 
     def __init__(self, block: dict[str, Any]) -> None:
         super().__init__(block)
         parameters = block["parameters"]
         self.chunk_size: int = parameters["chunk_size"]
         self.stride = self.chunk_size - parameters["local_window"]
-        self.start = self.stride
+        self.activate_beyond: int = parameters.get("activate_beyond", 0)
+        self.start = max(self.stride, self.activate_beyond)
         self.trained: int = block["initial_window"]
         self.temperature: bool = parameters["temperature"]
 
     def is_base(self, length: int | None) -> bool:
-        """Within the first chunk distances are exact; the temperature begins at the trained length."""
-        return super().is_base(length) and not (self.temperature and (length or 0) > self.trained)
+        """Up to `start` distances are exact; the temperature begins at the trained length, if active there."""
+        unscaled = max(self.trained, self.activate_beyond)
+        return super().is_base(length) and not (self.temperature and (length or 0) > unscaled)
 
     def stored_key(self, key: Tensor, exact_key: Tensor, geometry: Geometry) -> Tensor:
-        """Rotated to j mod c."""
-        return rotate(key, geometry.memo("stored_key", lambda: self.table(geometry.query_positions % self.stride)))
+        """Rotated to j mod c; the exact key beside it where queries beyond the first chunk take that."""
+        in_chunk = rotate(key, geometry.memo("stored_key", lambda: self.table(geometry.query_positions % self.stride)))
+        return torch.cat((in_chunk, exact_key), dim=-1) if self.activate_beyond else in_chunk
+
+    def _chunk_keys(self, tokens: Tokens) -> Tensor:
+        return tokens.stored.chunk(2, dim=-1)[0] if self.activate_beyond else tokens.stored
 
     def exact_keys(self, tokens: Tokens, start: int = 0) -> Tensor:
-        """Within the first chunk the stored keys are exact."""
+        """Kept beside the others, or the same: within the first chunk stored keys are exact."""
+        if self.activate_beyond:
+            return tokens.stored[:, :, start:].chunk(2, dim=-1)[1]
         return (tokens.stored if tokens.fresh_key is None else tokens.fresh_key)[:, :, start:]
 
     def _queries(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,16 +70,20 @@ class Dca(Method):
         return own, before, older
 
     def _query_factor(self, geometry: Geometry) -> Tensor:
-        """[B or 1, 1, 1, 1]: the temperature of both sides, on the query alone."""
+        """[B, 1, T, 1]: the temperature of both sides, on the query alone."""
         ratio = (geometry.tokens_so_far.float() / self.trained).clamp(min=1.0)
-        return ((0.05 * ratio.log() + 1.0) ** 2)[:, :, None, None]
+        factor = torch.where(geometry.query_positions < self.activate_beyond, 1.0, (0.05 * ratio.log() + 1.0) ** 2)
+        return factor[:, None, :, None]
 
     def flash(self, tokens: Tokens) -> Tensor:
         """For the queries of each chunk: a triangle of it, a rectangle of the chunk before, one of all older keys."""
         past = int(tokens.geometry.past)
         length, stride = past + tokens.query.shape[2], self.stride
-        queries = self._queries(tokens)
         outs, begin = [], past
+        if past < self.activate_beyond:
+            begin = min(self.activate_beyond, length)
+            outs.append(self.flash_exact(tokens.part(0, begin - past)))
+        queries = self._queries(tokens)
         while begin < length:
             chunk = begin - begin % stride
             end = min(chunk + stride, length)
@@ -82,14 +100,14 @@ class Dca(Method):
         end: int,
         borders: tuple[int, int, int],
     ) -> list[Part]:
-        past, own_start = int(tokens.geometry.past), borders[0]
+        past, own_start, keys = int(tokens.geometry.past), borders[0], self._chunk_keys(tokens)
         rows = slice(begin - past, end - past)
         regions = [(queries[0], begin, end, True), (queries[0], own_start, begin, False)]
         regions += [(queries[1], borders[1], own_start, False), (queries[2], 0, borders[1], False)]
         return [
             flash_attention(
                 query[:, :, rows],
-                tokens.stored[:, :, start:stop],
+                keys[:, :, start:stop],
                 tokens.value[:, :, start:stop],
                 causal=causal,
                 scale=tokens.scale,
@@ -106,5 +124,10 @@ class Dca(Method):
             geometry.query_positions[:, :, None] // self.stride
             - geometry.key_positions(tokens.length)[:, None] // self.stride
         )[:, None].to(tokens.query.device)
-        own, before, older = (grouped_logits(query, tokens.stored) for query in self._queries(tokens))
-        return torch.where(chunks_apart == 0, own, torch.where(chunks_apart == 1, before, older)) * tokens.scale
+        keys = self._chunk_keys(tokens)
+        own, before, older = (grouped_logits(query, keys) for query in self._queries(tokens))
+        logits = torch.where(chunks_apart == 0, own, torch.where(chunks_apart == 1, before, older)) * tokens.scale
+        if not self.activate_beyond:
+            return logits
+        below = (geometry.query_positions < self.activate_beyond)[:, None, :, None].to(logits.device)
+        return torch.where(below, self.exact_logits(tokens), logits)

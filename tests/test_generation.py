@@ -11,7 +11,10 @@ pytestmark = pytest.mark.usefixtures("no_grad")
 NEW_TOKENS = 12
 ONE_WAY = [name for name, case in tiny.CASES.items() if case.feeding]
 TRANSFORMERS = Version(transformers.__version__)
-WIDE_KEYS = ("dpe_top_k", "dpe_activate", "self_extend_activate")
+WIDE_KEYS = (
+    *("dpe_top_k", "dpe_activate", "self_extend_activate", "rerope_activate"),
+    *("dca_activate", "dca_temperature_activate"),
+)
 """Cases whose cache keeps two rotations of a key."""
 
 

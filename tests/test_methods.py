@@ -1,5 +1,6 @@
 """The shipped methods against the authors' outputs, the naive oracles and each other."""
 
+import inspect
 import json
 from importlib import import_module
 
@@ -123,22 +124,16 @@ def test_authors_logits_in_a_left_padded_batch(name, attn):
     torch.testing.assert_close(logits[1, padding:], alone, atol=TOLERANCE, rtol=0)
 
 
-LENGTH_MATTERS = {"gali", "jet_long", "dca"}
-WINDOW_MATTERS = {"gali", "self_extend", "rerope", "dca"}
-
-
 def oracle(name, length):
     """The naive logit of a case, for an input of `length` tokens."""
     case = tiny.CASES[name]
     parameters = {key: value for key, value in case.parameters.items() if key not in ("top_k", "noise")}
     if case.tables:
         parameters["selected"] = tiny.SELECTED
-    if case.method in LENGTH_MATTERS:
-        parameters["length"] = length
-    if case.method in WINDOW_MATTERS:
-        parameters["initial_window"] = tiny.INITIAL_WINDOW
-    reference = import_module(f"tests.reference.{case.method}")
-    return reference.pair_logit(np.array(case.inv_freq), **parameters)
+    pair_logit = import_module(f"tests.reference.{case.method}").pair_logit
+    facts = {"length": length, "initial_window": tiny.INITIAL_WINDOW}
+    taken = inspect.signature(pair_logit).parameters.keys() & facts
+    return pair_logit(np.array(case.inv_freq), **parameters, **{key: facts[key] for key in taken})
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS_WITH_ATTENTION if n != "gali_noise"])
@@ -184,20 +179,19 @@ def test_is_the_base_to_the_last_bit_where_nothing_moves(name, attn):
 
 
 @pytest.mark.parametrize("attn", BACKENDS)
-@pytest.mark.parametrize(
-    "name", ["original", "dpe_activate", "self_extend_activate", "string_activate", "gali_activate"]
-)
+@pytest.mark.parametrize("name", [name for name in tiny.CASES if name == "original" or name.endswith("_activate")])
 def test_activate_beyond_is_bit_equal_with_cache_and_padding(name, attn):
     model, base = tiny.converted(name, attn), tiny.base(attn)
-    ids = tiny.tokens(30, rows=2)
+    length = tiny.CASES[name].parameters.get("activate_beyond", 30)
+    prefill, ids = length - 10, tiny.tokens(length, rows=2)
     mask = torch.ones_like(ids)
     mask[1, :9] = 0
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     outs = []
     for m in (model, base):
-        out = m(ids[:, :20], attention_mask=mask[:, :20], position_ids=positions[:, :20], use_cache=True)
+        out = m(ids[:, :prefill], attention_mask=mask[:, :prefill], position_ids=positions[:, :prefill], use_cache=True)
         logits = [out.logits]
-        for i in range(20, 30):
+        for i in range(prefill, length):
             step = {"attention_mask": mask[:, : i + 1], "position_ids": positions[:, i : i + 1]}
             logits.append(m(ids[:, i : i + 1], past_key_values=out.past_key_values, **step).logits)
         outs.append(torch.cat(logits, 1))

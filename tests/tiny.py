@@ -30,6 +30,7 @@ NO_NOISE = {
     "seed": 0,
 }
 DPE = {"local_window": 16, "scale_factors": [2, 8, 4, 16], "dimension_groups": [0, 2, 4, 6, 8]}
+DCA = {"chunk_size": 48, "local_window": 8}
 GALI = {
     "chunk_size": 24,
     "chunk_ends": "input",
@@ -68,12 +69,16 @@ CASES = {
     "self_extend_uneven": Case("self_extend", {"group_size": 5, "local_window": 13, "query_scaling": True}),
     "self_extend_activate": Case("self_extend", {"group_size": 4, "local_window": 16, "activate_beyond": 40}),
     "rerope": Case("rerope", {"local_window": 20}),
+    "rerope_activate": Case("rerope", {"local_window": 20, "activate_beyond": 50}),
     "rerope_leaky": Case("rerope", {"local_window": 20, "leak": 3.5, "query_scaling": True}),
     "string": Case("string", {"shift": 21, "local_window": 8}),
     "string_activate": Case("string", {"shift": 21, "local_window": 8, "activate_beyond": 50}),
     "jet_long": Case("jet_long", {"window": 48, "local_window": 16}, feeding=False),
-    "dca": Case("dca", {"chunk_size": 48, "local_window": 8, "temperature": False}),
-    "dca_temperature": Case("dca", {"chunk_size": 48, "local_window": 8, "temperature": True}, feeding=False),
+    "jet_long_activate": Case("jet_long", {"window": 48, "local_window": 16, "activate_beyond": 70}, feeding=False),
+    "dca": Case("dca", DCA | {"temperature": False}),
+    "dca_temperature": Case("dca", DCA | {"temperature": True}, feeding=False),
+    "dca_activate": Case("dca", DCA | {"temperature": False, "activate_beyond": 60}),
+    "dca_temperature_activate": Case("dca", DCA | {"temperature": True, "activate_beyond": 70}, feeding=False),
     "dpe": Case("dpe", DPE),
     "dpe_uneven": Case("dpe", {"local_window": 13, "scale_factors": [3, 5], "dimension_groups": [0, 3, 8]}),
     "dpe_top_k": Case("dpe", DPE | {"top_k": 5}, {"selected_pairs": packed(SELECTED)}),

@@ -8,7 +8,14 @@ from .rope import Array, Logit, logit
 
 
 def pair_logit(
-    inv_freq: Array, length: int, *, initial_window: int, chunk_size: int, local_window: int, temperature: bool
+    inv_freq: Array,
+    length: int,
+    *,
+    initial_window: int,
+    chunk_size: int,
+    local_window: int,
+    temperature: bool,
+    activate_beyond: int = 0,
 ) -> Logit:
     """The logit of query i and key j in an input of `length` tokens that comes all at once."""
     stride = chunk_size - local_window
@@ -17,6 +24,8 @@ def pair_logit(
         factor = (0.05 * log(length / initial_window) + 1) ** 2  # on the query and on the key
 
     def of(layer: int, query: Array, key: Array, i: int, j: int) -> Array:
+        if i < activate_beyond:
+            return logit(query, key, float(i - j), inv_freq)
         chunks_apart = i // stride - j // stride
         if chunks_apart == 0:
             position = i % stride
