@@ -1,36 +1,98 @@
 """Every method has its files, every family its classes, and both halves speak of the same block."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
-import ropext.modeling
-import ropext.presets
-import ropext.schemas
-from ropext.converter import config, shipped
-from ropext.converter.methods import METHODS
-from ropext.converter.presets import list_presets
-from ropext.modeling import rope_ext_config, rope_ext_methods
+from ropext.converter import config, native, shipped
+from ropext.converter.frequencies import FREQUENCY_METHODS
+from ropext.modeling import rope_ext_config, rope_ext_frequencies, rope_ext_methods
+from tests import tiny
 
 ROOT = Path(__file__).parent.parent
+HEADINGS = ["What it changes", "When to use it", "Parameters", "Limits", "Source"]
+PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+FILES = {
+    "modeling/rope_ext_{}.py": "the class",
+    "schemas/method_{}.schema.json": "its parameters",
+    "tests/reference/{}.py": "the oracle, written from the paper",
+    "docs/methods/{}.md": f"a page with the headings {', '.join(HEADINGS)}",
+}
 
 
-def folder(package):
-    return Path(package.__file__).parent
+def text(path):
+    return (ROOT / path).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("method", sorted({*METHODS, *rope_ext_methods.METHODS}))
+def method_of(preset):
+    """What a preset's file says, whether that is valid or not."""
+    return re.findall(r"^method: *(\S*)", text(preset), re.MULTILINE)[0]
+
+
+def named_somewhere():
+    """Every method that one of the places knows, so that the others can be asked for it."""
+    names = {*rope_ext_methods.METHODS, *(case.method for case in tiny.CASES.values())}
+    for pattern in list(FILES)[1:]:
+        before, after = Path(pattern).name.split("{}")
+        found = (path.name for path in (ROOT / pattern).parent.glob(f"{before}*{after}"))
+        names |= {name.removeprefix(before).removesuffix(after) for name in found}
+    return sorted(names - {"__init__", "rope"})
+
+
+def missing(method):
+    """What has to be added, and where."""
+    for pattern, what in FILES.items():
+        if not (ROOT / pattern.format(method)).is_file():
+            yield f"{pattern.format(method)} is missing: {what}"
+    if method not in rope_ext_methods.METHODS:
+        yield f'modeling/rope_ext_methods.py: METHODS has no line "{method}": its class'
+    if method not in map(method_of, PRESETS):
+        yield f"presets/: none has `method: {method}`; add presets/<model>-{method}.yaml"
+    if all(case.method != method for case in tiny.CASES.values()):
+        yield f'tests/tiny.py: CASES has no Case("{method}", ...); what is not there is not tested'
+    if not re.search(rf"^\| `{method}` \|.*\(docs/methods/{method}\.md\)", text("README.md"), re.MULTILINE):
+        yield f"README.md: the table under Methods has no row `{method}` with a link to docs/methods/{method}.md"
+    if not re.search(rf"^\|[^|]*`{method}`[^|]*\|", text("docs/config-block.md"), re.MULTILINE):
+        yield f"docs/config-block.md: the table under Parameters of each method has no row `{method}`"
+
+
+@pytest.mark.parametrize("method", named_somewhere())
 def test_a_method_is_whole(method):
-    assert method in METHODS, f"schemas/method_{method}.schema.json is missing"
-    assert method in rope_ext_methods.METHODS, f"{method} has no line in METHODS of modeling/rope_ext_methods.py"
-    for file in (
-        folder(ropext.modeling) / f"rope_ext_{method}.py",
-        folder(ropext.schemas) / f"method_{method}.schema.json",
-        ROOT / "tests" / "reference" / f"{method}.py",
-        ROOT / "docs" / "methods" / f"{method}.md",
-    ):
-        assert file.is_file(), f"{file.relative_to(file.parents[2])} is missing"
-    assert any(preset.method == method for preset in list_presets()), f"no preset of {method} is shipped"
+    assert not (found := list(missing(method))), "\n".join([f"of method {method}:", *found])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_has_the_headings_and_every_parameter(page):
+    where = f"docs/methods/{page.name}"
+    headings = re.findall(r"^\*\*(.+?)\.?\*\*", text(where), re.MULTILINE)
+    assert [each for each in headings if each in HEADINGS] == HEADINGS, f"{where}: wanted, in bold and in this order"
+    schema = f"schemas/method_{page.stem}.schema.json"
+    if (ROOT / schema).is_file():
+        absent = [key for key in json.loads(text(schema))["properties"] if f"`{key}`" not in text(where)]
+        assert not absent, f"{where}: the table of parameters lacks {absent}, which {schema} has"
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.stem)
+def test_a_preset_is_named_after_its_model_and_method(preset):
+    method = method_of(preset)
+    named = re.fullmatch(rf"[a-z0-9]+(-[a-z0-9]+)+-{method}(-[a-z0-9-]+)?", preset.stem)
+    assert named, f"presets/{preset.name}: name it <model>-{method}.yaml, or <model>-{method}-<target>.yaml"
+
+
+def test_frequency_methods_are_known_to_the_converter():
+    frequency = {
+        name
+        for name, method in rope_ext_methods.METHODS.items()
+        if issubclass(method, rope_ext_frequencies.FrequencyMethod)
+    }
+    for where, known in {
+        "frequencies.py: FREQUENCY_METHODS": FREQUENCY_METHODS,
+        "native.py: _SPELLINGS": native._SPELLINGS,
+    }.items():
+        assert set(known) == frequency, f"converter/{where}: not the methods that derive from FrequencyMethod"
 
 
 def test_a_family_has_its_classes():
