@@ -28,7 +28,7 @@ class Baked:
 
     Attributes:
         parameters: the preset's, without what was only needed to get here.
-        inv_freq: radians per token, [head_dim / 2].
+        inv_freq: radians per token, [pairs].
         tables: packed tables; empty where the method has none.
         notes: sentences for the summary.
     """
@@ -45,7 +45,7 @@ def bake(preset: Preset, facts: ModelFacts, base_inv_freq: Sequence[float]) -> B
     Args:
         preset: one that fits the model.
         facts: the model.
-        base_inv_freq: the base's frequencies, its own scaling included, radians per token [head_dim / 2].
+        base_inv_freq: the base's frequencies, its own scaling included, radians per token [pairs].
 
     Raises:
         InvalidPreset: when the file of dimension scores does not suit the model.
@@ -70,7 +70,7 @@ def _bake_dpe(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked
     if "top_k" not in parameters:
         return Baked(parameters, inv_freq, {}, (note,))
     selected = _select(_read_scores(preset, facts), parameters["top_k"])
-    selection = f"{parameters['top_k']} of {facts.head_dim // 2} pairs scaled in each layer and query head"
+    selection = f"{parameters['top_k']} of {facts.rotary_dim // 2} pairs scaled in each layer and query head"
     return Baked(parameters, inv_freq, {"selected_pairs": _pack(selected)}, (note, selection))
 
 
@@ -113,10 +113,10 @@ def _bake_linear(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Ba
 def _bake_ntk(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
     factor = _scaling_factor(preset)
     parameters = {**preset.parameters, "scaling_factor": factor}
-    theta = frequencies.ntk_theta(facts.rope_theta, factor, facts.head_dim)
+    theta = frequencies.ntk_theta(facts.rope_theta, factor, facts.rotary_dim)
     if facts.rope_type == "default":
         note = f"theta raised from {facts.rope_theta:g} to {theta:g}, at every length"
-        return Baked(parameters, plain_inv_freq(theta, facts.head_dim), {}, (note,))
+        return Baked(parameters, plain_inv_freq(theta, facts.rotary_dim), {}, (note,))
     note = f"frequencies divided by 1 at the highest to {factor:g} at the lowest, at every length"
     return Baked(parameters, frequencies.ntk(inv_freq, factor), {}, (note,))
 
@@ -132,7 +132,7 @@ def _bake_yarn(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Bake
     attention_factor = float(preset.parameters.get("attention_factor", frequencies.yarn_attention_factor(factor)))
     parameters = {**preset.parameters, "scaling_factor": factor, "attention_factor": attention_factor}
     options = {key: parameters[key] for key in ("beta_fast", "beta_slow", "truncate")}
-    scaled = frequencies.yarn(facts.rope_theta, facts.head_dim, preset.initial_window, factor, **options)
+    scaled = frequencies.yarn(facts.rope_theta, facts.rotary_dim, preset.initial_window, factor, **options)
     kept = sum(new == old for new, old in zip(scaled, inv_freq, strict=True))
     note = f"{kept} of {len(scaled)} frequency pairs kept; queries and keys times {attention_factor:g}, at every length"
     return Baked(parameters, scaled, {}, (note,))
@@ -166,16 +166,16 @@ _BAKERS: Mapping[str, Callable[[Preset, ModelFacts, list[float]], Baked]] = {
 
 
 def _read_scores(preset: Preset, facts: ModelFacts) -> npt.NDArray[np.floating[Any]]:
-    """Contribution of each pair [layers, query heads, head_dim / 2]."""
+    """Contribution of each pair [layers, query heads, pairs]."""
     file = preset.directory / preset.parameters["dimension_scores"]
-    shape = (facts.num_hidden_layers, facts.num_attention_heads, facts.head_dim // 2)
+    shape = (facts.num_hidden_layers, facts.num_attention_heads, facts.rotary_dim // 2)
     try:
         scores = _load_tensor(str(file), "scores")
     except ValueError as error:
         raise _bad_scores(preset, f"{file}: {error}") from None
     if scores.shape != shape:
         message = f"{file}: scores is {list(scores.shape)}; {facts.source} needs {list(shape)}"
-        raise _bad_scores(preset, f"{message} (layers, query heads, head_dim/2): measure them on this model")
+        raise _bad_scores(preset, f"{message} (layers, query heads, pairs of dimensions): measure them on this model")
     return scores
 
 

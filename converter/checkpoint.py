@@ -17,7 +17,7 @@ from . import hub
 from .config import sliding_window
 from .errors import RopextError
 from .json_object import parse_object
-from .rope import head_dim_of, rope_of
+from .rope import head_dim_of, rope_of, rotary_dim, rotary_factor_of
 from .safetensors_header import tensor_names
 from .shipped import extended_class, families
 from .unsupported import reason
@@ -84,13 +84,14 @@ class ModelFacts:
         source: the folder or Hub id, as the user named it.
         model_type: the family, such as `llama`.
         architecture: the class that the checkpoint names, such as `LlamaForCausalLM`.
-        head_dim: dimensions of a head; RoPE has half as many frequency pairs.
+        head_dim: dimensions of a head.
         num_hidden_layers: decoder layers.
         num_attention_heads: query heads of a layer.
         num_key_value_heads: key heads of a layer.
         rope_theta: RoPE's base.
         rope_type: its scaling, `default` where there is none.
         trained_length: `max_position_embeddings`, tokens.
+        partial_rotary_factor: the part of each head that RoPE turns.
     """
 
     source: str
@@ -103,6 +104,12 @@ class ModelFacts:
     rope_theta: float
     rope_type: str
     trained_length: int
+    partial_rotary_factor: float = 1.0
+
+    @property
+    def rotary_dim(self) -> int:
+        """Dimensions of a head that RoPE turns, in half as many frequency pairs."""
+        return rotary_dim(self.head_dim, self.partial_rotary_factor)
 
 
 @dataclass(frozen=True)
@@ -234,17 +241,20 @@ def facts_of(config: Mapping[str, Any], source: str) -> ModelFacts:
     try:
         theta, scaling = rope_of(config)
         heads = _count(config, "num_attention_heads")
+        head_dim, factor = head_dim_of(config), rotary_factor_of(config)
+        rotary_dim(head_dim, factor)
         return ModelFacts(
             source=source,
             model_type=_model_type(config),
             architecture=_architecture(config),
-            head_dim=head_dim_of(config),
+            head_dim=head_dim,
             num_hidden_layers=_count(config, "num_hidden_layers"),
             num_attention_heads=heads,
             num_key_value_heads=_count(config, "num_key_value_heads", default=heads),
             rope_theta=theta,
             rope_type=scaling["rope_type"] if scaling else "default",
             trained_length=_count(config, "max_position_embeddings"),
+            partial_rotary_factor=factor,
         )
     except RopextError as error:
         raise RopextError(f"{source}: {error}") from None
@@ -278,10 +288,6 @@ def _refuse_unplain(config: Mapping[str, Any], source: str) -> None:
             f"{source}: brings its own code (auto_map), which a converted checkpoint could not use as well; "
             "start from one whose model class is part of transformers."
         )
-    rope = config.get("rope_parameters")
-    nested = rope.get("partial_rotary_factor") if isinstance(rope, Mapping) else None
-    if any(factor not in (None, 1) for factor in (config.get("partial_rotary_factor"), nested)):
-        raise RopextError(f"{source}: partial_rotary_factor: a model that rotates a part of each head is refused.")
 
 
 def _model_type(config: Mapping[str, Any]) -> str:

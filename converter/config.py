@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, shipped
-from .rope import rope_of
+from .rope import ROTARY_FACTORS, rope_of
 
 if TYPE_CHECKING:
     from .baking import Baked
@@ -34,6 +34,7 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
     """
     theta, scaling = rope_of(config)
     length = max(facts.trained_length, preset.target_window)
+    partial = {"partial_rotary_factor": facts.partial_rotary_factor} if facts.model_type in ROTARY_FACTORS else {}
     return {
         **config,
         **_both_dtypes(config),
@@ -42,8 +43,9 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
         "auto_map": shipped.auto_map(facts.model_type),
         "hidden_act": GUARD,
         "rope_theta": theta,
+        **partial,
         "rope_scaling": {"rope_type": GUARD},
-        "rope_parameters": {"rope_type": GUARD, "rope_theta": theta},
+        "rope_parameters": {"rope_type": GUARD, "rope_theta": theta, **partial},
         "max_position_embeddings": length,
         "rope_ext": {
             "format": FORMAT,
@@ -58,6 +60,7 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
             "base": {
                 "hidden_act": config.get("hidden_act"),
                 "rope_theta": theta,
+                **partial,
                 "rope_scaling": scaling,
                 "architectures": [facts.architecture],
                 "max_position_embeddings": facts.trained_length,
@@ -101,7 +104,7 @@ def sliding_window(config: Mapping[str, Any]) -> int | None:
 _DEFAULT_WINDOWS = {"mistral": 4096}
 """What a family means by a configuration without `sliding_window`, where that is no window at all elsewhere."""
 
-_OFF_BY_DEFAULT = ("qwen2", "qwen3")
+_OFF_BY_DEFAULT = ("qwen2", "qwen3", "qwen3_moe")
 """Families that have a window only by `use_sliding_window`."""
 
 

@@ -138,7 +138,7 @@ def solve(
     """Choose a frequency for every pair.
 
     Args:
-        inv_freq: the base's frequencies, radians per token [head_dim / 2].
+        inv_freq: the base's frequencies, radians per token [pairs].
         initial_window: trained length, tokens.
         target_window: length to reach, tokens.
         scaling_factor: what interpolation divides by; target_window / initial_window when left out.

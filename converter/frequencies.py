@@ -22,7 +22,7 @@ def linear(inv_freq: Sequence[float], factor: float) -> list[float]:
     """Divide every frequency.
 
     Args:
-        inv_freq: of the base, radians per token [head_dim / 2].
+        inv_freq: of the base, radians per token [pairs].
         factor: s, by which positions shrink.
     """
     return [float32(frequency / factor) for frequency in inv_freq]
@@ -34,21 +34,21 @@ def ntk(inv_freq: Sequence[float], factor: float) -> list[float]:
     On an unscaled base this is RoPE of `ntk_theta`.
 
     Args:
-        inv_freq: of the base, radians per token [head_dim / 2]; two or more.
+        inv_freq: of the base, radians per token [pairs]; two or more.
         factor: s, the length that the lowest frequency is stretched to, in trained lengths.
     """
     last = len(inv_freq) - 1
     return [float32(frequency / factor ** (pair / last)) for pair, frequency in enumerate(inv_freq)]
 
 
-def ntk_theta(theta: float, factor: float, head_dim: int) -> float:
+def ntk_theta(theta: float, factor: float, dim: int) -> float:
     """RoPE's base under NTK-aware scaling: `theta * s^(d / (d - 2))`, as a float32; d is 4 or more."""
-    return float32(theta * factor ** (head_dim / (head_dim - 2)))
+    return float32(theta * factor ** (dim / (dim - 2)))
 
 
 def yarn(
     theta: float,
-    head_dim: int,
+    dim: int,
     window: int,
     factor: float,
     *,
@@ -60,7 +60,7 @@ def yarn(
 
     Args:
         theta: RoPE's base.
-        head_dim: dimensions of a head.
+        dim: dimensions of a head that RoPE turns.
         window: trained length, tokens.
         factor: s, what slow pairs are divided by.
         beta_fast: turns in the window from which on a pair is kept.
@@ -68,18 +68,16 @@ def yarn(
         truncate: widen the mixed range to whole pairs.
 
     Returns:
-        head_dim/2 numbers in radians per token, highest frequency first, each exact in float32.
+        dim/2 numbers in radians per token, highest frequency first, each exact in float32.
     """
-    low, high = (
-        head_dim * math.log(window / (n * 2 * math.pi)) / (2 * math.log(theta)) for n in (beta_fast, beta_slow)
-    )
+    low, high = (dim * math.log(window / (n * 2 * math.pi)) / (2 * math.log(theta)) for n in (beta_fast, beta_slow))
     if truncate:
         low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, head_dim - 1)
+    low, high = max(low, 0), min(high, dim - 1)
     width = float32(high - low if high != low else 0.001)
     mixed = []
-    for pair in range(head_dim // 2):
-        turned = float32(float32(theta) ** float32(2 * pair / head_dim))
+    for pair in range(dim // 2):
+        turned = float32(float32(theta) ** float32(2 * pair / dim))
         kept, divided = float32(1 / turned), float32(1 / float32(factor * turned))
         share = 1 - min(max(float32(float32(pair - low) / width), 0.0), 1.0)
         mixed.append(float32(float32(divided * float32(1 - share)) + float32(kept * share)))

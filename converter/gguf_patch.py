@@ -46,7 +46,7 @@ def patch_gguf(source: Path, output: Path, preset: Preset, *, force: bool = Fals
     problems = check_fit(preset, facts)
     if problems:
         raise InvalidPreset(problems)
-    plain = plain_inv_freq(facts.rope_theta, facts.head_dim)
+    plain = plain_inv_freq(facts.rope_theta, facts.rotary_dim)
     before = _divisors(reader) or [1.0] * len(plain)
     baked = bake(preset, facts, [float32(w / divisor) for w, divisor in zip(plain, before, strict=True)])
     if baked.parameters.get("attention_factor", 1.0) != 1.0:

@@ -84,12 +84,15 @@ def native_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, 
         # Configurations with this key of their own put it above the one inside the dictionary.
         original = (rope.scaling or {}).get("original_max_position_embeddings", rope.length)
         stock["original_max_position_embeddings"] = original
+    parameters = {**(rope.scaling or {"rope_type": "default"}), "rope_theta": rope.theta}
+    if "partial_rotary_factor" in extended:
+        parameters["partial_rotary_factor"] = extended["partial_rotary_factor"]
     scaling = rope.scaling and {"type": rope.scaling["rope_type"], **rope.scaling}
     return stock | {
         "architectures": [facts.architecture],
         "rope_theta": rope.theta,
         "rope_scaling": scaling,
-        "rope_parameters": {**(rope.scaling or {"rope_type": "default"}), "rope_theta": rope.theta},
+        "rope_parameters": parameters,
         "max_position_embeddings": rope.length,
     }
 
@@ -100,7 +103,7 @@ def _length(preset: Preset, facts: ModelFacts) -> int:
 
 def _longrope(preset: Preset, facts: ModelFacts, baked: Baked) -> _Rope:
     """Any fixed frequencies: one divisor for each pair, the same for short and long prompts."""
-    periods = plain_periods(facts.rope_theta, facts.head_dim)
+    periods = plain_periods(facts.rope_theta, facts.rotary_dim)
     factors = [_divisor(period, wanted) for period, wanted in zip(periods, baked.inv_freq, strict=True)]
     length = _length(preset, facts)
     scaling = {
@@ -132,7 +135,7 @@ def _linear(preset: Preset, facts: ModelFacts, baked: Baked) -> _Rope:
 def _ntk(preset: Preset, facts: ModelFacts, baked: Baked) -> _Rope:
     if facts.rope_type != "default":
         return _longrope(preset, facts, baked)
-    theta = ntk_theta(facts.rope_theta, baked.parameters["scaling_factor"], facts.head_dim)
+    theta = ntk_theta(facts.rope_theta, baked.parameters["scaling_factor"], facts.rotary_dim)
     return _Rope(theta, None, _length(preset, facts))
 
 

@@ -104,7 +104,7 @@ def check_fit(preset: Preset, facts: ModelFacts) -> list[Problem]:
         problems.append(preset.problem(f"{message}; set it to at most that", "initial_window"))
     faults = list(base_faults(preset.method, facts.rope_type)) if "rope_type" not in unmet else []
     if "head_dim" not in unmet:
-        faults += size_faults(preset.method, preset.parameters, facts.head_dim)
+        faults += size_faults(preset.method, preset.parameters, facts.head_dim, facts.rotary_dim)
     problems += [preset.problem(fault.message, *map(str, fault.path)) for fault in faults]
     if not problems and "dimension_scores" in preset.parameters:
         from .baking import scores_problem

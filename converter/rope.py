@@ -13,10 +13,26 @@ from typing import Any
 
 from .errors import RopextError
 
-__all__ = ["base_inv_freq", "float32", "head_dim_of", "plain_inv_freq", "plain_periods", "rope_of"]
+__all__ = [
+    "ROTARY_FACTORS",
+    "base_inv_freq",
+    "float32",
+    "head_dim_of",
+    "plain_inv_freq",
+    "plain_periods",
+    "rope_of",
+    "rotary_dim",
+    "rotary_factor_of",
+]
 
 DEFAULT_THETA = 10000.0
 """What Llama and its descendants mean by a configuration without `rope_theta`."""
+
+_DEFAULT_THETAS = {"mixtral": 1e6}
+"""What a family means by it instead."""
+
+ROTARY_FACTORS = {"glm4_moe": 0.5, "phi": 0.5, "phi3": 1.0}
+"""Families whose RoPE can turn a part of each head, and which part they mean without `partial_rotary_factor`."""
 
 _DEFAULT_HEAD_DIMS = {"gemma": 256, "qwen3": 128}
 """What a family means by a configuration without `head_dim`, where that is not the hidden size over the heads."""
@@ -31,13 +47,13 @@ def base_inv_freq(config: Mapping[str, Any]) -> list[float]:
         config: a `config.json`, in either spelling (`rope_theta` and `rope_scaling`, or `rope_parameters`).
 
     Returns:
-        head_dim/2 numbers in radians per token, highest frequency first, each exact in float32.
+        One number for each pair that is turned, in radians per token, highest frequency first, each exact in float32.
 
     Raises:
         RopextError: the base's scheme depends on the length, is unknown or lacks a number.
     """
     theta, scaling = rope_of(config)
-    dim = head_dim_of(config)
+    dim = rotary_dim(head_dim_of(config), rotary_factor_of(config))
     plain = plain_inv_freq(theta, dim)
     kind = scaling["rope_type"] if scaling else "default"
     if kind not in _SCHEMES:
@@ -45,23 +61,23 @@ def base_inv_freq(config: Mapping[str, Any]) -> list[float]:
     return _SCHEMES[kind](plain, scaling or {})
 
 
-def plain_inv_freq(theta: float, head_dim: int) -> list[float]:
+def plain_inv_freq(theta: float, dim: int) -> list[float]:
     """Compute RoPE's own frequencies, rounded where float32 tensors are.
 
     Args:
         theta: its base.
-        head_dim: dimensions of a head.
+        dim: dimensions of a head that are turned.
 
     Returns:
-        head_dim/2 numbers in radians per token, highest frequency first, each exact in float32.
+        dim/2 numbers in radians per token, highest frequency first, each exact in float32.
     """
-    return [float32(1.0 / period) for period in plain_periods(theta, head_dim)]
+    return [float32(1.0 / period) for period in plain_periods(theta, dim)]
 
 
-def plain_periods(theta: float, head_dim: int) -> list[float]:
+def plain_periods(theta: float, dim: int) -> list[float]:
     """Compute what RoPE's own frequencies are the reciprocals of, in tokens per radian, each exact in float32."""
     base = float32(theta)
-    return [float32(base ** float32(i / head_dim)) for i in range(0, head_dim, 2)]
+    return [float32(base ** float32(i / dim)) for i in range(0, dim, 2)]
 
 
 def rope_of(config: Mapping[str, Any]) -> tuple[float, dict[str, Any] | None]:
@@ -79,6 +95,8 @@ def rope_of(config: Mapping[str, Any]) -> tuple[float, dict[str, Any] | None]:
     """
     old = _scaling(config.get("rope_scaling"), "rope_scaling")
     new = _scaling(config.get("rope_parameters"), "rope_parameters")
+    for scaling in (old, new):
+        scaling.pop("partial_rotary_factor", None)
     thetas = {
         _positive(found, "rope_theta")
         for found in (config.get("rope_theta"), old.pop("rope_theta", None), new.pop("rope_theta", None))
@@ -90,7 +108,50 @@ def rope_of(config: Mapping[str, Any]) -> tuple[float, dict[str, Any] | None]:
             "config.json: rope_theta, rope_scaling and rope_parameters contradict each other; "
             "transformers 4 and 5 would load two different models. Keep the right one and remove the other."
         )
-    return (thetas.pop() if thetas else DEFAULT_THETA), (scalings[0] if scalings else None)
+    theta = thetas.pop() if thetas else _DEFAULT_THETAS.get(config.get("model_type", ""), DEFAULT_THETA)
+    return theta, (scalings[0] if scalings else None)
+
+
+def rotary_factor_of(config: Mapping[str, Any]) -> float:
+    """Read from either spelling which part of each head RoPE turns: its first dimensions, 1.0 for all of them.
+
+    Args:
+        config: a `config.json`.
+
+    Raises:
+        RopextError: the spellings contradict each other, or the family's code turns whole heads whatever they say.
+    """
+    dictionaries = (config.get("rope_scaling"), config.get("rope_parameters"))
+    places = [config, *(entry for entry in dictionaries if isinstance(entry, Mapping))]
+    written = [place["partial_rotary_factor"] for place in places if place.get("partial_rotary_factor") is not None]
+    factors = {_positive(factor, "partial_rotary_factor") for factor in written}
+    if len(factors) > 1:
+        raise RopextError(
+            "config.json: partial_rotary_factor contradicts the one in rope_parameters; transformers 4 and 5 would "
+            "load two different models. Keep the right one and remove the other."
+        )
+    family = config.get("model_type", "")
+    factor = factors.pop() if factors else ROTARY_FACTORS.get(family, 1.0)
+    if factor > 1 or (factor < 1 and family not in ROTARY_FACTORS):
+        raise RopextError(
+            f"config.json: partial_rotary_factor: is {factor:g}, but ropext's code for {family or 'this family'} turns "
+            f"whole heads; it turns a part of each head for {', '.join(ROTARY_FACTORS)}."
+        )
+    return factor
+
+
+def rotary_dim(head_dim: int, factor: float) -> int:
+    """Return how many dimensions of a head RoPE turns, as transformers counts them.
+
+    Raises:
+        RopextError: they are no pairs.
+    """
+    dim = int(head_dim * factor)
+    if dim < 2 or dim % 2:
+        raise RopextError(
+            f"config.json: partial_rotary_factor: {factor:g} of {head_dim} dimensions: {dim} is not positive and even."
+        )
+    return dim
 
 
 def head_dim_of(config: Mapping[str, Any]) -> int:

@@ -20,6 +20,7 @@ from jsonschema.validators import extend
 
 from .errors import did_you_mean
 from .methods import METHODS, fill_defaults, preset_schema, schema_for
+from .rope import ROTARY_FACTORS
 from .yaml_loader import KeyPath
 
 __all__ = ["Fault", "base_faults", "preset_faults", "size_faults"]
@@ -46,16 +47,19 @@ def preset_faults(data: Any, directory: Path) -> list[Fault]:
     return faults
 
 
-def size_faults(method: str, parameters: Mapping[str, Any], head_dim: int) -> Iterator[Fault]:
-    """What does not fit heads of `head_dim` dimensions, that is `head_dim / 2` frequency pairs."""
-    pairs = head_dim // 2
+def size_faults(method: str, parameters: Mapping[str, Any], head_dim: int, rotary_dim: int) -> Iterator[Fault]:
+    """What does not fit heads of `head_dim` dimensions of which RoPE turns `rotary_dim`, two to a frequency pair."""
+    pairs = rotary_dim // 2
+    size, half = f"head_dim {head_dim}", "head_dim/2"
+    if rotary_dim < head_dim:
+        size, half = f"{rotary_dim} of head_dim {head_dim} turned", f"{rotary_dim} turned dimensions/2"
     groups, top_k, factors = (parameters.get(key) for key in ("dimension_groups", "top_k", "scaling_factors"))
     if method in ("ntk", "dynamic_ntk") and pairs < 2:
-        yield Fault(("method",), f"is {method}, which has nothing to scale where head_dim is {head_dim}; take linear")
+        yield Fault(("method",), f"is {method}, which has nothing to scale in a single pair of dimensions; take linear")
     if method == "dpe" and groups and groups[-1] != pairs:
-        yield _parameter("dimension_groups", f"ends at {groups[-1]}; end it at head_dim/2 = {pairs}")
+        yield _parameter("dimension_groups", f"ends at {groups[-1]}; end it at {half} = {pairs}")
     if method == "dpe" and top_k and top_k > pairs:
-        yield _parameter("top_k", f"is {top_k}, but head_dim {head_dim} has {pairs} pairs; choose at most {pairs}")
+        yield _parameter("top_k", f"is {top_k}, but {size} has {pairs} pairs; choose at most {pairs}")
     if method == "dprope" and factors and len(factors) != pairs:
         yield _parameter("scaling_factors", f"has {len(factors)} factors; give one for each of {pairs} pairs")
 
@@ -213,8 +217,9 @@ def _rule_faults(preset: Mapping[str, Any], directory: Path) -> list[Fault]:
     if method == "self_extend":
         faults += _reach_faults(initial, target, parameters)
     faults += _order_faults(initial, parameters)
-    if method in METHODS and head_dim:
-        faults += size_faults(method, parameters, head_dim)
+    # How many dimensions of a head are turned, some families' configurations say, not their head_dim.
+    if method in METHODS and head_dim and preset.get("requires", {}).get("model_type") not in ROTARY_FACTORS:
+        faults += size_faults(method, parameters, head_dim, head_dim)
     return faults
 
 

@@ -14,7 +14,7 @@ _INTERLEAVED = "it pairs neighbouring dimensions, where ropext's code pairs the 
 
 _REASONS = {
     _MLA: "deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite kimi_k2 longcat_flash minicpm3",
-    _PARTIAL: "codegen glm4_moe gpt_neox gptj nemotron persimmon phi stablelm",
+    _PARTIAL: "codegen glm4_moe gpt_neox gptj nemotron persimmon stablelm",
     _MULTI_AXIS: "glm4v glm4v_moe qwen2_5_omni qwen2_5_vl qwen2_vl qwen3_omni_moe qwen3_vl qwen3_vl_moe",
     _SLIDING: "cohere2 exaone4 gemma2 gemma3 gemma3_text gemma3n gemma3n_text gpt_oss ministral olmo3",
     _LINEAR: (

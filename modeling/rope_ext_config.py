@@ -8,7 +8,8 @@ from typing import Any
 GUARD = "ropext: load this checkpoint with trust_remote_code=True"
 """Stands in `config.json` where a stock class looks something up, so that it fails with this text."""
 
-_GUARDED = ("hidden_act", "rope_theta", "rope_scaling")
+_RESTORED = ("hidden_act", "partial_rotary_factor", "rope_theta", "rope_scaling")
+"""What is read from the block, and not from where a family's class keeps it: transformers 5 writes it elsewhere."""
 
 
 class RopeExtConfigMixin:
@@ -25,8 +26,8 @@ class RopeExtConfigMixin:
 
     def __init__(self, rope_ext: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if rope_ext is not None:
-            base = {key: value for key, value in rope_ext["base"].items() if key in _GUARDED and value is not None}
-            kwargs = {key: value for key, value in kwargs.items() if key not in (*_GUARDED, "rope_parameters")}
+            base = {key: value for key, value in rope_ext["base"].items() if key in _RESTORED and value is not None}
+            kwargs = {key: value for key, value in kwargs.items() if key not in (*_RESTORED, "rope_parameters")}
             kwargs |= copy.deepcopy(base)
         super().__init__(**kwargs)
         self.rope_ext = rope_ext

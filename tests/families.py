@@ -38,6 +38,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"head_dim": 16, "hidden_size": 48},
     "mistral": {"head_dim": 16, "hidden_size": 48, "sliding_window": None},
     "olmo2": {},
+    "phi": {"hidden_size": 160, "partial_rotary_factor": 0.4, "qk_layernorm": True},
     "phi3": {"original_max_position_embeddings": tiny.INITIAL_WINDOW},
     "qwen2": {},
     "qwen3": {"head_dim": 16, "hidden_size": 48},
@@ -74,7 +75,7 @@ def weights(family: str) -> dict[str, torch.Tensor]:
         noise = torch.randn(like.shape, generator=generator)
         if "norm" in name:
             return like + 0.2 * noise
-        return noise * (0.3 if like.dim() == 1 else 1.5 * like.shape[1] ** -0.5)
+        return noise * (0.3 if like.dim() == 1 else 1.5 * like.shape[-1] ** -0.5)
 
     state = model.state_dict()
     drawn = {name: draw(name, tensor) for name, tensor in state.items()}
@@ -87,13 +88,13 @@ def base(family: str, attn: str = "sdpa", dtype: torch.dtype = torch.float32) ->
     """The stock model."""
     config = CONFIG_MAPPING[family](**arguments(family))
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attn)
-    return _finished(model, family, dtype)
+    return finished(model, family, dtype)
 
 
 def converted(family: str, case: tiny.Case | str, attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
     """The shipped model with a method."""
     model = shipped_class(family, "AutoModelForCausalLM")(configuration(family, case, attn))
-    return _finished(model, family, dtype)
+    return finished(model, family, dtype)
 
 
 def configuration(family: str, case: tiny.Case | str, attn: str = "sdpa") -> Any:
@@ -101,6 +102,7 @@ def configuration(family: str, case: tiny.Case | str, attn: str = "sdpa") -> Any
     given = arguments(family)
     block = tiny.block(tiny.CASES[case] if isinstance(case, str) else case)
     block["base"]["hidden_act"] = given.get("hidden_act")
+    block["base"]["partial_rotary_factor"] = given.get("partial_rotary_factor")
     guards = {"hidden_act": GUARD, "rope_scaling": {"rope_type": GUARD}}
     given |= guards | {"max_position_embeddings": tiny.TARGET_WINDOW}
     config = shipped_class(family, "AutoConfig")(rope_ext=block, **given)
@@ -108,7 +110,8 @@ def configuration(family: str, case: tiny.Case | str, attn: str = "sdpa") -> Any
     return config
 
 
-def _finished(model: Any, family: str, dtype: torch.dtype) -> Any:
+def finished(model: Any, family: str, dtype: torch.dtype) -> Any:
+    """With the family's weights, ready to be asked."""
     model.load_state_dict(weights(family))
     model.generation_config.eos_token_id = None
     return model.eval().to(dtype)

@@ -55,8 +55,15 @@ def test_what_llama_leaves_out(tiny_llama):
     [
         ({"rope_ext": {}}, "has been converted by ropext already"),
         ({"auto_map": {"AutoConfig": "x.Y"}}, "brings its own code"),
-        ({"partial_rotary_factor": 0.5}, "rotates a part of each head"),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "rotates a part of each head"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor: is 0.5, but .* llama turns whole heads"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "llama turns whole heads; .* for .*phi3"),
+        ({"model_type": "phi3", "partial_rotary_factor": 1.5}, "partial_rotary_factor: is 1.5"),
+        ({"model_type": "phi3", "partial_rotary_factor": "0.5"}, "partial_rotary_factor: '0.5' is not a positive"),
+        ({"model_type": "phi3", "partial_rotary_factor": 0.2}, "0.2 of 16 dimensions: 3 is not positive and even"),
+        (
+            {"model_type": "phi3", "partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.75}},
+            "partial_rotary_factor contradicts",
+        ),
         (
             {"rope_parameters": {"full_attention": {"rope_type": "default"}}},
             "one dictionary; one per layer type",

@@ -7,18 +7,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from ropext.converter import shipped
 from ropext.converter.checkpoint import facts_of
 from ropext.converter.commands_convert import convert_checkpoint
 from ropext.converter.errors import RopextError
+from ropext.converter.frequencies import FREQUENCY_METHODS
 from ropext.converter.presets import load_preset
 from tests import families, tiny
 from tests.checkpoints import edit_config
 from tests.reference import dpe, gali
 from tests.reference.rope import logit, stock_logits
 from tests.test_generation import generate, left_padded
-from tests.test_loading import run_alone, write_preset
+from tests.test_loading import preset_file, run_alone, write_preset
 
 TOLERANCE = {"atol": 2e-4, "rtol": 0}
 BACKENDS = ["eager", "sdpa"]
@@ -213,17 +215,82 @@ def test_a_family_that_cannot_be_done_is_refused_with_the_reason(config, why):
         facts_of(config, "tiny")
 
 
-def test_phi3_with_longrope_or_partial_rotary_is_refused(bases, tmp_path):
+def test_phi3_with_longrope_is_refused(bases, tmp_path):
     preset = load_preset(str(write_preset(tmp_path, "dpe")))
     factors = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
-    for change, why in (
-        ({"rope_scaling": factors, "rope_parameters": None}, "longrope"),
-        ({"rope_scaling": None, "partial_rotary_factor": 0.75}, "partial_rotary_factor"),
-    ):
-        edit_config(bases / "phi3", **change)
-        with pytest.raises(RopextError, match=why):
-            convert_checkpoint(preset, str(bases / "phi3"), tmp_path / "converted")
+    edit_config(bases / "phi3", rope_scaling=factors, rope_parameters=None)
+    with pytest.raises(RopextError, match="longrope"):
+        convert_checkpoint(preset, str(bases / "phi3"), tmp_path / "converted")
     assert not (tmp_path / "converted").exists()
+
+
+# A part of each head
+
+
+def spelled(folder, spelling, factor):
+    """The folder's configuration as transformers 4 or 5 alone would write it."""
+    old = {"rope_theta": 10000.0, "rope_scaling": None, "rope_parameters": None, "partial_rotary_factor": factor}
+    parameters = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": factor}
+    new = dict.fromkeys(old) | {"rope_parameters": parameters}
+    edit_config(folder, **(old if spelling == "4" else new))
+
+
+@pytest.fixture
+def partial_bases(tmp_path):
+    """Stock models of which RoPE turns 12 of 16 and 16 of 40 dimensions, by family."""
+    found = {}
+    for family, factor in (("phi3", 0.75), ("phi", 0.4)):
+        arguments = families.arguments(family) | {"partial_rotary_factor": factor}
+        model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](**arguments), attn_implementation="eager")
+        found[family] = families.finished(model, family, torch.float64)
+        found[family].save_pretrained(tmp_path / family)
+    return found
+
+
+@forward_only
+@pytest.mark.parametrize("spelling", ["4", "5"])
+@pytest.mark.parametrize(("family", "factor", "pairs"), [("phi3", 0.75, 6), ("phi", 0.4, 8)])
+def test_a_part_of_each_head_in_either_spelling(family, factor, pairs, spelling, partial_bases, tmp_path):
+    spelled(tmp_path / family, spelling, factor)
+    parameters = {"local_window": 16, "scale_factors": [2, 8], "dimension_groups": [0, 2, pairs]}
+    preset = load_preset(str(preset_file(tmp_path, "tiny-dpe", "dpe", parameters)))
+    output = convert_checkpoint(preset, str(tmp_path / family), tmp_path / "converted").output
+    written = json.loads((output / "config.json").read_text())
+    assert written["partial_rotary_factor"] == written["rope_parameters"]["partial_rotary_factor"] == factor
+    inv_freq = np.array(written["rope_ext"]["inv_freq"])
+    np.testing.assert_allclose(inv_freq, 10000.0 ** (-np.arange(pairs) / pairs), rtol=1e-6)
+
+    base, ids = partial_bases[family], tiny.tokens(80)
+    expected = stock_logits(base, ids[0], dpe.pair_logit(inv_freq, **parameters))
+    for folder in (output, tmp_path / "saved"):
+        config = families.shipped_class(family, "AutoConfig").from_pretrained(folder)
+        model = families.shipped_class(family, "AutoModelForCausalLM").from_pretrained(folder, config=config)
+        model = model.eval().double()
+        torch.testing.assert_close(model(ids).logits[0], expected, **TOLERANCE)
+        torch.testing.assert_close(model(ids[:, :16]).logits, base(ids[:, :16]).logits, **TOLERANCE)
+        model.save_pretrained(tmp_path / "saved")
+
+
+@forward_only
+@pytest.mark.parametrize("spelling", ["4", "5"])
+@pytest.mark.parametrize(
+    ("family", "factor", "method"),
+    [("phi3", 0.75, "ntk"), *(("phi", 0.4, method) for method in FREQUENCY_METHODS)],
+)
+def test_a_native_export_turns_the_same_part(family, factor, method, spelling, partial_bases, tmp_path):
+    spelled(tmp_path / family, spelling, factor)
+    preset = load_preset(str(preset_file(tmp_path, f"tiny-{method}", method, {})))
+    config_class, model_class = (
+        families.shipped_class(family, auto) for auto in ("AutoConfig", "AutoModelForCausalLM")
+    )
+    remote = convert_checkpoint(preset, str(tmp_path / family), tmp_path / "remote").output
+    native = convert_checkpoint(preset, str(tmp_path / family), tmp_path / "native", native=True).output
+    stock = AutoModelForCausalLM.from_pretrained(native).eval().float()
+    model = model_class.from_pretrained(remote, config=config_class.from_pretrained(remote)).eval().float()
+    for length in (40, 200):
+        ids = tiny.tokens(length)
+        torch.testing.assert_close(stock(ids).logits, model(ids).logits, **TOLERANCE)
+        assert torch.isfinite(stock(ids).logits).all()
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT's, of names in transformers

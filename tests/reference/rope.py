@@ -17,11 +17,15 @@ Logit = Callable[[int, Array, Array, int, int], Array]
 
 
 def logit(query: Array, key: Array, distance: Array | float, inv_freq: Array) -> Array:
-    """Dot product of each head's query with its key, `distance` tokens apart: [heads]."""
-    pairs = query.shape[-1] // 2
-    q = query[:, :pairs] + 1j * query[:, pairs:]
-    k = key[:, :pairs] + 1j * key[:, pairs:]
-    return np.real((q * k.conj() * np.exp(1j * distance * inv_freq)).sum(-1))
+    """Dot product of each head's query with its key, `distance` tokens apart: [heads].
+
+    Dimensions beyond the pairs, where RoPE turns a part of each head only, know no distance.
+    """
+    pairs = len(inv_freq)
+    q = query[:, :pairs] + 1j * query[:, pairs : 2 * pairs]
+    k = key[:, :pairs] + 1j * key[:, pairs : 2 * pairs]
+    turned = np.real((q * k.conj() * np.exp(1j * distance * inv_freq)).sum(-1))
+    return turned + (query[:, 2 * pairs :] * key[:, 2 * pairs :]).sum(-1)
 
 
 def attention(
