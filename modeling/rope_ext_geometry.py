@@ -7,7 +7,6 @@ from columns, rotations from positions. Shape letters as in the attention file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -53,13 +52,19 @@ class Geometry:
             self._memo[key] = make()
         return self._memo[key]
 
-    @cached_property
+    # No `cached_property`: up to Python 3.11 it takes a lock, at which torch.compile breaks the graph.
+    @property
     def query_columns(self) -> Tensor:
         """[T]."""
-        count = self.query_positions.shape[1]
-        return torch.arange(count, device=self.query_positions.device) + self.past
 
-    @cached_property
+        def make() -> Tensor:
+            count = self.query_positions.shape[1]
+            return torch.arange(count, device=self.query_positions.device) + self.past
+
+        columns: Tensor = self.memo("query_columns", make)
+        return columns
+
+    @property
     def tokens_so_far(self) -> Tensor:
         """[B, 1] or [1, 1]: tokens of each row up to the end of this forward."""
         if self.query_positions.shape[1] == 1 or self.input_end is None:
@@ -84,9 +89,13 @@ class Geometry:
         positions: Tensor = self.memo(("key_positions", length), make)
         return positions
 
-    @cached_property
+    @property
     def last_query(self) -> Tensor:
         """[B, 1]: index of each row's last query that is not padding (the last where all are)."""
+        last: Tensor = self.memo("last_query", self._find_last_query)
+        return last
+
+    def _find_last_query(self) -> Tensor:
         batch, count = self.query_positions.shape
         if self.key_valid is None or count == 1:
             return torch.full((batch, 1), count - 1, device=self.query_positions.device)
