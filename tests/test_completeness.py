@@ -68,7 +68,8 @@ def test_a_method_is_whole(method):
 def test_a_page_has_the_headings_and_every_parameter(page):
     where = f"docs/methods/{page.name}"
     headings = re.findall(r"^\*\*(.+?)\.?\*\*", text(where), re.MULTILINE)
-    assert [each for each in headings if each in HEADINGS] == HEADINGS, f"{where}: wanted, in bold and in this order"
+    found = [each for each in headings if each in HEADINGS]
+    assert found == HEADINGS, f"{where} has, in bold, {', '.join(found)}; wanted {', '.join(HEADINGS)}"
     schema = f"schemas/method_{page.stem}.schema.json"
     if (ROOT / schema).is_file():
         absent = [key for key in json.loads(text(schema))["properties"] if f"`{key}`" not in text(where)]

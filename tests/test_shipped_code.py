@@ -67,7 +67,7 @@ def test_an_entry_file_names_every_file_it_needs(entry):
 
 
 def test_the_siblings_command_adds_and_drops_lines(tmp_path):
-    text = ENTRIES[0].read_text()
+    text = siblings.rewritten(ENTRIES[0])
     (line,) = (each for each in text.splitlines(keepends=True) if each.startswith("from .rope_ext_dca import"))
     entry = tmp_path / ENTRIES[0].name
     entry.write_text(text.replace(line, "from .rope_ext_gone import Gone  # noqa: F401\n"))
