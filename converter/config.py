@@ -47,6 +47,7 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
         "rope_scaling": {"rope_type": GUARD},
         "rope_parameters": {"rope_type": GUARD, "rope_theta": theta, **partial},
         "max_position_embeddings": length,
+        **_dual_chunk_attention(facts, preset, baked),
         "rope_ext": {
             "format": FORMAT,
             "ropext_version": __version__,
@@ -106,6 +107,24 @@ _DEFAULT_WINDOWS = {"mistral": 4096}
 
 _OFF_BY_DEFAULT = ("qwen2", "qwen3", "qwen3_moe")
 """Families that have a window only by `use_sliding_window`."""
+
+
+_DUAL_CHUNK = ("qwen2", "qwen3")
+"""Families for which other runtimes have, or had, DCA in their own model classes."""
+
+
+def _dual_chunk_attention(facts: ModelFacts, preset: Preset, baked: Baked) -> dict[str, Any]:
+    """DCA as those runtimes read it; nothing for other methods, nor for a switch that they do not have."""
+    parameters = baked.parameters
+    if preset.method != "dca" or facts.model_type not in _DUAL_CHUNK or "activate_beyond" in parameters:
+        return {}
+    settings = {
+        "chunk_size": parameters["chunk_size"],
+        "local_size": parameters["local_window"],
+        # From here on attention is scaled; 0: never.
+        "original_max_position_embeddings": preset.initial_window if parameters["temperature"] else 0,
+    }
+    return {"dual_chunk_attention_config": settings}
 
 
 def _without_sliding_window(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Native exports: frequency methods in stock keys, which stock classes read as the shipped code computes them."""
 
+import importlib
 import json
 
 import pytest
@@ -203,3 +204,35 @@ def test_families_with_a_scaling_of_their_own_form(model_type, architecture, tin
     with pytest.raises(RopextError, match=f"configuration class of {model_type} does not take rope_type 'linear'"):
         convert(tiny_llama, tmp_path, "linear", native=True)
     assert config_of(convert(tiny_llama, tmp_path, "ntk", native=True))["rope_scaling"] is None
+
+
+@pytest.mark.parametrize(("temperature", "original"), [(False, 0), (True, tiny.INITIAL_WINDOW)])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_dca_is_written_as_runtimes_with_their_own_read_it(family, temperature, original, tiny_llama, tmp_path):
+    name = family.capitalize()
+    edit_config(tiny_llama, model_type=family, architectures=[f"{name}ForCausalLM"])
+    dca = {"chunk_size": 48, "local_window": 8, "temperature": temperature}
+    config = config_of(convert(tiny_llama, tmp_path, "dca", native=False, **dca))
+    expected = {"chunk_size": 48, "local_size": 8, "original_max_position_embeddings": original}
+    assert config["dual_chunk_attention_config"] == expected
+    assert config["architectures"] == [f"{name}RopeExtForCausalLM"]
+    # What such a runtime sees once told to take its own class: the key, and the base's values behind the guards.
+    module = importlib.import_module(f"ropext.modeling.modeling_{family}_ext")
+    seen = getattr(module, f"{name}RopeExtConfig")(**config)
+    seen.update({"architectures": [f"{name}ForCausalLM"]})
+    assert (seen.dual_chunk_attention_config, seen.hidden_act) == (expected, "silu")
+    assert GUARD not in str(seen.__dict__)
+
+
+@pytest.mark.parametrize(
+    ("family", "method", "parameters"),
+    [
+        ("llama", "dca", {"chunk_size": 48, "local_window": 8}),
+        ("qwen2", "self_extend", {"group_size": 5, "local_window": 16}),
+        ("qwen2", "dca", {"chunk_size": 48, "local_window": 8, "activate_beyond": 60}),
+    ],
+)
+def test_what_no_runtime_has_of_its_own_is_not_written(family, method, parameters, tiny_llama, tmp_path):
+    edit_config(tiny_llama, model_type=family, architectures=[f"{family.capitalize()}ForCausalLM"])
+    config = config_of(convert(tiny_llama, tmp_path, method, native=False, **parameters))
+    assert "dual_chunk_attention_config" not in config
