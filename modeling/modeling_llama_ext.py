@@ -33,6 +33,7 @@ from .rope_ext_linear import Linear  # noqa: F401
 from .rope_ext_method import Method  # noqa: F401
 from .rope_ext_methods import build_method  # noqa: F401
 from .rope_ext_model import RopeExtAttentionMixin, RopeExtHeadMixin, RopeExtModelMixin
+from .rope_ext_moved import MovedKeys  # noqa: F401
 from .rope_ext_noise import gaussian_noise  # noqa: F401
 from .rope_ext_ntk import Ntk  # noqa: F401
 from .rope_ext_original import Original  # noqa: F401

@@ -41,9 +41,6 @@ class BandMethod(Method):
     far_keys_are_exact = False
     """b(j) = j: the far map moves queries only."""
 
-    far_keys_change = False
-    """b(j) depends on how many tokens there are."""
-
     def __init__(self, block: dict[str, Any], window: int, selection: Tensor | None = None) -> None:
         super().__init__(block)
         parameters = block["parameters"]
@@ -53,7 +50,7 @@ class BandMethod(Method):
         self.start = max(window, activate_beyond)
         self.selection = selection
         self._scales_queries: bool = parameters.get("query_scaling", False)
-        if self.far_keys_are_exact or self.far_keys_change:
+        if self.far_keys_are_exact or self.moves_keys_by_length:
             self._stores = "exact"
         else:
             self._stores = "both" if selection is not None or activate_beyond else "far"
@@ -98,7 +95,15 @@ class BandMethod(Method):
         return rotate(tokens.stored[:, :, start:], table)
 
     def _far_keys(self, tokens: Tokens) -> Tensor:
-        if self.far_keys_change:
+        if tokens.moved is not None:
+            length, positions = tokens.length, tokens.geometry.key_positions(tokens.length)
+
+            def to_far(start: int, stop: int) -> Part:
+                columns = positions[:, start:stop]
+                return self.table(self.far_key_positions(columns, tokens.geometry.tokens_so_far) - columns)
+
+            return tokens.moved.first(max(0, length - self.window), tokens.stored, self.group_at(length), to_far)
+        if self.moves_keys_by_length:
             table = tokens.geometry.memo(("to_far", tokens.length), lambda: self._turn(tokens, 0, to_far=True))
             return rotate(tokens.stored, table)
         return tokens.stored.chunk(2, dim=-1)[0] if self._stores == "both" else tokens.stored

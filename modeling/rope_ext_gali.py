@@ -18,14 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, grouped_logits, rotate
+from .rope_ext_attention import Part, flash_attention, grouped_logits, merge, rotate
 from .rope_ext_geometry import Geometry
 from .rope_ext_method import Method, Tokens
+from .rope_ext_moved import MovedKeys
 from .rope_ext_noise import gaussian_noise, uniform_noise
 
 
 class Gali(Method):
     """One region, whose positions change with the length. The cache keeps keys as the base does."""
+
+    moves_keys_by_length = True
 
     def __init__(self, block: dict[str, Any]) -> None:
         super().__init__(block)
@@ -47,6 +50,10 @@ class Gali(Method):
         return tokens.stored[:, :, start:]
 
     # Positions
+
+    def group_at(self, length: int) -> int:
+        """g, how many tokens share the space of one."""
+        return int(self._layout(torch.tensor(length))[1])
 
     def chunk_ends(self, length: int) -> list[int]:
         """Lengths at which chunks end: M, then one chunk further each time, until `length` is reached."""
@@ -89,29 +96,37 @@ class Gali(Method):
         Returns:
             ceil(pi) and floor(pi), integers [B, L], and ceil(pi) - pi, float32 [B, L].
         """
+        surplus, group, interpolated = self._layout(tokens_so_far)
+        moved = (index < interpolated) & (surplus > 0)
+        upper, lower, weight = _between(index, group)
+        suffix = index - surplus
+        return torch.where(moved, upper, suffix), torch.where(moved, lower, suffix), torch.where(moved, weight, 0.0)
+
+    def _layout(self, tokens_so_far: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """N - M, the group size g, and how many tokens stand 1 / g apart."""
         initial, local = self.initial_window, self.local_window
         surplus = (tokens_so_far - initial).clamp(min=0)
         group = _ceil_div(surplus + initial - local, initial - local)
-        interpolated = surplus + _ceil_div(surplus, (group - 1).clamp(min=1))
-        moved = index < interpolated
-        moved &= surplus > 0
-        upper = torch.where(moved, _ceil_div(index, group), index - surplus)
-        lower = torch.where(moved, index // group, index - surplus)
-        return upper, lower, torch.where(moved, upper - index / group, 0.0)
+        return surplus, group, surplus + _ceil_div(surplus, (group - 1).clamp(min=1))
 
     def _tables(self, tokens: Tokens, tokens_so_far: Tensor) -> tuple[Part, Part]:
         """How to rotate the query, and the stored key, which is rotated to its own position already."""
-        geometry = tokens.geometry
-        query_index, key_index = geometry.query_positions, geometry.key_positions(tokens.length)
-        upper, _, weight = self.positions(query_index, tokens_so_far)
-        query_table = self.table(upper if self.interpolates else upper - weight)
-        upper, lower, weight = self.positions(key_index, tokens_so_far)
+        key_index = tokens.geometry.key_positions(tokens.length)
+        return self._query_table(tokens, tokens_so_far), self._key_table(
+            key_index, *self.positions(key_index, tokens_so_far)
+        )
+
+    def _query_table(self, tokens: Tokens, tokens_so_far: Tensor) -> Part:
+        upper, _, weight = self.positions(tokens.geometry.query_positions, tokens_so_far)
+        return self.table(upper if self.interpolates else upper - weight)
+
+    def _key_table(self, index: Tensor, upper: Tensor, lower: Tensor, weight: Tensor) -> Part:
         if not self.interpolates:
-            return query_table, self.table((upper - key_index) - weight)
+            return self.table((upper - index) - weight)
         blend = weight[:, None, :, None]
-        from_upper, from_lower = self.table(upper - key_index), self.table(lower - key_index)
-        blended = [high + blend * (low - high) for high, low in zip(from_upper, from_lower, strict=True)]
-        return query_table, (blended[0], blended[1])
+        from_upper, from_lower = self.table(upper - index), self.table(lower - index)
+        cos, sin = (high + blend * (low - high) for high, low in zip(from_upper, from_lower, strict=True))
+        return cos, sin
 
     def _moved(self, tokens: Tokens, tokens_so_far: Tensor) -> tuple[Tensor, Tensor]:
         """Query and blended keys, rotated for N tokens. N follows from the geometry: one table serves all layers.
@@ -127,6 +142,8 @@ class Gali(Method):
         """Plain causal attention for each run of queries."""
         if self.noise["distribution"] != "none":
             return self.blockwise(tokens)
+        if tokens.moved is not None:
+            return self._step(tokens, tokens.moved)
         outs = []
         for part, tokens_so_far in self._parts(tokens):
             if tokens_so_far is None:
@@ -135,6 +152,32 @@ class Gali(Method):
                 query, keys = self._moved(part, tokens_so_far)
                 outs.append(self.causal(part, query, keys))
         return torch.cat(outs, dim=2)
+
+    def _step(self, tokens: Tokens, moved: MovedKeys) -> Tensor:
+        """Of one new token: the tokens that stand 1 / g apart, and those behind them, at exact distances."""
+        length, index = tokens.length, tokens.geometry.key_positions(tokens.length)
+        ((_, _, tokens_so_far),) = self.runs(length - 1, length, length)
+        group = self.group_at(tokens_so_far)
+        count = min(int(self._layout(torch.tensor(tokens_so_far))[2]), length)
+
+        def key_table(start: int, stop: int) -> Part:
+            columns = index[:, start:stop]
+            return self._key_table(columns, *_between(columns, torch.tensor(group, device=index.device)))
+
+        keys = moved.first(count, tokens.stored, group, key_table)
+        ends = torch.tensor([[tokens_so_far]], device=index.device)
+        query = rotate(tokens.query, tokens.geometry.memo("moved_query", lambda: self._query_table(tokens, ends)))
+        regions = [
+            (query, keys, slice(0, count)),
+            (tokens.exact_query, tokens.stored[:, :, count:], slice(count, None)),
+        ]
+        return merge(
+            flash_attention(
+                query, keys, tokens.value[:, :, columns], causal=False, scale=tokens.scale, backend=tokens.backend
+            )
+            for query, keys, columns in regions
+            if keys.shape[2]
+        )[0]
 
     def logits(self, tokens: Tokens) -> Tensor:
         """Of each run of queries, padded with zeros to the columns after its last."""
@@ -179,6 +222,12 @@ class Gali(Method):
         else:
             deviation *= (tokens_so_far > self.initial_window)[:, None, None]
         return sample * deviation
+
+
+def _between(index: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of index / g: rounded up, rounded down, and how far it is below the former."""
+    upper = _ceil_div(index, group)
+    return upper, index // group, upper - index / group
 
 
 def _ceil_div(dividend: Tensor, divisor: Tensor | int) -> Tensor:

@@ -67,7 +67,7 @@ class Geometry:
     @property
     def tokens_so_far(self) -> Tensor:
         """[B, 1] or [1, 1]: tokens of each row up to the end of this forward."""
-        if self.query_positions.shape[1] == 1 or self.input_end is None:
+        if self.input_end is None or (self.query_positions.shape[1] == 1 and self.key_valid is not None):
             return self.query_positions[:, -1:] + 1
         return torch.full((1, 1), self.input_end, device=self.query_positions.device)
 

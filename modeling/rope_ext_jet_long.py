@@ -15,7 +15,7 @@ from .rope_ext_band import BandMethod
 class JetLong(BandMethod):
     """Groups of G tokens, G from the length so far: the cache keeps keys as the base does."""
 
-    far_keys_change = True
+    moves_keys_by_length = True
 
     def __init__(self, block: dict[str, Any]) -> None:
         parameters = block["parameters"]
@@ -26,14 +26,18 @@ class JetLong(BandMethod):
         """Up to the window there are no groups."""
         return super().is_base(length) or (length is not None and length <= self.group_window)
 
+    def group_at(self, length: int) -> int:
+        """G of a length."""
+        return -(-length // self.group_window)
+
     def far_query_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
         """floor(i / G) + w0 - floor(w0 / G): [B, T]."""
-        group = self._group_size(tokens_so_far)
+        group = self._groups(tokens_so_far)
         return positions // group + self.window - self.window // group
 
     def far_key_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
         """floor(j / G): [B, T]."""
-        return positions // self._group_size(tokens_so_far)
+        return positions // self._groups(tokens_so_far)
 
-    def _group_size(self, tokens_so_far: Tensor) -> Tensor:
+    def _groups(self, tokens_so_far: Tensor) -> Tensor:
         return -(-tokens_so_far // self.group_window)

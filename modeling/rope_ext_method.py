@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .rope_ext_attention import Part, angles, flash_attention, grouped_logits, masked_softmax, weighted_values
 from .rope_ext_geometry import Geometry
+from .rope_ext_moved import MovedKeys
 
 DENSE_QUERIES = 64
 """How many queries a dense computation takes at a time when it must not hold all logits."""
@@ -32,6 +33,7 @@ class Tokens:
         geometry: where they stand.
         scale: factor on the logits.
         backend: whose kernels compute `flash`, as in `flash_attention`.
+        moved: of one new token, the far keys as the step before had them; None where that cannot be.
     """
 
     layer: int
@@ -43,6 +45,7 @@ class Tokens:
     geometry: Geometry
     scale: float
     backend: str = "sdpa"
+    moved: MovedKeys | None = None
 
     @property
     def length(self) -> int:
@@ -77,9 +80,11 @@ class Method:
 
     Attributes:
         start: queries at positions below it see exact distances only.
+        moves_keys_by_length: far keys stand where a group size says that depends on the length.
     """
 
     start: int
+    moves_keys_by_length = False
 
     def __init__(self, block: dict[str, Any]) -> None:
         # No buffer: loading would cast it to the model's type.
@@ -94,6 +99,10 @@ class Method:
     def is_base(self, length: int | None) -> bool:
         """Whether a forward that ends at column `length` is the base's, bit for bit; None: a length not known here."""
         return length is not None and length <= self.start
+
+    def group_at(self, length: int) -> int:
+        """By which far keys are moved at a length, where they are (`moves_keys_by_length`)."""
+        raise NotImplementedError
 
     def stored_key(self, key: Tensor, exact_key: Tensor, geometry: Geometry) -> Tensor:
         """What the cache keeps of new keys; must not depend on tokens to come.

@@ -5,6 +5,7 @@ A family's file says how hidden states become queries, keys and values; the rest
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -17,6 +18,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .rope_ext_geometry import Geometry
 from .rope_ext_method import Method, Tokens
 from .rope_ext_methods import build_method
+from .rope_ext_moved import moved_keys
 
 BACKENDS = ("sdpa", "flash_attention_2", "eager")
 """Values of `attn_implementation`: torch's kernels, those of the package flash-attn, and the dense reference."""
@@ -98,7 +100,9 @@ class RopeExtAttentionMixin:
             if stored.shape[2] != key.shape[2]:
                 fresh_key = None
         backend = self.config._attn_implementation
-        tokens = Tokens(layer, query, exact_query, stored, fresh_key, value, geometry, self.scaling, backend)
+        padded = geometry.key_valid is not None
+        moved = moved_keys(cache, layer, key, padded=padded) if method.moves_keys_by_length else None
+        tokens = Tokens(layer, query, exact_query, stored, fresh_key, value, geometry, self.scaling, backend, moved)
 
         if geometry.exact:
             kwargs.pop("cache_position", None)
@@ -141,6 +145,7 @@ class RopeExtModelMixin(_Backends):
 
     def __init__(self, config: Any) -> None:
         method = build_method(config)
+        _convert_weights_as_stock(config.model_type)
         super().__init__(config)
         if isinstance(method, Method):
             self._rope_ext_method = method
@@ -184,6 +189,17 @@ class RopeExtModelMixin(_Backends):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
+
+
+def _convert_weights_as_stock(model_type: str) -> None:
+    """Let transformers 5 rename and join weights of the checkpoint as for its own class of the family.
+
+    Later ones leave code of ours out unless the family's mapping is registered; mixtures of experts cannot do without.
+    """
+    mappings: Any = sys.modules.get("transformers.conversion_mapping")
+    mapping = None if mappings is None else mappings.get_checkpoint_conversion_mapping(model_type)
+    if mapping is not None:
+        mappings.register_checkpoint_conversion_mapping(model_type, mapping, overwrite=True)
 
 
 def locate(tokens: Tensor, attention_mask: Tensor | None, position_ids: Tensor | None, cache: Any) -> Geometry:
