@@ -173,6 +173,8 @@ class RopeExtModelMixin(_Backends):
             tokens = input_ids if inputs_embeds is None else inputs_embeds
             if tokens is None:
                 raise ValueError("pass input_ids or inputs_embeds")
+            if isinstance(attention_mask, dict):  # `generate` with a static cache: one mask for each kind of layer
+                attention_mask = attention_mask["full_attention"]
             geometry = locate(tokens, attention_mask, position_ids, past_key_values)
             geometry.exact = method.is_base(geometry.input_end)
             if not geometry.exact:
