@@ -89,29 +89,29 @@ class BandMethod(Method):
             return tokens.stored[:, :, start:]
         if tokens.fresh_key is not None:
             return tokens.fresh_key[:, :, start:]
-        table = tokens.geometry.memo(
-            ("to_exact", start, tokens.length), lambda: self._turn(tokens, start, to_far=False)
-        )
-        return rotate(tokens.stored[:, :, start:], table)
+        geometry, length = tokens.geometry, tokens.length
+
+        def to_exact() -> Part:
+            return self._turn(geometry.key_positions(length)[:, start:], geometry, to_far=False)
+
+        return rotate(tokens.stored[:, :, start:], geometry.memo(("to_exact", start, length), to_exact))
 
     def _far_keys(self, tokens: Tokens) -> Tensor:
+        if not self.moves_keys_by_length:
+            return tokens.stored.chunk(2, dim=-1)[0] if self._stores == "both" else tokens.stored
+        geometry, length = tokens.geometry, tokens.length
+        positions = geometry.key_positions(length)
+
+        def to_far(start: int, stop: int) -> Part:
+            return self._turn(positions[:, start:stop], geometry, to_far=True)
+
         if tokens.moved is not None:
-            length, positions = tokens.length, tokens.geometry.key_positions(tokens.length)
-
-            def to_far(start: int, stop: int) -> Part:
-                columns = positions[:, start:stop]
-                return self.table(self.far_key_positions(columns, tokens.geometry.tokens_so_far) - columns)
-
             return tokens.moved.first(max(0, length - self.window), tokens.stored, self.group_at(length), to_far)
-        if self.moves_keys_by_length:
-            table = tokens.geometry.memo(("to_far", tokens.length), lambda: self._turn(tokens, 0, to_far=True))
-            return rotate(tokens.stored, table)
-        return tokens.stored.chunk(2, dim=-1)[0] if self._stores == "both" else tokens.stored
+        return rotate(tokens.stored, geometry.memo(("to_far", length), lambda: to_far(0, length)))
 
-    def _turn(self, tokens: Tokens, start: int, *, to_far: bool) -> Part:
-        """How to turn exact keys from column `start` on to far ones, or back."""
-        positions = tokens.geometry.key_positions(tokens.length)[:, start:]
-        far = self.far_key_positions(positions, tokens.geometry.tokens_so_far)
+    def _turn(self, positions: Tensor, geometry: Geometry, *, to_far: bool) -> Part:
+        """How to turn exact keys at positions [B, L] to far ones, or back."""
+        far = self.far_key_positions(positions, geometry.tokens_so_far)
         exact = positions[..., None] if far.dim() == 3 else positions
         return self.table(far - exact if to_far else exact - far)
 

@@ -124,8 +124,9 @@ class Dca(Method):
             geometry.query_positions[:, :, None] // self.stride
             - geometry.key_positions(tokens.length)[:, None] // self.stride
         )[:, None].to(tokens.query.device)
-        keys = self._chunk_keys(tokens)
-        own, before, older = (grouped_logits(query, keys) for query in self._queries(tokens))
+        # One product, so that the keys are read once.
+        queries = torch.cat(self._queries(tokens), dim=2)
+        own, before, older = grouped_logits(queries, self._chunk_keys(tokens)).chunk(3, dim=2)
         logits = torch.where(chunks_apart == 0, own, torch.where(chunks_apart == 1, before, older)) * tokens.scale
         if not self.activate_beyond:
             return logits
