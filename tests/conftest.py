@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 
 
+def pytest_addoption(parser):
+    """What `tests/test_everywhere.py` asks."""
+    parser.addoption("--whole", action="store_true", help="every method in every family in every use")
+
+
 @pytest.fixture
 def no_grad():
     """Forward only."""

@@ -1,0 +1,432 @@
+"""Every method in every family in every use: `--whole` runs each cell of the table, a plain run a part of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from packaging.version import Version
+from torch import Tensor
+from transformers import StaticCache
+
+from ropext.converter.frequencies import FREQUENCY_METHODS
+from tests import families, tiny
+from tests.reference import dynamic_ntk
+from tests.reference.rope import logit, stock_logits
+
+TRANSFORMERS = Version(transformers.__version__)
+BACKENDS = ("eager", "sdpa")
+LENGTH = 76  # of most inputs: beyond the 64 trained tokens
+WITHIN = 40  # every case that depends on how its input is cut is the base up to here
+TOLERANCE = {"atol": 2e-4, "rtol": 0}
+LENGTH_MATTERS = {"gali", "jet_long", "dca"}
+WINDOW_MATTERS = {"gali", "self_extend", "rerope", "dca"}
+FEW = ("dpe_top_k", "gali", "self_extend", "dprope")
+"""Two rotations of a key; keys that change; far keys; other frequencies."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A case in a family, and a folder for what a use writes."""
+
+    family: str
+    name: str
+    folder: Path
+
+    @property
+    def case(self) -> tiny.Case:
+        return tiny.CASES[self.name]
+
+    @property
+    def length(self) -> int:
+        """Of an input that may be cut in any way."""
+        return LENGTH if self.case.feeding else WITHIN
+
+    def model(self, attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
+        """Shared: for uses that change nothing."""
+        return _model(self.family, self.name, attn, dtype)
+
+    def base(self, attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
+        """Shared, as `model`."""
+        return _base(self.family, attn, dtype)
+
+    def fresh(self, attn: str = "sdpa", **parameters: Any) -> Any:
+        """One of its own, the case's parameters changed."""
+        case = replace(self.case, parameters=self.case.parameters | parameters)
+        return families.converted(self.family, case, attn)
+
+    def oracle(self) -> Callable[..., Any]:
+        """The naive logit, for an input of `LENGTH` tokens."""
+        method, inv_freq = self.case.method, np.array(self.case.inv_freq)
+        parameters = {k: v for k, v in self.case.parameters.items() if k not in ("top_k", "noise")}
+        window = {"initial_window": tiny.INITIAL_WINDOW}
+        if method == "dynamic_ntk":
+            return dynamic_ntk.pair_logit(10000.0, 16, LENGTH, **window, **parameters)
+        if method in FREQUENCY_METHODS:
+            scale = parameters.get("attention_factor", 1.0) ** 2
+            return lambda layer, query, key, i, j: logit(query, key, float(i - j), inv_freq) * scale
+        if self.case.tables:
+            parameters["selected"] = tiny.SELECTED
+        if method in LENGTH_MATTERS:
+            parameters["length"] = LENGTH
+        if method in WINDOW_MATTERS:
+            parameters |= window
+        return import_module(f"tests.reference.{method}").pair_logit(inv_freq, **parameters)
+
+
+@lru_cache(maxsize=8)
+def _model(family: str, name: str, attn: str, dtype: torch.dtype) -> Any:
+    return families.converted(family, name, attn, dtype)
+
+
+@lru_cache(maxsize=4)
+def _base(family: str, attn: str, dtype: torch.dtype) -> Any:
+    return families.base(family, attn, dtype)
+
+
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, **TOLERANCE)
+
+
+def fed(model: Any, ids: Tensor, pieces: list[int], mask: Tensor | None = None, cache: Any = None) -> Tensor:
+    """Logits of `ids` given in pieces, as `generate` gives them."""
+    whole = torch.ones_like(ids) if mask is None else mask
+    positions = (whole.cumsum(-1) - 1).clamp(min=0)
+    logits, start = [], 0
+    for piece in pieces:
+        stop = start + piece
+        given = {"position_ids": positions[:, start:stop], "past_key_values": cache, "use_cache": True}
+        if Version("5.10") > TRANSFORMERS:
+            given["cache_position"] = torch.arange(start, stop)
+        if mask is not None:
+            given["attention_mask"] = mask[:, :stop]
+        out = model(ids[:, start:stop], **given)
+        cache, start = out.past_key_values, stop
+        logits.append(out.logits)
+    return torch.cat(logits, 1)
+
+
+def left_padded(*rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Ids and mask of rows of any lengths."""
+    width = max(row.shape[1] for row in rows)
+    ids = torch.cat([torch.nn.functional.pad(row, (width - row.shape[1], 0)) for row in rows])
+    mask = torch.stack([torch.arange(width) >= width - row.shape[1] for row in rows]).long()
+    return ids, mask
+
+
+def generate(model: Any, ids: Tensor, mask: Tensor | None = None, **how: Any) -> Tensor:
+    """The new tokens, [rows, tokens]."""
+    how = {"do_sample": False, "max_new_tokens": 5, "pad_token_id": 0} | how
+    mask = torch.ones_like(ids) if mask is None else mask
+    new: Tensor = model.generate(ids, attention_mask=mask, **how)[:, ids.shape[1] :]
+    return new
+
+
+# Uses
+
+
+def naive(s: Subject) -> None:
+    ids = tiny.tokens(LENGTH)
+    expected = stock_logits(s.base("eager", torch.float64), ids[0], s.oracle()).float()
+    for attn in BACKENDS:
+        close(s.model(attn)(ids).logits[0], expected)
+
+
+def cut(s: Subject, pieces: Callable[[int], list[int]]) -> None:
+    """The same logits as at once; where they depend on the pieces, the same by both backends."""
+    ids = tiny.tokens(s.length)
+    whole = s.model()(ids, use_cache=False).logits
+    by_backend = [fed(s.model(attn), ids, pieces(s.length)) for attn in BACKENDS]
+    for logits in by_backend:
+        close(logits, whole)
+    if not s.case.feeding:
+        ids = tiny.tokens(LENGTH)
+        close(*(fed(s.model(attn), ids, pieces(LENGTH)) for attn in BACKENDS))
+
+
+def chunked(s: Subject) -> None:
+    cut(s, lambda length: [7, length - 30, 1, 1, 21])
+
+
+def token_by_token(s: Subject) -> None:
+    cut(s, lambda length: [length - 16] + [1] * 16)
+
+
+def padded(s: Subject) -> None:
+    """Each row as if alone, through the prefill and three steps; padded on the right too."""
+    model, pieces = s.model(), [LENGTH - 3, 1, 1, 1]
+    rows = [tiny.tokens(length, seed=length) for length in (LENGTH, 66, 9)]
+    ids, mask = left_padded(*rows)
+    batch = fed(model, ids, pieces, mask)
+    alone = [fed(model, row, [row.shape[1] - 3, 1, 1, 1]) for row in rows]
+    for together, single in zip(batch, alone, strict=True):
+        close(together[-single.shape[1] :], single[0])
+    ids, mask = (torch.stack([x.roll(-n) for x, n in zip(both, (0, 10, 67), strict=True)]) for both in (ids, mask))
+    right = fed(model, ids, [LENGTH], mask)
+    for together, row in zip(right, rows, strict=True):
+        close(together[: row.shape[1]], model(row).logits[0])
+
+
+def beams(s: Subject) -> None:
+    rows = [tiny.tokens(length, seed=length) for length in (LENGTH, 62)]
+    batch = generate(s.model(), *left_padded(*rows), num_beams=2)
+    for row, together in zip(rows, batch, strict=True):
+        assert torch.equal(generate(s.model(), row, num_beams=2)[0], together)
+
+
+def generation(s: Subject) -> None:
+    """Sampled tokens do not depend on the cache, nor on the chunks in which the prompt is read."""
+    ids, tokens = tiny.tokens(s.length - 10), []
+    for how in ({}, {"use_cache": False}, {"prefill_chunk_size": 19, "past_key_values": transformers.DynamicCache()}):
+        torch.manual_seed(0)
+        tokens.append(generate(s.model(), ids, do_sample=True, **how))
+    assert torch.equal(tokens[0], tokens[1])
+    assert torch.equal(tokens[0], tokens[2])
+
+
+def assisted(s: Subject) -> None:
+    ids = tiny.tokens(s.length - 10)
+    assert torch.equal(generate(s.model(), ids), generate(s.model(), ids, assistant_model=s.base()))
+
+
+def static_cache(s: Subject) -> None:
+    ids, mask = left_padded(tiny.tokens(LENGTH), tiny.tokens(62, seed=1))
+    how = {"cache_implementation": "static", "disable_compile": True}
+    if refused_by_static_caches(s):
+        with pytest.raises(ValueError, match="static cache"):
+            generate(s.model(), ids, mask, **how)
+    else:
+        assert torch.equal(generate(s.model(), ids, mask), generate(s.model(), ids, mask, **how))
+
+
+def refused_by_static_caches(s: Subject) -> bool:
+    """Those of transformers 4 have no room for two rotations of a key."""
+    if Version("5.0") <= TRANSFORMERS:
+        return False
+    cache = s.model()(tiny.tokens(3), use_cache=True).past_key_values
+    return cache.layers[0].keys.shape[-1] != cache.layers[0].values.shape[-1]
+
+
+def offloaded_cache(s: Subject) -> None:
+    ids, model = tiny.tokens(LENGTH).cuda(), s.fresh().cuda()
+    assert torch.equal(generate(model, ids), generate(model, ids, cache_implementation="offloaded"))
+
+
+def quantized_cache(s: Subject) -> None:
+    """Keys and values in four bits cost no more than they cost the base's distances."""
+    # Its extension in Python, or it would spend two minutes on compiling the other.
+    extension = import_module("optimum.quanto.library.extensions.cpp").ext
+    extension._lib = SimpleNamespace(unpack=unpack)
+    ids = torch.cat([tiny.tokens(LENGTH, seed=seed) for seed in range(4)])
+    settings = {"backend": "quanto", "nbits": 4, "q_group_size": 16, "residual_length": 4}
+    errors = []
+    for model in (s.model(), _model(s.family, "original", "sdpa", torch.float32)):
+        first, second = (
+            generate_logits(model, ids, **how)
+            for how in ({}, {"cache_implementation": "quantized", "cache_config": settings})
+        )
+        assert torch.equal(first[0], second[0])
+        errors.append((first[1] - second[1]).abs().mean())
+    assert 0 < errors[0] < 2 * errors[1]
+
+
+def unpack(packed: Tensor, bits: int) -> Tensor:
+    """Its values of a few bits, those in the lowest bits first."""
+    return torch.cat([(packed >> low) & (2**bits - 1) for low in range(0, 8, bits)])
+
+
+def generate_logits(model: Any, ids: Tensor, **how: Any) -> tuple[Tensor, ...]:
+    """Of the prompt's last token and of the first new one."""
+    how |= {"max_new_tokens": 2, "do_sample": False, "pad_token_id": 0}
+    out = model.generate(
+        ids, attention_mask=torch.ones_like(ids), output_logits=True, return_dict_in_generate=True, **how
+    )
+    logits: tuple[Tensor, ...] = out.logits
+    return logits
+
+
+def compiled_step(s: Subject) -> None:
+    """A decode step with a static cache is one graph, compiled once."""
+    if refused_by_static_caches(s):
+        return
+    model, ids = s.fresh(), tiny.tokens(LENGTH)
+    logits = []
+    for compiled in (False, True):
+        cache = StaticCache(config=model.config, max_cache_len=96)
+        fed(model, ids[:, :70], [70], cache=cache)
+        step = torch.compile(model.forward, backend="aot_eager", fullgraph=True) if compiled else model
+        for i in range(70, LENGTH):
+            with torch._dynamo.config.patch(error_on_recompile=i > 71):
+                given = {"past_key_values": cache, "position_ids": torch.tensor([[i]])}
+                if Version("5.10") > TRANSFORMERS:
+                    given["cache_position"] = torch.tensor([i])
+                logits.append(step(ids[:, i : i + 1].clone(), use_cache=True, **given).logits)
+    torch._dynamo.reset()
+    close(*torch.cat(logits).chunk(2))
+
+
+def compiled(s: Subject) -> None:
+    """A prefill and a decode step with a dynamic cache."""
+    ids, pieces = tiny.tokens(LENGTH), [LENGTH - 1, 1]
+    expected = fed(s.model(), ids, pieces)
+    close(fed(torch.compile(s.fresh(), backend="aot_eager"), ids, pieces), expected)
+    torch._dynamo.reset()
+
+
+@torch.enable_grad()
+def training(s: Subject) -> None:
+    """Gradients are those of the dense formula, with and without checkpointing; a step lowers the loss."""
+    ids, gradients = tiny.tokens(LENGTH), []
+    for attn, checkpointing in (("eager", False), ("sdpa", False), ("sdpa", True)):
+        model = s.fresh(attn).train()
+        if checkpointing:
+            name = "activation_checkpointing_enable"  # of old another
+            getattr(model, name, model.gradient_checkpointing_enable)()
+        loss = model(ids, labels=ids).loss
+        loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for other in gradients[1:]:
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(other[name], gradient, atol=1e-4, rtol=1e-3)
+    torch.optim.SGD(model.parameters(), lr=1e-3).step()
+    assert model(ids, labels=ids).loss < loss
+
+
+def round_trip(s: Subject) -> None:
+    ids, model = tiny.tokens(LENGTH), s.model()
+    model.save_pretrained(s.folder)
+    shipped = families.shipped_class(s.family, "AutoModelForCausalLM")
+    assert torch.equal(shipped.from_pretrained(s.folder)(ids).logits, model(ids).logits)
+
+
+def placed(s: Subject) -> None:
+    """Where accelerate puts the layers, on disk too, changes nothing."""
+    ids, pieces, model = tiny.tokens(LENGTH), [LENGTH - 2, 1, 1], s.model()
+    model.save_pretrained(s.folder)
+    expected = fed(model, ids, pieces)
+    parts = {name for name, _ in model.model.named_children()} - {"layers"}
+    on_disk: dict[str, Any] = {f"model.{part}": "cpu" for part in parts} | {"lm_head": "cpu"}
+    on_disk |= {"model.layers.0": "cpu", "model.layers.1": "disk", "model.layers.2": "disk"}
+    shipped = families.shipped_class(s.family, "AutoModelForCausalLM")
+    for device_map in ("auto", on_disk):
+        loaded = shipped.from_pretrained(s.folder, device_map=device_map, offload_folder=s.folder / "offload")
+        close(fed(loaded, ids.to(loaded.device), pieces).cpu(), expected)
+    assert all(weight.device.type == "meta" for weight in loaded.model.layers[2].parameters())
+
+
+def half_precision(s: Subject) -> None:
+    """The fast path may err as much as the dense formula in the same type, and half as much again."""
+    ids = tiny.tokens(LENGTH, rows=2)
+    truth = s.model("eager")(ids).logits
+    for dtype in (torch.bfloat16, torch.float16):
+        naive, fast = ((s.model(attn, dtype)(ids).logits.float() - truth).abs().mean() for attn in BACKENDS)
+        assert fast <= 1.5 * naive + 1e-3
+
+
+def unmoved(s: Subject) -> None:
+    """Bit-equal to the base as long as nothing moves, and not beyond."""
+    for attn in BACKENDS:
+        model, base = s.model(attn), s.base(attn)
+        length = max(n for n in range(1, 129) if model.model._rope_ext_method.is_base(n))
+        for n in (1, length - 1, length):
+            ids = tiny.tokens(n, rows=2)
+            assert torch.equal(model(ids).logits, base(ids).logits)
+        if s.case.method == "original":
+            bit_equal(model, base)
+        else:
+            ids = tiny.tokens(length + 20)
+            assert not torch.allclose(model(ids).logits[:, -1], base(ids).logits[:, -1], **TOLERANCE)
+
+
+def not_activated(s: Subject) -> None:
+    """Bit-equal to the base up to `activate_beyond` tokens, from a cache too."""
+    for attn in BACKENDS:
+        bit_equal(s.fresh(attn, activate_beyond=LENGTH), s.base(attn))
+
+
+def bit_equal(model: Any, base: Any) -> None:
+    """At once, in pieces, padded."""
+    ids = tiny.tokens(LENGTH, rows=2)
+    mask = torch.ones_like(ids)
+    mask[1, :20] = 0
+    for pieces, given in (([LENGTH], None), ([30, LENGTH - 32, 1, 1], None), ([LENGTH - 2, 1, 1], mask)):
+        assert torch.equal(fed(model, ids, pieces, given), fed(base, ids, pieces, given))
+
+
+# The table
+
+USES: dict[str, Callable[[Subject], None]] = {
+    "naive": naive,
+    "chunked": chunked,
+    "token_by_token": token_by_token,
+    "padded": padded,
+    "beams": beams,
+    "generation": generation,
+    "assisted": assisted,
+    "static_cache": static_cache,
+    "quantized_cache": quantized_cache,
+    "compiled_step": compiled_step,
+    "compiled": compiled,
+    "training": training,
+    "round_trip": round_trip,
+    "placed": placed,
+    "half_precision": half_precision,
+    "unmoved": unmoved,
+    "not_activated": not_activated,
+}
+if torch.cuda.is_available():  # without its streams transformers refuses
+    USES["offloaded_cache"] = offloaded_cache
+
+
+def has(name: str, use: str) -> bool:
+    """Whether there is such a cell."""
+    method = tiny.CASES[name].method
+    if use == "naive":
+        return name != "gali_noise"  # its noise is no function of a pair's distance
+    if use in ("unmoved", "not_activated"):
+        moves_from_the_start = method in FREQUENCY_METHODS
+        return not moves_from_the_start and (use == "unmoved" or method != "original")
+    return True
+
+
+CELLS = [(family, name, use) for family in families.FAMILIES for name in tiny.CASES for use in USES if has(name, use)]
+
+
+def by_default(family: str, name: str, use: str) -> bool:
+    """Every case on Llama; on each other family every use, the few cases by turns."""
+    if use == "compiled":
+        return (family, name) == ("llama", "dpe_top_k")
+    if use == "compiled_step":
+        return family == "llama" and name in FEW
+    if family == "llama":
+        return True
+    turn = list(families.FAMILIES).index(family) + list(USES).index(use)
+    can = [few for few in FEW if has(few, use)]
+    return name == can[turn % len(can)] or (use == "naive" and name in FEW)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "use" in metafunc.fixturenames:
+        whole = metafunc.config.getoption("--whole")
+        metafunc.parametrize(("family", "name", "use"), [c for c in CELLS if whole or by_default(*c)])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The models are so small that threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("no_grad")
+def test_everywhere(family: str, name: str, use: str, tmp_path: Path):
+    USES[use](Subject(family, name, tmp_path))
