@@ -29,6 +29,16 @@ COMMON = {
 # What a family has of its own; a hidden size that is not the heads' together, where it allows that.
 FAMILIES: dict[str, dict[str, Any]] = {
     "gemma": {"head_dim": 16, "hidden_size": 48, "hidden_act": "gelu_pytorch_tanh"},
+    "glm4_moe": {
+        "head_dim": 32,
+        "hidden_size": 48,
+        "partial_rotary_factor": 0.5,
+        "attention_bias": True,
+        "use_qk_norm": True,
+        "moe_intermediate_size": 32,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+    },
     "granite": {
         "attention_multiplier": 0.3,
         "embedding_multiplier": 3.0,
@@ -37,12 +47,25 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "llama": {"head_dim": 16, "hidden_size": 48},
     "mistral": {"head_dim": 16, "hidden_size": 48, "sliding_window": None},
+    "mixtral": {"head_dim": 16, "hidden_size": 48, "num_local_experts": 4},
+    "olmo": {"clip_qkv": 1.5},
     "olmo2": {},
     "phi": {"hidden_size": 160, "partial_rotary_factor": 0.4, "qk_layernorm": True},
     "phi3": {"original_max_position_embeddings": tiny.INITIAL_WINDOW},
     "qwen2": {},
     "qwen3": {"head_dim": 16, "hidden_size": 48},
+    "qwen3_moe": {
+        "head_dim": 16,
+        "hidden_size": 48,
+        "moe_intermediate_size": 32,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "mlp_only_layers": [1],
+    },
+    "starcoder2": {},
 }
+MIXTURES = ("glm4_moe", "mixtral", "qwen3_moe")
+"""Families with several experts for each token; transformers' experts do not run in float64."""
 
 
 def module(family: str) -> Any:
@@ -89,6 +112,11 @@ def base(family: str, attn: str = "sdpa", dtype: torch.dtype = torch.float32) ->
     config = CONFIG_MAPPING[family](**arguments(family))
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attn)
     return finished(model, family, dtype)
+
+
+def precise(family: str) -> Any:
+    """The stock model as the oracles take it, in the widest type that it runs in."""
+    return base(family, "eager", torch.float32 if family in MIXTURES else torch.float64)
 
 
 def converted(family: str, case: tiny.Case | str, attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:

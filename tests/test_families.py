@@ -83,8 +83,7 @@ def oracle(name, length):
 @pytest.mark.parametrize("name", METHODS)
 def test_equals_the_naive_oracle(family, name):
     ids = tiny.tokens(80)
-    base = families.base(family, "eager", torch.float64)
-    expected = stock_logits(base, ids[0], oracle(name, 80)).float()
+    expected = stock_logits(families.precise(family), ids[0], oracle(name, 80)).float()
     for attn in BACKENDS:
         model = families.converted(family, name, attn)
         torch.testing.assert_close(model(ids).logits[0], expected, **TOLERANCE)
@@ -145,6 +144,29 @@ def test_stock_heads(family, auto):
     assert not torch.allclose(model(ids)[0][:, -1], stock(ids)[0][:, -1], atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of the name of the checkpointing function
+@pytest.mark.parametrize("family", families.MIXTURES)
+def test_a_mixture_routes_and_trains_as_the_stock_model(family):
+    """The router's logits and its loss where nothing moves; the same gradients with and without checkpointing."""
+    model, base = families.converted(family, "dpe"), families.base(family)
+    ids = tiny.tokens(model.model._rope_ext_method.start, rows=2)
+    if family != "glm4_moe":  # has no loss of the router's
+        ours, stock = (each(ids, labels=ids, output_router_logits=True) for each in (model, base))
+        assert len(ours.router_logits) == len(stock.router_logits) > 0
+        assert all(map(torch.equal, ours.router_logits, stock.router_logits))
+        assert torch.equal(ours.aux_loss, stock.aux_loss)
+        assert torch.equal(ours.loss, stock.loss)
+    ids, gradients = tiny.tokens(90), []
+    for checkpointing in (False, True):
+        model.zero_grad()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()(ids, labels=ids, use_cache=False).loss.backward()
+        gradients.append({name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None})
+    assert any("experts" in name for name in gradients[0])
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.fixture
 def bases(tmp_path):
     """A folder of a stock model for each family."""
@@ -179,6 +201,9 @@ def test_a_stranger_loads_every_family(bases, tmp_path):
         ("qwen2", {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1, "layer_types": None}, 24),
         ("qwen3", {"sliding_window": 24, "layer_types": ["full_attention", *["sliding_attention"] * 2]}, 24),
         ("qwen2", {"use_sliding_window": False, "sliding_window": 24, "layer_types": None}, None),
+        ("qwen3_moe", {"use_sliding_window": True, "sliding_window": 24}, 24),
+        ("qwen3_moe", {"use_sliding_window": False, "sliding_window": 24}, None),
+        ("starcoder2", {"sliding_window": 32}, 32),
         ("llama", {}, None),
     ],
 )
@@ -200,7 +225,8 @@ def test_a_sliding_window_is_turned_off_and_said(family, change, window, bases, 
     ("config", "why"),
     [
         ({"model_type": "deepseek_v3", "auto_map": {"AutoModel": "x.Y"}}, "compressed latent"),
-        ({"model_type": "gpt_neox"}, "a part of each head"),
+        ({"model_type": "gpt_neox"}, "layers of another form"),
+        ({"model_type": "qwen2_moe"}, "told where the tokens stand"),
         ({"model_type": "qwen2_5_vl"}, "several axes"),
         ({"model_type": "gemma3_text"}, "sliding window"),
         ({"model_type": "qwen3_next"}, "recurrent"),
@@ -300,14 +326,14 @@ def test_an_adapter_of_the_stock_model_fits_the_converted_one(bases, tmp_path):
     known = peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
     assert {"llama", "mistral", "qwen2", "qwen3"} <= set(known)
     for family in set(families.FAMILIES) & set(known):
-        stock = peft.get_peft_model(
-            families.base(family), peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False)
-        )
+        # By model_type; of a mixture, PEFT has to be told, the stock one too.
+        how = {"task_type": "CAUSAL_LM", "target_modules": known[family] if family in families.MIXTURES else None}
+        stock = peft.get_peft_model(families.base(family), peft.LoraConfig(**how, init_lora_weights=False))
         stock.save_pretrained(tmp_path / "adapter" / family)
         output = convert_checkpoint(preset, str(bases / family), tmp_path / "converted" / family).output
         config = families.shipped_class(family, "AutoConfig")(**json.loads((output / "config.json").read_text()))
         model = families.shipped_class(family, "AutoModelForCausalLM").from_pretrained(output, config=config)
-        fresh = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM"))  # target modules by model_type
+        fresh = peft.get_peft_model(model, peft.LoraConfig(**how))
         fresh.load_adapter(tmp_path / "adapter" / family, "trained")
         fresh.set_adapter("trained")
         with torch.no_grad():

@@ -198,7 +198,10 @@ def test_is_no_source_for_another_conversion(tiny_llama, tmp_path):
         convert(native, tmp_path, "ntk", native=False)
 
 
-@pytest.mark.parametrize(("model_type", "architecture"), [("olmo2", "Olmo2ForCausalLM"), ("phi3", "Phi3ForCausalLM")])
+@pytest.mark.parametrize(
+    ("model_type", "architecture"),
+    [("olmo", "OlmoForCausalLM"), ("olmo2", "Olmo2ForCausalLM"), ("phi3", "Phi3ForCausalLM")],
+)
 def test_families_with_a_scaling_of_their_own_form(model_type, architecture, tiny_llama, tmp_path):
     edit_config(tiny_llama, model_type=model_type, architectures=[architecture])
     with pytest.raises(RopextError, match=f"configuration class of {model_type} does not take rope_type 'linear'"):

@@ -1,0 +1,71 @@
+"""GLM-4.5 with a method that reads further than it was trained to: the entry file of an emitted checkpoint.
+
+It adds to transformers' own classes what `rope_ext` in `config.json` describes. Made by ropext.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from transformers.models.glm4_moe.configuration_glm4_moe import Glm4MoeConfig
+from transformers.models.glm4_moe.modeling_glm4_moe import (
+    Glm4MoeAttention,
+    Glm4MoeForCausalLM,
+    Glm4MoeModel,
+    apply_rotary_pos_emb,
+    eager_attention_forward,
+)
+
+# Every file that is shipped, named here: up to transformers 5.9 the loader copies only what this file imports.
+from .rope_ext_attention import rotate  # noqa: F401
+from .rope_ext_band import BandMethod  # noqa: F401
+from .rope_ext_config import RopeExtConfigMixin
+from .rope_ext_dca import Dca  # noqa: F401
+from .rope_ext_dpe import Dpe  # noqa: F401
+from .rope_ext_dprope import Dprope  # noqa: F401
+from .rope_ext_dynamic_ntk import DynamicNtk  # noqa: F401
+from .rope_ext_frequencies import FrequencyMethod  # noqa: F401
+from .rope_ext_gali import Gali  # noqa: F401
+from .rope_ext_geometry import Geometry  # noqa: F401
+from .rope_ext_jet_long import JetLong  # noqa: F401
+from .rope_ext_linear import Linear  # noqa: F401
+from .rope_ext_method import Method  # noqa: F401
+from .rope_ext_methods import build_method  # noqa: F401
+from .rope_ext_model import RopeExtAttentionMixin, RopeExtHeadMixin, RopeExtModelMixin
+from .rope_ext_moved import MovedKeys  # noqa: F401
+from .rope_ext_noise import gaussian_noise  # noqa: F401
+from .rope_ext_ntk import Ntk  # noqa: F401
+from .rope_ext_original import Original  # noqa: F401
+from .rope_ext_rerope import Rerope  # noqa: F401
+from .rope_ext_self_extend import SelfExtend  # noqa: F401
+from .rope_ext_string import String  # noqa: F401
+from .rope_ext_yarn import Yarn  # noqa: F401
+
+
+class Glm4MoeRopeExtConfig(RopeExtConfigMixin, Glm4MoeConfig):
+    """GLM-4.5's configuration with a `rope_ext` block."""
+
+
+class Glm4MoeRopeExtAttention(RopeExtAttentionMixin, Glm4MoeAttention):
+    """GLM-4.5's attention by a method."""
+
+    rotate_exact = staticmethod(apply_rotary_pos_emb)
+    eager_attention = staticmethod(eager_attention_forward)
+
+    def project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As the mixin's, with each head's query and key normalised where the configuration says so."""
+        query, key, value = super().project(hidden_states)
+        return (self.q_norm(query), self.k_norm(key), value) if self.use_qk_norm else (query, key, value)
+
+
+class Glm4MoeRopeExtModel(RopeExtModelMixin, Glm4MoeModel):
+    """GLM-4.5's decoder with the method of its configuration."""
+
+    config_class = Glm4MoeRopeExtConfig
+    rope_ext_attention_class = Glm4MoeRopeExtAttention
+
+
+class Glm4MoeRopeExtForCausalLM(RopeExtHeadMixin, Glm4MoeForCausalLM):
+    """GLM-4.5's language model with the method of its configuration."""
+
+    config_class = Glm4MoeRopeExtConfig
+    rope_ext_model_class = Glm4MoeRopeExtModel

@@ -1,0 +1,74 @@
+"""OLMo 1 with a method that reads further than it was trained to: the entry file of an emitted checkpoint.
+
+It adds to transformers' own classes what `rope_ext` in `config.json` describes. Made by ropext.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from transformers.models.olmo.configuration_olmo import OlmoConfig
+from transformers.models.olmo.modeling_olmo import (
+    OlmoAttention,
+    OlmoForCausalLM,
+    OlmoModel,
+    apply_rotary_pos_emb,
+    eager_attention_forward,
+)
+
+# Every file that is shipped, named here: up to transformers 5.9 the loader copies only what this file imports.
+from .rope_ext_attention import rotate  # noqa: F401
+from .rope_ext_band import BandMethod  # noqa: F401
+from .rope_ext_config import RopeExtConfigMixin
+from .rope_ext_dca import Dca  # noqa: F401
+from .rope_ext_dpe import Dpe  # noqa: F401
+from .rope_ext_dprope import Dprope  # noqa: F401
+from .rope_ext_dynamic_ntk import DynamicNtk  # noqa: F401
+from .rope_ext_frequencies import FrequencyMethod  # noqa: F401
+from .rope_ext_gali import Gali  # noqa: F401
+from .rope_ext_geometry import Geometry  # noqa: F401
+from .rope_ext_jet_long import JetLong  # noqa: F401
+from .rope_ext_linear import Linear  # noqa: F401
+from .rope_ext_method import Method  # noqa: F401
+from .rope_ext_methods import build_method  # noqa: F401
+from .rope_ext_model import RopeExtAttentionMixin, RopeExtHeadMixin, RopeExtModelMixin
+from .rope_ext_moved import MovedKeys  # noqa: F401
+from .rope_ext_noise import gaussian_noise  # noqa: F401
+from .rope_ext_ntk import Ntk  # noqa: F401
+from .rope_ext_original import Original  # noqa: F401
+from .rope_ext_rerope import Rerope  # noqa: F401
+from .rope_ext_self_extend import SelfExtend  # noqa: F401
+from .rope_ext_string import String  # noqa: F401
+from .rope_ext_yarn import Yarn  # noqa: F401
+
+
+class OlmoRopeExtConfig(RopeExtConfigMixin, OlmoConfig):
+    """OLMo 1's configuration with a `rope_ext` block."""
+
+
+class OlmoRopeExtAttention(RopeExtAttentionMixin, OlmoAttention):
+    """OLMo 1's attention by a method."""
+
+    rotate_exact = staticmethod(apply_rotary_pos_emb)
+    eager_attention = staticmethod(eager_attention_forward)
+
+    def project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As the mixin's, each number clipped where the configuration says so."""
+        query, key, value = super().project(hidden_states)
+        clip = self.config.clip_qkv
+        if clip is None:
+            return query, key, value
+        return query.clamp(-clip, clip), key.clamp(-clip, clip), value.clamp(-clip, clip)
+
+
+class OlmoRopeExtModel(RopeExtModelMixin, OlmoModel):
+    """OLMo 1's decoder with the method of its configuration."""
+
+    config_class = OlmoRopeExtConfig
+    rope_ext_attention_class = OlmoRopeExtAttention
+
+
+class OlmoRopeExtForCausalLM(RopeExtHeadMixin, OlmoForCausalLM):
+    """OLMo 1's language model with the method of its configuration."""
+
+    config_class = OlmoRopeExtConfig
+    rope_ext_model_class = OlmoRopeExtModel

@@ -1,0 +1,95 @@
+"""Qwen3 MoE with a method that reads further than it was trained to: the entry file of an emitted checkpoint.
+
+It adds to transformers' own classes what `rope_ext` in `config.json` describes. Made by ropext.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from transformers.models.qwen3_moe.configuration_qwen3_moe import Qwen3MoeConfig
+from transformers.models.qwen3_moe.modeling_qwen3_moe import (
+    Qwen3MoeAttention,
+    Qwen3MoeForCausalLM,
+    Qwen3MoeForQuestionAnswering,
+    Qwen3MoeForSequenceClassification,
+    Qwen3MoeForTokenClassification,
+    Qwen3MoeModel,
+    apply_rotary_pos_emb,
+    eager_attention_forward,
+)
+
+# Every file that is shipped, named here: up to transformers 5.9 the loader copies only what this file imports.
+from .rope_ext_attention import rotate  # noqa: F401
+from .rope_ext_band import BandMethod  # noqa: F401
+from .rope_ext_config import RopeExtConfigMixin
+from .rope_ext_dca import Dca  # noqa: F401
+from .rope_ext_dpe import Dpe  # noqa: F401
+from .rope_ext_dprope import Dprope  # noqa: F401
+from .rope_ext_dynamic_ntk import DynamicNtk  # noqa: F401
+from .rope_ext_frequencies import FrequencyMethod  # noqa: F401
+from .rope_ext_gali import Gali  # noqa: F401
+from .rope_ext_geometry import Geometry  # noqa: F401
+from .rope_ext_jet_long import JetLong  # noqa: F401
+from .rope_ext_linear import Linear  # noqa: F401
+from .rope_ext_method import Method  # noqa: F401
+from .rope_ext_methods import build_method  # noqa: F401
+from .rope_ext_model import RopeExtAttentionMixin, RopeExtHeadMixin, RopeExtModelMixin
+from .rope_ext_moved import MovedKeys  # noqa: F401
+from .rope_ext_noise import gaussian_noise  # noqa: F401
+from .rope_ext_ntk import Ntk  # noqa: F401
+from .rope_ext_original import Original  # noqa: F401
+from .rope_ext_rerope import Rerope  # noqa: F401
+from .rope_ext_self_extend import SelfExtend  # noqa: F401
+from .rope_ext_string import String  # noqa: F401
+from .rope_ext_yarn import Yarn  # noqa: F401
+
+
+class Qwen3MoeRopeExtConfig(RopeExtConfigMixin, Qwen3MoeConfig):
+    """Qwen3 MoE's configuration with a `rope_ext` block."""
+
+
+class Qwen3MoeRopeExtAttention(RopeExtAttentionMixin, Qwen3MoeAttention):
+    """Qwen3 MoE's attention by a method."""
+
+    rotate_exact = staticmethod(apply_rotary_pos_emb)
+    eager_attention = staticmethod(eager_attention_forward)
+
+    def project(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As the mixin's, with each head's query and key normalised."""
+        query, key, value = super().project(hidden_states)
+        return self.q_norm(query), self.k_norm(key), value
+
+
+class Qwen3MoeRopeExtModel(RopeExtModelMixin, Qwen3MoeModel):
+    """Qwen3 MoE's decoder with the method of its configuration."""
+
+    config_class = Qwen3MoeRopeExtConfig
+    rope_ext_attention_class = Qwen3MoeRopeExtAttention
+
+
+class Qwen3MoeRopeExtForCausalLM(RopeExtHeadMixin, Qwen3MoeForCausalLM):
+    """Qwen3 MoE's language model with the method of its configuration."""
+
+    config_class = Qwen3MoeRopeExtConfig
+    rope_ext_model_class = Qwen3MoeRopeExtModel
+
+
+class Qwen3MoeRopeExtForSequenceClassification(RopeExtHeadMixin, Qwen3MoeForSequenceClassification):
+    """Qwen3 MoE's sequence classifier with the method of its configuration."""
+
+    config_class = Qwen3MoeRopeExtConfig
+    rope_ext_model_class = Qwen3MoeRopeExtModel
+
+
+class Qwen3MoeRopeExtForTokenClassification(RopeExtHeadMixin, Qwen3MoeForTokenClassification):
+    """Qwen3 MoE's token classifier with the method of its configuration."""
+
+    config_class = Qwen3MoeRopeExtConfig
+    rope_ext_model_class = Qwen3MoeRopeExtModel
+
+
+class Qwen3MoeRopeExtForQuestionAnswering(RopeExtHeadMixin, Qwen3MoeForQuestionAnswering):
+    """Qwen3 MoE's question answering with the method of its configuration."""
+
+    config_class = Qwen3MoeRopeExtConfig
+    rope_ext_model_class = Qwen3MoeRopeExtModel
