@@ -39,14 +39,16 @@ MODELS = {
     "llama2": replace(TINY, head_dim=128, trained_length=4096),
     "llama3-": replace(TINY, head_dim=128, trained_length=8192, rope_theta=500000.0),
     "llama31": replace(TINY, head_dim=128, trained_length=131072, rope_theta=500000.0, rope_type="llama3"),
+    "mistral-7b-self_extend": replace(TINY, model_type="mistral", head_dim=128, trained_length=32768),
     "mistral-7b-v02": replace(TINY, model_type="mistral", head_dim=128, trained_length=32768, rope_theta=1000000.0),
+    "phi-2": replace(TINY, model_type="phi", head_dim=80, partial_rotary_factor=0.4, trained_length=2048),
     "qwen25": replace(TINY, model_type="qwen2", head_dim=128, trained_length=32768, rope_theta=1000000.0),
     "smollm2": replace(TINY, head_dim=64, trained_length=8192, rope_theta=100000.0),
 }
 
 
 def frequencies(facts):
-    return (facts.rope_theta ** -(np.arange(0, facts.head_dim, 2) / facts.head_dim)).tolist()
+    return (facts.rope_theta ** -(np.arange(0, facts.rotary_dim, 2) / facts.rotary_dim)).tolist()
 
 
 def example(name, *overrides):
