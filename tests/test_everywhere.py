@@ -134,7 +134,7 @@ def generate(model: Any, ids: Tensor, mask: Tensor | None = None, **how: Any) ->
 
 def naive(s: Subject) -> None:
     ids = tiny.tokens(LENGTH)
-    expected = stock_logits(s.base("eager", torch.float64), ids[0], s.oracle()).float()
+    expected = stock_logits(families.precise(s.family), ids[0], s.oracle()).float()
     for attn in BACKENDS:
         close(s.model(attn)(ids).logits[0], expected)
 
@@ -326,7 +326,9 @@ def half_precision(s: Subject) -> None:
     ids = tiny.tokens(LENGTH, rows=2)
     truth = s.model("eager")(ids).logits
     for dtype in (torch.bfloat16, torch.float16):
-        naive, fast = ((s.model(attn, dtype)(ids).logits.float() - truth).abs().mean() for attn in BACKENDS)
+        errors = [(s.model(attn, dtype)(ids).logits.float() - truth).abs() for attn in BACKENDS]
+        # Rounding sends single tokens of a mixture to another expert, in one formula or the other.
+        naive, fast = (each.median() if s.family in families.MIXTURES else each.mean() for each in errors)
         assert fast <= 1.5 * naive + 1e-3
 
 
