@@ -23,6 +23,9 @@ from .rope_ext_moved import moved_keys
 BACKENDS = ("sdpa", "flash_attention_2", "eager")
 """Values of `attn_implementation`: torch's kernels, those of the package flash-attn, and the dense reference."""
 
+_UNPADDED = "_rope_ext_unpadded"
+"""Attribute of a cache: how many of its columns are known to have no padding."""
+
 
 class RopeExtAttentionMixin:
     """Attention by a method. Goes before the family's attention class among the bases.
@@ -232,15 +235,33 @@ def locate(tokens: Tensor, attention_mask: Tensor | None, position_ids: Tensor |
     else:
         positions = (valid.long().cumsum(-1) - 1).clamp(min=0)[:, columns]
     end = None if isinstance(past, Tensor) else past + count
-    if valid is not None and end is not None and not torch.compiler.is_compiling():
+    if end is not None and not torch.compiler.is_compiling():
+        valid = _without_needless(valid, past, count, cache)
+    return Geometry(positions, past, valid, static=static, input_end=end)
+
+
+def _without_needless(valid: Tensor | None, past: int, count: int, cache: Any) -> Tensor | None:
+    """The mask [B, L], or None when it masks nothing. An accelerator is asked at a prefill, not at each token.
+
+    What was found is noted in the cache. One more token is then none of padding: nothing reads
+    what comes after, and padding before another token is refused.
+    """
+    if valid is not None:
+        end = past + count
         if valid.shape[1] < end:
             raise ValueError(
                 f"attention_mask covers {valid.shape[1]} columns of {end}; it must cover the cached ones too"
             )
-        # Not for one token on an accelerator: asking would wait for it.
-        if (count > 1 or valid.device.type == "cpu") and bool(valid[:, :end].all()):
+        known = getattr(cache, _UNPADDED, None)
+        if count == 1 and valid.device.type != "cpu" and known is not None:
+            needless = past <= known
+        else:
+            needless = bool(valid[:, :end].all())
+        if needless:
             valid = None
-    return Geometry(positions, past, valid, static=static, input_end=end)
+    if cache is not None:
+        setattr(cache, _UNPADDED, past + count if valid is None else -1)
+    return valid
 
 
 def _valid_keys(mask: Tensor, columns: Tensor) -> Tensor:
