@@ -1,12 +1,18 @@
-"""Run one benchmark: `python -m benchmarks memory|convert|solver [options]`."""
+"""Run one benchmark: `python -m benchmarks NAME [options]`; each has `--help`."""
 
 import sys
 from importlib import import_module
 
-NAMES = ("memory", "convert", "solver")
+MODULES = {
+    "prefill": "prefill",
+    "decode": "decode",
+    "memory": "memory",
+    "convert": "convert",
+    "solver": "solver",
+}
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
-        sys.exit(f"usage: python -m benchmarks {{{'|'.join(NAMES)}}} [options]")
+    if len(sys.argv) < 2 or sys.argv[1] not in MODULES:
+        sys.exit(f"usage: python -m benchmarks {{{'|'.join(MODULES)}}} [options]")
     name = sys.argv.pop(1)
-    import_module(f"benchmarks.{name}").main()
+    import_module(f"benchmarks.{MODULES[name]}").main()

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.report import show
+from benchmarks.report import Report
 
 ROOT = Path(__file__).parent.parent
 PRESET = """
@@ -35,11 +35,12 @@ def checkpoint(folder, gibibytes):
     shard(folder, count=gibibytes, bytes_each=2**29)
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gibibytes", type=int, nargs="+", default=[1, 4, 16])
-    options = parser.parse_args()
-    rows = []
+    parser.add_argument("--output", type=Path, help="folder for the table and the raw figures")
+    options = parser.parse_args(argv)
+    rows, report = [], Report("convert", "ropext convert, weights linked", options.output)
     with tempfile.TemporaryDirectory() as scratch:
         preset = Path(scratch) / "large-dpe.yaml"
         preset.write_text(PRESET)
@@ -51,5 +52,6 @@ def main():
             subprocess.run(list(map(str, command)), check=True, capture_output=True)
             seconds = time.perf_counter() - begin
             peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            report.figure(gibibytes=size, seconds=[seconds], peak_mib=peak)
             rows.append([f"{size} GiB", f"{seconds:.2f}", f"{peak:.0f}"])
-    show("ropext convert, weights linked", ["weights", "seconds", "peak, MiB"], rows)
+    report.table(["weights", "seconds", "peak, MiB"], rows)

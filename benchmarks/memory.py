@@ -1,66 +1,75 @@
-"""Peak memory of a prefill: each method's preset against its base, each in a process of its own.
+"""Peak memory of a prefill by each method to its base's.
 
-The model is SmolLM2-135M in float32, as `ropext demo` writes it; the figure is the peak resident set of the whole
-process, weights and libraries included, and beside it what the prefill added to the loaded model.
+On a CPU each model is measured in a process of its own: the peak resident set, weights and libraries included, and what
+the prefill added to the loaded model. On a GPU: the peak of what torch allocated.
 """
 
-import argparse
-import json
-import subprocess
-import sys
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
-from benchmarks.report import show
+import torch
 
-PRESETS = ["smollm2-135m-dpe", "smollm2-135m-dprope", "smollm2-135m-gali"]
+from benchmarks.models import REGION_METHODS, Models, arguments, progress, timed
+from benchmarks.report import Report
 
-PREFILL = """
-import json, resource, sys, time, torch
-from transformers import AutoModelForCausalLM
-path, length = sys.argv[1], int(sys.argv[2])
-model = AutoModelForCausalLM.from_pretrained(path, trust_remote_code=path != sys.argv[3]).eval()
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-ids = torch.randint(3, 1000, (1, length), generator=torch.Generator().manual_seed(0))
-with torch.no_grad():
+MEBIBYTE = 2**20
+
+
+def peak(device):
+    """The most memory that was held so far (MiB)."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / MEBIBYTE
+    # Not `ru_maxrss`, which a process inherits from the one that started it.
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+
+@torch.no_grad()
+def prefill(model, ids, device):
+    """Figures of one model that is loaded."""
     model(ids[:, :64], logits_to_keep=1)
-    loaded, begin = peak(), time.perf_counter()
-    model(ids, use_cache=True, logits_to_keep=1)
-print(json.dumps({"loaded": loaded, "peak": peak(), "seconds": time.perf_counter() - begin}))
-"""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    loaded = peak(device)
+    seconds = timed(lambda: model(ids, use_cache=True, logits_to_keep=1), device)
+    return {"loaded": loaded, "peak": peak(device), "seconds": [seconds]}
 
 
-def prefill(path, length, base):
-    """Peak memory after loading and after the prefill (MiB), and the prefill's seconds."""
-    command = [sys.executable, "-c", PREFILL, str(path), str(length), str(base)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+def loaded(options, name):
+    """The model of a name, `base` among them."""
+    models = Models(options)
+    return models.base() if name == "base" else models.method(name), models
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--length", type=int, default=16384, help="tokens of the prompt")
-    parser.add_argument("--folder", type=Path, default=Path("ropext-demo"), help="where the models are written")
-    options = parser.parse_args()
+def _in_this_process(options, load, name, length):
+    model, models = load(options, name)
+    return prefill(model, models.tokens(length), models.device)
 
-    from ropext.converter.commands_convert import convert_checkpoint
-    from ropext.converter.demo import prepare_base
-    from ropext.converter.presets import load_preset
 
-    base = prepare_base(options.folder)
-    paths = {"base": base}
-    for name in PRESETS:
-        paths[name] = convert_checkpoint(load_preset(name), str(base), options.folder / name, force=True).output
-    figures = {name: prefill(path, options.length, base) for name, path in paths.items()}
-    floor = figures["base"]
-    rows = [
-        [
-            name,
-            f"{got['peak']:.0f}",
-            f"{got['peak'] / floor['peak']:.2f}",
-            f"{got['peak'] - got['loaded']:.0f}",
-            f"{got['seconds']:.1f}",
-            f"{got['seconds'] / floor['seconds']:.2f}",
-        ]
-        for name, got in figures.items()
-    ]
-    header = ["model", "peak, MiB", "ratio", "added by the prefill, MiB", "seconds", "ratio"]
-    show(f"Prefill of {options.length} tokens, SmolLM2-135M, float32", header, rows)
+def measure(options, load, name, length):
+    """Figures of the model that `load(options, name)` returns, with its `Models`, in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(_in_this_process, options, load, name, length).result()
+
+
+def main(argv=None):
+    parser = arguments(__doc__, methods=REGION_METHODS, lengths=[4096], repeats=1)
+    options = parser.parse_args(argv)
+    models = Models(options)
+    report = Report(
+        "memory" + models.suffix, f"Peak memory of a prefill: {models.label}", options.output, models.device
+    )
+    header = ["model", "peak, MiB", "ratio", "added by the prefill, MiB", "ratio", "seconds"]
+    for length in options.lengths:
+        rows, floor = [], None
+        for name in ["base", *options.methods]:
+            progress(f"{name}, {length} tokens")
+            got = measure(options, loaded, name, length)
+            report.figure(method=name, length=length, **got)
+            floor = floor or got
+            added, floor_added = (figures["peak"] - figures["loaded"] for figures in (got, floor))
+            ratio, ratio_added = f"{got['peak'] / floor['peak']:.2f}", f"{added / floor_added:.2f}"
+            rows.append([name, f"{got['peak']:.0f}", ratio, f"{added:.0f}", ratio_added, f"{got['seconds'][0]:.1f}"])
+        report.note(f"### {length} tokens")
+        report.table(header, rows)
