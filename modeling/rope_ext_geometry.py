@@ -75,12 +75,14 @@ class Geometry:
         """[B, length]; below 0 at left padding. Tokens of a row are contiguous, so one of them fixes all.
 
         Raises:
-            ValueError: a row has padding between its tokens (not asked of an accelerator, which would have to wait).
+            ValueError: a row has padding between its tokens (not asked of an accelerator, which would have to wait, nor
+                in a compiled graph).
         """
 
         def make() -> Tensor:
-            if self.key_valid is not None and self.key_valid.device.type == "cpu":
-                _refuse_holes(self.key_valid[:, :length])
+            valid = None if torch.compiler.is_compiling() else self.key_valid
+            if valid is not None and valid.device.type == "cpu":
+                _refuse_holes(valid[:, :length])
             columns = torch.arange(length, device=self.query_positions.device)
             last_valid = self.last_query
             origin = self.query_positions.gather(1, last_valid) - self.query_columns[last_valid]
