@@ -235,7 +235,7 @@ def locate(tokens: Tensor, attention_mask: Tensor | None, position_ids: Tensor |
     else:
         positions = (valid.long().cumsum(-1) - 1).clamp(min=0)[:, columns]
     end = None if isinstance(past, Tensor) else past + count
-    if end is not None and not torch.compiler.is_compiling():
+    if not isinstance(past, Tensor) and not torch.compiler.is_compiling():
         valid = _without_needless(valid, past, count, cache)
     return Geometry(positions, past, valid, static=static, input_end=end)
 
@@ -243,8 +243,8 @@ def locate(tokens: Tensor, attention_mask: Tensor | None, position_ids: Tensor |
 def _without_needless(valid: Tensor | None, past: int, count: int, cache: Any) -> Tensor | None:
     """The mask [B, L], or None when it masks nothing. An accelerator is asked at a prefill, not at each token.
 
-    What was found is noted in the cache. One more token is then none of padding: nothing reads
-    what comes after, and padding before another token is refused.
+    What was found is noted in the cache. One more token is then none of padding: nothing would read that, and padding
+    before another token is refused.
     """
     if valid is not None:
         end = past + count

@@ -1,4 +1,4 @@
-"""A decoding step never waits for its device: on `meta`, whose tensors hold nothing, asking one for a number is an error."""
+"""A decoding step never waits for its device: on `meta`, where tensors hold nothing, to ask one for a number fails."""
 
 import pytest
 import torch
