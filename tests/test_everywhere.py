@@ -22,14 +22,14 @@ from ropext.converter.frequencies import FREQUENCY_METHODS
 from tests import families, tiny
 from tests.reference import dynamic_ntk
 from tests.reference.rope import logit, stock_logits
+from tests.test_methods import oracle
+from tests.tiny import generate, left_padded
 
 TRANSFORMERS = Version(transformers.__version__)
 BACKENDS = ("eager", "sdpa")
 LENGTH = 76  # of most inputs: beyond the 64 trained tokens
 WITHIN = 40  # every case that depends on how its input is cut is the base up to here
 TOLERANCE = {"atol": 2e-4, "rtol": 0}
-LENGTH_MATTERS = {"gali", "jet_long", "dca"}
-WINDOW_MATTERS = {"gali", "self_extend", "rerope", "dca"}
 FEW = ("dpe_top_k", "gali", "self_extend", "dprope")
 """Two rotations of a key; keys that change; far keys; other frequencies."""
 
@@ -66,21 +66,13 @@ class Subject:
 
     def oracle(self) -> Callable[..., Any]:
         """The naive logit, for an input of `LENGTH` tokens."""
-        method, inv_freq = self.case.method, np.array(self.case.inv_freq)
-        parameters = {k: v for k, v in self.case.parameters.items() if k not in ("top_k", "noise")}
-        window = {"initial_window": tiny.INITIAL_WINDOW}
-        if method == "dynamic_ntk":
-            return dynamic_ntk.pair_logit(10000.0, 16, LENGTH, **window, **parameters)
-        if method in FREQUENCY_METHODS:
-            scale = parameters.get("attention_factor", 1.0) ** 2
-            return lambda layer, query, key, i, j: logit(query, key, float(i - j), inv_freq) * scale
-        if self.case.tables:
-            parameters["selected"] = tiny.SELECTED
-        if method in LENGTH_MATTERS:
-            parameters["length"] = LENGTH
-        if method in WINDOW_MATTERS:
-            parameters |= window
-        return import_module(f"tests.reference.{method}").pair_logit(inv_freq, **parameters)
+        case, parameters = self.case, self.case.parameters
+        if case.method == "dynamic_ntk":
+            return dynamic_ntk.pair_logit(10000.0, 16, LENGTH, initial_window=tiny.INITIAL_WINDOW, **parameters)
+        if case.method not in FREQUENCY_METHODS:
+            return oracle(self.name, LENGTH)
+        inv_freq, scale = np.array(case.inv_freq), parameters.get("attention_factor", 1.0) ** 2
+        return lambda layer, query, key, i, j: logit(query, key, float(i - j), inv_freq) * scale
 
 
 @lru_cache(maxsize=8)
@@ -91,6 +83,9 @@ def _model(family: str, name: str, attn: str, dtype: torch.dtype) -> Any:
 @lru_cache(maxsize=4)
 def _base(family: str, attn: str, dtype: torch.dtype) -> Any:
     return families.base(family, attn, dtype)
+
+
+_precise = lru_cache(maxsize=1)(families.precise)
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
@@ -113,22 +108,6 @@ def fed(model: Any, ids: Tensor, pieces: list[int], mask: Tensor | None = None) 
         cache, start = out.past_key_values, stop
         logits.append(out.logits)
     return torch.cat(logits, 1)
-
-
-def left_padded(*rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Ids and mask of rows of any lengths."""
-    width = max(row.shape[1] for row in rows)
-    ids = torch.cat([torch.nn.functional.pad(row, (width - row.shape[1], 0)) for row in rows])
-    mask = torch.stack([torch.arange(width) >= width - row.shape[1] for row in rows]).long()
-    return ids, mask
-
-
-def generate(model: Any, ids: Tensor, mask: Tensor | None = None, **how: Any) -> Tensor:
-    """The new tokens, [rows, tokens]."""
-    how = {"do_sample": False, "max_new_tokens": 5, "pad_token_id": 0} | how
-    mask = torch.ones_like(ids) if mask is None else mask
-    new: Tensor = model.generate(ids, attention_mask=mask, **how)[:, ids.shape[1] :]
-    return new
 
 
 # Uses
@@ -163,17 +142,19 @@ def token_by_token(s: Subject) -> None:
 
 def padded(s: Subject) -> None:
     """Each row as if alone, through the prefill and three steps; padded on the right too."""
-    model, pieces = s.model(), [LENGTH - 3, 1, 1, 1]
     rows = [tiny.tokens(length, seed=length) for length in (LENGTH, 66, 9)]
     ids, mask = left_padded(*rows)
-    batch = fed(model, ids, pieces, mask)
-    alone = [fed(model, row, [row.shape[1] - 3, 1, 1, 1]) for row in rows]
-    for together, single in zip(batch, alone, strict=True):
-        close(together[-single.shape[1] :], single[0])
-    ids, mask = (torch.stack([x.roll(-n) for x, n in zip(both, (0, 10, 67), strict=True)]) for both in (ids, mask))
-    right = fed(model, ids, [LENGTH], mask)
-    for together, row in zip(right, rows, strict=True):
-        close(together[: row.shape[1]], model(row).logits[0])
+    right_ids, right_mask = (
+        torch.stack([row.roll(-n) for row, n in zip(both, (0, 10, 67), strict=True)]) for both in (ids, mask)
+    )
+    for attn in BACKENDS:
+        model = s.model(attn)
+        left = fed(model, ids, [LENGTH - 3, 1, 1, 1], mask)
+        right = fed(model, right_ids, [LENGTH], right_mask)
+        for row, from_left, from_right in zip(rows, left, right, strict=True):
+            length = row.shape[1]
+            close(from_left[-length:], fed(model, row, [length - 3, 1, 1, 1])[0])
+            close(from_right[:length], model(row).logits[0])
 
 
 def beams(s: Subject) -> None:
@@ -261,8 +242,7 @@ def compiled_step(s: Subject) -> None:
     """Each decode step of `generate` with a static cache is one and the same graph."""
     if static_refusal(s):
         return
-    # Stock experts are a loop over those that were chosen, at which every graph breaks.
-    experts = any("experts" in name for name, _ in s.base().named_modules())
+    experts = s.family in families.MIXTURES  # stock: a loop over those that were chosen, at which a graph breaks
     ids, mask = left_padded(tiny.tokens(LENGTH), tiny.tokens(62, seed=1))
     settings = CompileConfig(backend="aot_eager", fullgraph=not experts, mode=None, dynamic=False)
     settings._compile_all_devices = True
@@ -392,7 +372,9 @@ def has(family: str, name: str, use: str) -> bool:
     """Whether there is such a cell."""
     method = tiny.CASES[name].method
     if use == "naive":
-        return name != "gali_noise"  # its noise is no function of a pair's distance
+        if name == "gali_noise":
+            return False  # its noise is no function of a pair's distance
+        return family != "llama" or method in FREQUENCY_METHODS  # the others: tests/test_methods.py, longer
     if use == "unmoved":
         return method not in FREQUENCY_METHODS  # which move every token but the first
     if use == "not_activated":

@@ -8,7 +8,7 @@ import torch
 
 from ropext.modeling.rope_ext_attention import flash_attention, packaged_attention
 from tests import families, tiny
-from tests.test_generation import generate, left_padded
+from tests.tiny import generate, left_padded
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 

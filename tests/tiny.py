@@ -144,6 +144,22 @@ def tokens(length: int, seed: int = 0, rows: int = 1) -> torch.Tensor:
     return torch.randint(3, 128, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
+def left_padded(*rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask of rows [1, any length]."""
+    width = max(row.shape[1] for row in rows)
+    ids = torch.cat([torch.nn.functional.pad(row, (width - row.shape[1], 0)) for row in rows])
+    mask = torch.stack([torch.arange(width) >= width - row.shape[1] for row in rows]).long()
+    return ids, mask
+
+
+def generate(model: Any, ids: torch.Tensor, mask: torch.Tensor | None = None, **how: Any) -> torch.Tensor:
+    """The new tokens, [rows, max_new_tokens]."""
+    how = {"do_sample": False, "max_new_tokens": 6, "pad_token_id": 0} | how
+    mask = torch.ones_like(ids) if mask is None else mask
+    new: torch.Tensor = model.generate(ids, attention_mask=mask, **how)[:, ids.shape[1] :]
+    return new
+
+
 def from_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
     """The shipped classes as a converted tiny model's folder configures them, and its `rope_ext` block."""
     config = json.loads((folder / "config.json").read_text())
