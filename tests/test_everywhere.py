@@ -1,5 +1,6 @@
 """Every method in every family in every use: `--whole` runs each cell of the table, a plain run a part of it."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -238,13 +239,13 @@ def generate_logits(model: Any, ids: Tensor, **how: Any) -> tuple[Tensor, ...]:
     return logits
 
 
-def compiled_step(s: Subject) -> None:
+def compiled_step(s: Subject, backend: str = "aot_eager") -> None:
     """Each decode step of `generate` with a static cache is one and the same graph."""
     if static_refusal(s):
         return
     experts = s.family in families.MIXTURES  # stock: a loop over those that were chosen, at which a graph breaks
     ids, mask = left_padded(tiny.tokens(LENGTH), tiny.tokens(62, seed=1))
-    settings = CompileConfig(backend="aot_eager", fullgraph=not experts, mode=None, dynamic=False)
+    settings = CompileConfig(backend=backend, fullgraph=not experts, mode=None, dynamic=False)
     settings._compile_all_devices = True
     counters.clear()
     new = generate(s.fresh(), ids, mask, cache_implementation="static", compile_config=settings)
@@ -414,3 +415,10 @@ def one_thread():
 @pytest.mark.usefixtures("no_grad")
 def test_everywhere(family: str, name: str, use: str, tmp_path: Path):
     USES[use](Subject(family, name, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="inductor writes C++")
+@pytest.mark.usefixtures("no_grad")
+def test_a_step_by_inductor(tmp_path: Path):
+    compiled_step(Subject("llama", "dpe_top_k", tmp_path), "inductor")
