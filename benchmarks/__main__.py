@@ -7,8 +7,11 @@ MODULES = {
     "prefill": "prefill",
     "decode": "decode",
     "memory": "memory",
+    "published": "published",
     "convert": "convert",
+    "import": "importing",
     "solver": "solver",
+    "plot": "plot",
 }
 
 if __name__ == "__main__":

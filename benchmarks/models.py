@@ -5,7 +5,9 @@ dimension groups to its frequency pairs. So every method runs on every model, at
 """
 
 import argparse
+import atexit
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -16,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
+from benchmarks.peers import install
 from ropext.converter.baking import bake
 from ropext.converter.checkpoint import facts_of, read_config
 from ropext.converter.config import extended_config
@@ -81,7 +84,8 @@ class Models:
         self.options = options
         self.device = options.device
         self.dtype = getattr(torch, options.dtype or ("bfloat16" if self.device == "cuda" else "float32"))
-        self._scratch = tempfile.TemporaryDirectory(prefix="ropext-benchmarks-")
+        self._scratch = Path(tempfile.mkdtemp(prefix="ropext-benchmarks-"))
+        atexit.register(shutil.rmtree, self._scratch, ignore_errors=True)
         self.folder = self._folder()
         self.config, _ = read_config(self.folder)
         self.facts = facts_of(self.config, options.model)
@@ -98,7 +102,7 @@ class Models:
             return prepare_base(self.options.folder)
         if name not in SHAPES:
             return Path(name)
-        folder = Path(self._scratch.name) / name
+        folder = self._scratch / name
         folder.mkdir()
         layers = {"num_hidden_layers": self.options.layers} if self.options.layers else {}
         (folder / "config.json").write_text(json.dumps(SHAPES[name] | layers))
@@ -127,7 +131,7 @@ class Models:
 
     def method_config(self, name):
         """The configuration of the converted model."""
-        preset = load_preset(str(self._preset(name)))
+        preset = load_preset(str(self.preset(name)))
         problems = check_fit(preset, self.facts)
         if problems:
             raise ValueError("; ".join(map(str, problems)))
@@ -140,7 +144,8 @@ class Models:
         config._attn_implementation = self.options.attn
         return config
 
-    def _preset(self, name):
+    def preset(self, name):
+        """The file of a preset of these settings."""
         shipped = load_preset(SETTINGS.format(name.removesuffix("_top_k")))
         parameters, pairs = dict(shipped.parameters), self.facts.rotary_dim // 2
         trained, window = (n / SETTINGS_WINDOW for n in (self.facts.trained_length, self.window))
@@ -157,7 +162,7 @@ class Models:
         if name == "dpe_top_k":
             shape = self.facts.num_hidden_layers, self.facts.num_attention_heads, pairs
             scores = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-            save_file({"scores": scores}, Path(self._scratch.name) / "scores.safetensors")
+            save_file({"scores": scores}, self._scratch / "scores.safetensors")
             parameters |= {"top_k": pairs // 2, "dimension_scores": "scores.safetensors"}
         preset = {
             "name": name.replace("_", "-"),
@@ -168,17 +173,26 @@ class Models:
             "method": shipped.method,
             "parameters": parameters,
         }
-        file = Path(self._scratch.name) / f"{name}.json"
+        file = self._scratch / f"{name}.json"
         file.write_text(json.dumps(preset))
         return file
 
     def method(self, name):
         """The converted model, with the base's own tensors."""
-        base, config = self.base(), self.method_config(name)
+        config = self.method_config(name)
+        return self._with_weights(getattr(self._module, self._model_class), config, name not in FREQUENCY_METHODS)
+
+    def published(self, name):
+        """The stock model with a method as it was published, with the base's own tensors."""
+        base = self.base()
+        return install(self._with_weights(type(base), base.config), self.method_config(name))
+
+    def _with_weights(self, model_class, config, exact_rotary=True):
+        base = self.base()
         with torch.device("meta"):
-            model = getattr(self._module, self._model_class)(config)
+            model = model_class(config)
         model.load_state_dict(base.state_dict(), assign=True)
-        if name not in FREQUENCY_METHODS:
+        if exact_rotary:
             model.model.rotary_emb = base.model.rotary_emb
         return model.eval().requires_grad_(False)
 

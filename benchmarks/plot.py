@@ -1,0 +1,71 @@
+"""Plots of growth from the raw figures of `prefill` and `decode`: time against length, both logarithmic, as SVG.
+
+Each curve's exponent, fitted by least squares, stands in the legend: 2 means four times the time for twice the length.
+Lengths at which a method is the base by design are left out of its curve. Needs matplotlib, the extra `bench`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def curves(record):
+    """Of each method, and of the base: lengths and median seconds."""
+    points = {"base": {}}
+    for figure in record["figures"]:
+        points["base"].setdefault(figure["length"], []).extend(figure["base_seconds"])
+        if not figure.get("exact"):
+            points.setdefault(figure["method"], {})[figure["length"]] = figure["seconds"]
+    return {name: (sorted(of), [median(of[length]) for length in sorted(of)]) for name, of in points.items()}
+
+
+def exponent(lengths, times):
+    """Of the power law that fits best; None for a single length."""
+    return None if len(lengths) < 2 else np.polyfit(np.log(lengths), np.log(times), 1)[0]
+
+
+def draw(record, file):
+    """Write one plot."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    # The same figures give the same file, with text that can be searched.
+    matplotlib.rcParams.update({"svg.hashsalt": "ropext", "svg.fonttype": "none"})
+    from matplotlib import pyplot
+
+    plot, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    ticks = set()
+    for name, (lengths, times) in curves(record).items():
+        grows = exponent(lengths, times)
+        style = (
+            {"color": "black", "linewidth": 2.5, "zorder": 3} if name == "base" else {"marker": "o", "markersize": 4}
+        )
+        axes.loglog(lengths, times, label=name if grows is None else f"{name}: {grows:.2f}", **style)
+        ticks.update(lengths)
+    axes.set_xticks(sorted(ticks), [f"{length:,}" for length in sorted(ticks)])
+    axes.minorticks_off()
+    axes.set_xlabel("tokens")
+    axes.set_ylabel("seconds")
+    axes.set_title(record["title"], fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(title="growth exponent", fontsize=8)
+    plot.savefig(file, metadata={"Date": None})
+    pyplot.close(plot)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", type=Path, nargs="*", help="JSON files; by default all of prefill and decode")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the plots")
+    options = parser.parse_args(argv)
+    options.output.mkdir(parents=True, exist_ok=True)
+    files = options.figures or sorted([*RESULTS.glob("prefill*.json"), *RESULTS.glob("decode*.json")])
+    for figures in files:
+        file = options.output / f"{figures.stem}.svg"
+        draw(json.loads(figures.read_text()), file)
+        print(file)
