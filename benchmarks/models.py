@@ -126,7 +126,9 @@ class Models:
                 torch.set_default_dtype(torch.float32)
             else:
                 model = AutoModelForCausalLM.from_pretrained(self.folder, **arguments)
-            self._base = model.to(self.device, self.dtype).eval().requires_grad_(False)
+            self._base = model.to(self.device).eval().requires_grad_(False)
+            for weight in self._base.parameters():  # not the buffers: frequencies stay float32
+                weight.data = weight.data.to(self.dtype)
         return self._base
 
     def method_config(self, name):

@@ -46,6 +46,7 @@ class Report:
     def figure(self, **figure):
         """Keep one measurement for the JSON."""
         self.record["figures"].append(figure)
+        self.save()
 
     def table(self, header, rows):
         """Print a table."""

@@ -2,6 +2,7 @@
 
 import json
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -45,8 +46,8 @@ def test_a_tiny_model(name, options, tmp_path, capsys):
     assert len(figures) == len({figure["method"] for figure in figures}) * len(lengths)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_memory_of_a_tiny_model(tmp_path):
-    pytest.importorskip("resource")
     options = ["--lengths", "70", "--methods", "dpe", "--device", "cpu", "--output", tmp_path]
     run("memory", "--model", tiny.TINY_LLAMA, *options)
     (record,) = tmp_path.glob("*.json")
