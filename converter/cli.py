@@ -24,6 +24,7 @@ INTERRUPTED = 130
 _COMMANDS = {
     "convert": ("commands_convert:convert", "Write a checkpoint that reads further than its base."),
     "inspect": ("commands_convert:inspect", "Tell what a model folder is, or what was made of it."),
+    "suggest": ("commands_suggest:suggest", "Suggest parameters for a model and a length."),
     "presets": ("commands_presets:presets", "List or show the shipped presets."),
     "validate": ("commands_presets:validate", "Check preset files, alone or against a model."),
     "schema": ("commands_presets:schema", "Print the JSON Schema of a preset or of a method's parameters."),

@@ -22,6 +22,7 @@ __all__ = ["Preset", "check_fit", "list_presets", "load_preset"]
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _FILE_PARAMETERS = ("dimension_scores",)
+_GROUP_SIZE = ("parameters", "group_size")
 
 
 @dataclass(frozen=True)
@@ -227,9 +228,31 @@ def _load(content: bytes, file: str, directory: Path, overrides: Sequence[str]) 
         override = _read_override(text, data.get("method"))
         data = _with_value(data, override, override.path)
         read.append(override)
+    for override in _followers(data, read):
+        data = _with_value(data, override, override.path)
+        read.append(override)
+        overrides = [*overrides, f"{override.key}={override.value}"]
     places = _Places(file, document, tuple(read))
     _refuse_faults(preset_faults(data, directory), places)
     return _preset(data, content.decode("utf-8-sig"), directory, tuple(overrides), places)
+
+
+def _followers(data: Any, overrides: Sequence[_Override]) -> list[_Override]:
+    """What follows from a target window that was set, by the published rule, and was not set beside it."""
+    paths = [override.path for override in overrides]
+    if ("target_window",) not in paths or not {("parameters",), _GROUP_SIZE}.isdisjoint(paths):
+        return []
+    parameters = data.get("parameters")
+    if data.get("method") != "self_extend" or not isinstance(parameters, Mapping):
+        return []
+    wanted = (parameters.get("local_window"), data.get("initial_window"), data["target_window"])
+    lengths = [each for each in wanted if type(each) is int]
+    if len(lengths) < 3 or lengths[0] < 1 or lengths != sorted(set(lengths)):
+        return []  # and what is wrong is said when the preset is checked
+    from .suggestions import group_size
+
+    window, initial, target = lengths
+    return [_Override("group_size", _GROUP_SIZE, group_size(initial, target, window))]
 
 
 def _refuse_faults(faults: Iterable[Fault], places: _Places) -> None:

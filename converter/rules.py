@@ -23,7 +23,7 @@ from .methods import METHODS, fill_defaults, preset_schema, schema_for
 from .rope import ROTARY_FACTORS
 from .yaml_loader import KeyPath
 
-__all__ = ["Fault", "base_faults", "preset_faults", "size_faults"]
+__all__ = ["Fault", "base_faults", "preset_faults", "self_extend_reach", "size_faults"]
 
 
 @dataclass(frozen=True)
@@ -285,12 +285,17 @@ def _turn_faults(parameters: Mapping[str, Any]) -> Iterator[Fault]:
         yield _parameter("beta_fast", f"is {fast}; it must be more than beta_slow ({slow})")
 
 
+def self_extend_reach(initial: int, group: int, window: int) -> int:
+    """Tokens up to which SelfExtend meets only trained distances: (M - w) G + w (arXiv 2401.01325, section 3)."""
+    return (initial - window) * group + window
+
+
 def _reach_faults(initial: int | None, target: int | None, parameters: Mapping[str, Any]) -> Iterator[Fault]:
-    """SelfExtend meets only trained distances up to (M - w) G + w tokens (arXiv 2401.01325, section 3)."""
+    """SelfExtend meets only trained distances up to a length."""
     group, window = parameters.get("group_size"), parameters.get("local_window")
     if not (initial and target and group and window) or window >= initial:
         return
-    reach = (initial - window) * group + window
+    reach = self_extend_reach(initial, group, window)
     if reach < target:
         least = math.ceil((target - window) / (initial - window))
         message = f"is {group}: that reaches {reach} tokens of target_window's {target}"

@@ -1,0 +1,125 @@
+"""`ropext suggest`: which parameters for a model and a length, by the published rules."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__
+from .errors import InvalidPreset, Problem, RopextError, UsageError, did_you_mean
+from .methods import METHODS
+
+if TYPE_CHECKING:
+    from .checkpoint import ModelFacts
+    from .suggestions import Suggestion
+
+__all__ = ["Length", "suggest"]
+
+
+class Length(click.ParamType[int]):
+    """A number of tokens: 65536, or 64k."""
+
+    name = "tokens"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it; k stands for 1024."""
+        match = re.fullmatch(r"([0-9]{1,9})(k?)", str(value).lower())
+        if not match or not int(match[1]):
+            self.fail(f"{value!r} is no number of tokens; write it as 65536 or 64k", param, ctx)
+        return int(match[1]) * (1024 if match[2] else 1)
+
+
+@click.command(short_help="Suggest parameters for a model and a length.")
+@click.argument("source")
+@click.option("--target", "-t", type=Length(), required=True, help="Length to read in the end: 65536, or 64k.")
+@click.option("--initial-window", type=Length(), help="Length to trust [default: what the model says].")
+@click.option("--method", "-m", metavar="METHOD", help="Of this method only.")
+@click.option("--write", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write METHOD's as a preset.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def suggest(
+    source: str, target: int, initial_window: int | None, method: str | None, file: Path | None, as_json: bool
+) -> None:
+    """Suggest every method's parameters for SOURCE, a folder or a Hub id, and for a length.
+
+    Only the configuration is read. For each method: its parameters, the longest context whose distances are all as in
+    training, why, and who says so. --write makes a preset of one of them, for `ropext convert --preset FILE`.
+    """
+    if method is not None and method not in METHODS:
+        raise UsageError(
+            f"unknown method {method!r}{did_you_mean(method, METHODS) or ';'} there are {', '.join(METHODS)}"
+        )
+    if file and not method:
+        raise UsageError("--write writes one method's preset; choose it by --method")
+    if file and file.exists():
+        raise UsageError(f"{file} exists; remove it or name another")
+    facts, found = _suggestions(source, target, initial_window)
+    trained = initial_window or facts.trained_length
+    found = [each for each in found if method in (None, each.method)]
+    if file:
+        _write(file, found[0] if found else None, facts, trained, target)
+        click.echo(f"wrote {file}; convert with: ropext convert {source} --preset {file}", err=as_json)
+    if as_json:
+        click.echo(json.dumps([vars(each) for each in found], indent=2))
+    elif not file:
+        click.echo(f"{source}: {facts.model_type}, trained to {trained} tokens; target {target}\n")
+        click.echo("\n\n".join(_text(each, target) for each in found))
+
+
+def _suggestions(source: str, target: int, initial_window: int | None) -> tuple[ModelFacts, list[Suggestion]]:
+    from . import hub
+    from .checkpoint import facts_of, read_config
+    from .rope import base_inv_freq
+    from .suggestions import suggest as suggest_all
+
+    folder = hub.resolve(source, only=("config.json",)).folder
+    config, _ = read_config(folder)
+    if "rope_ext" in config:
+        raise RopextError(f"{source}: is converted already; suggest for its base")
+    facts = facts_of(config, source)
+    trained = initial_window or facts.trained_length
+    if trained > facts.trained_length:
+        raise UsageError(f"--initial-window {trained}: {source} was trained to {facts.trained_length} tokens")
+    if target <= trained:
+        raise UsageError(f"--target {target}: must be more than the {trained} tokens that the model reads already")
+    return facts, suggest_all(facts, base_inv_freq(config), target, trained)
+
+
+def _text(suggestion: Suggestion, target: int) -> str:
+    """One method's lines."""
+    if suggestion.parameters is None:
+        return f"{suggestion.method}\n    none: {suggestion.why}"
+    values = ", ".join(f"{key}: {value}" for key, value in suggestion.parameters.items()) or "no parameters to choose"
+    reach = f"; reaches {suggestion.reach} tokens" if suggestion.reach else ""
+    return f"{suggestion.method}\n    {values}\n    {suggestion.why}{reach}\n    ({suggestion.source})"
+
+
+def _write(file: Path, suggestion: Suggestion | None, facts: ModelFacts, trained: int, target: int) -> None:
+    """Write a preset, valid as any other."""
+    import yaml
+
+    from .rules import preset_faults
+
+    if suggestion is None or suggestion.parameters is None:
+        why = suggestion.why if suggestion else "it is the base, and has no parameters"
+        raise RopextError(f"nothing to suggest for this method: {why}")
+    preset = {
+        "name": re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-") or suggestion.method,
+        "description": f"{Path(facts.source).name} to {target} tokens by {suggestion.method}",
+        "base_model": facts.source,
+        "initial_window": trained,
+        "target_window": target,
+        "method": suggestion.method,
+        "parameters": dict(suggestion.parameters),
+        "requires": {key: getattr(facts, key) for key in ("model_type", "head_dim", "rope_theta", "rope_type")},
+        "references": [suggestion.source, f"Suggested by ropext {__version__}: {suggestion.why}"],
+    }
+    faults = preset_faults(preset, file.parent)
+    if faults:
+        raise InvalidPreset([Problem(str(file), 0, ".".join(map(str, each.path)), each.message) for each in faults])
+    text = yaml.safe_dump(preset, sort_keys=False, allow_unicode=True, width=120)
+    with file.open("x", encoding="utf-8") as stream:
+        stream.write(text)
