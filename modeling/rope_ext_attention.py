@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 import torch
@@ -83,7 +82,7 @@ def _torch_kernel(query_BHTD: Tensor, key_BKLD: Tensor, value_BKLD: Tensor, caus
         folded = query_BHTD.reshape(B, K, -1, D)
         out, lse = _torch_kernel(folded, key_BKLD, value_BKLD, causal, scale)
         return out.reshape(B, H, T, D), lse.reshape(B, H, T)
-    if K < H and device != "cuda" and not (device == "cpu" and _grouped_heads()):
+    if K < H and device != "cuda" and not (device == "cpu" and _GROUPED_HEADS):
         key_BKLD, value_BKLD = (x.repeat_interleave(H // K, dim=1) for x in (key_BKLD, value_BKLD))
     args: tuple[Any, ...] = (query_BHTD, key_BKLD, value_BKLD)
     if device == "cpu":
@@ -95,15 +94,17 @@ def _torch_kernel(query_BHTD: Tensor, key_BKLD: Tensor, value_BKLD: Tensor, caus
     return out, lse
 
 
-@cache
 def _grouped_heads() -> bool:
     """Whether torch's CPU kernel takes fewer key heads than query heads."""
-    q, kv = torch.zeros(1, 2, 1, 8), torch.zeros(1, 1, 1, 8)
+    q, kv = (torch.zeros(1, heads, 1, 8, device="cpu") for heads in (2, 1))
     try:
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, kv, kv, 0.0, False, scale=1.0)
     except RuntimeError:
         return False
     return True
+
+
+_GROUPED_HEADS = _grouped_heads()  # asked once, and not within a compiled graph
 
 
 def _blockwise_attention(
