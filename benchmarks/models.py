@@ -171,7 +171,7 @@ class Models:
             "description": f"{name} for benchmarks",
             "base_model": self.options.model,
             "initial_window": self.window,
-            "target_window": max(2 * self.window, *self.options.lengths),
+            "target_window": int(shipped.target_window * window),
             "method": shipped.method,
             "parameters": parameters,
         }

@@ -15,13 +15,20 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def curves(record):
-    """Of each method, and of the base: lengths and median seconds."""
-    points = {"base": {}}
+    """Of the base, and of each method: lengths and seconds.
+
+    The base's are medians; a method's are its ratio to the base beside it times those, free of the machine's drift.
+    """
+    base, points = {}, {}
     for figure in record["figures"]:
-        points["base"].setdefault(figure["length"], []).extend(figure["base_seconds"])
+        base.setdefault(figure["length"], []).extend(figure["base_seconds"])
+    base = {length: median(times) for length, times in base.items()}
+    for figure in record["figures"]:
         if not figure.get("exact"):
-            points.setdefault(figure["method"], {})[figure["length"]] = figure["seconds"]
-    return {name: (sorted(of), [median(of[length]) for length in sorted(of)]) for name, of in points.items()}
+            pairs = zip(figure["seconds"], figure["base_seconds"], strict=True)
+            ratio = median(own / peer for own, peer in pairs)
+            points.setdefault(figure["method"], {})[figure["length"]] = ratio * base[figure["length"]]
+    return {name: (sorted(of), [of[length] for length in sorted(of)]) for name, of in {"base": base, **points}.items()}
 
 
 def exponent(lengths, times):

@@ -19,6 +19,8 @@ def machine(device="cpu"):
         pass
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ropext"))
     where = f"{model}, {os.cpu_count()} cores"
+    if "OMP_NUM_THREADS" in os.environ:
+        where += f" (OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']})"
     if device == "cuda":
         import torch
 
