@@ -30,7 +30,7 @@ TRANSFORMERS = Version(transformers.__version__)
 BACKENDS = ("eager", "sdpa")
 LENGTH = 76  # of most inputs: beyond the 64 trained tokens
 WITHIN = 40  # every case that depends on how its input is cut is the base up to here
-TOLERANCE = {"atol": 2e-4, "rtol": 0}
+TOLERANCE = {"atol": 3e-4, "rtol": 0}
 FEW = ("dpe_top_k", "gali", "self_extend", "dprope")
 """Two rotations of a key; keys that change; far keys; other frequencies."""
 
@@ -72,8 +72,13 @@ class Subject:
             return dynamic_ntk.pair_logit(10000.0, 16, LENGTH, initial_window=tiny.INITIAL_WINDOW, **parameters)
         if case.method not in FREQUENCY_METHODS:
             return oracle(self.name, LENGTH)
-        inv_freq, scale = np.array(case.inv_freq), parameters.get("attention_factor", 1.0) ** 2
-        return lambda layer, query, key, i, j: logit(query, key, float(i - j), inv_freq) * scale
+        inv_freq, factor = np.array(case.inv_freq), parameters.get("attention_factor", 1.0)
+
+        def of(layer: int, query: Any, key: Any, i: int, j: int) -> Any:
+            scale = np.where(np.arange(query.shape[-1]) < 2 * len(inv_freq), factor, 1.0)  # of what is turned
+            return logit(query * scale, key * scale, float(i - j), inv_freq)
+
+        return of
 
 
 @lru_cache(maxsize=8)
@@ -268,6 +273,7 @@ def training(s: Subject) -> None:
     ids, gradients = tiny.tokens(LENGTH), []
     for attn, checkpointing in (("eager", False), ("sdpa", False), ("sdpa", True)):
         model = s.fresh(attn).train()
+        model.config.clip_qkv = None  # OLMo's; its gradient jumps at the border
         if checkpointing:
             name = "activation_checkpointing_enable"  # of old another
             getattr(model, name, model.gradient_checkpointing_enable)()
