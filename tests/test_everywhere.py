@@ -172,10 +172,10 @@ def beams(s: Subject) -> None:
 
 def generation(s: Subject) -> None:
     """Sampled tokens do not depend on the cache, nor on the chunks in which the prompt is read."""
-    ids, tokens = tiny.tokens(s.length - 10), []
+    model, ids, tokens = s.model(), tiny.tokens(s.length - 10), []
     for how in ({}, {"use_cache": False}, {"prefill_chunk_size": 19, "past_key_values": transformers.DynamicCache()}):
         torch.manual_seed(0)
-        tokens.append(generate(s.model(), ids, do_sample=True, **how))
+        tokens.append(generate(model, ids, do_sample=True, **how))
     assert torch.equal(tokens[0], tokens[1])
     assert torch.equal(tokens[0], tokens[2])
 
