@@ -23,6 +23,7 @@ INTERRUPTED = 130
 
 _COMMANDS = {
     "convert": ("commands_convert:convert", "Write a checkpoint that reads further than its base."),
+    "push": ("commands_push:push_command", "Publish a converted folder on the Hub."),
     "inspect": ("commands_convert:inspect", "Tell what a model folder is, or what was made of it."),
     "suggest": ("commands_suggest:suggest", "Suggest parameters for a model and a length."),
     "presets": ("commands_presets:presets", "List or show the shipped presets."),

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +11,18 @@ import click
 
 from . import hub
 from .baking import bake
-from .checkpoint import read_checkpoint
+from .checkpoint import Checkpoint, read_checkpoint
+from .commands_push import publish, push_options, quiet_client
 from .emit import LINK_MODES, LinkMode, Progress, Result, check_output, write
-from .errors import InvalidPreset
+from .errors import InvalidPreset, UsageError
 from .inspection import inspect_source, render
 from .native import require_native
 from .plan import Plan, make_plan
 from .presets import Preset, check_fit, load_preset
+from .progress import progress_line as _progress
+from .progress import size_text as _size
+from .push import Contents, Reading, contents_of, plan_push, read_folder
+from .remote_checkpoint import read_remote_checkpoint
 from .rope import base_inv_freq
 
 __all__ = ["convert", "convert_checkpoint", "inspect", "plan_conversion"]
@@ -58,6 +59,13 @@ def plan_conversion(
     local = hub.resolve(source or _base_model(preset), revision)
     check_output(output, local.folder, force=force)
     checkpoint = read_checkpoint(local.folder, source or preset.base_model)
+    return plan_checkpoint(preset, checkpoint, local, native=native)
+
+
+def plan_checkpoint(preset: Preset, checkpoint: Checkpoint, local: hub.LocalSource, *, native: bool = False) -> Plan:
+    """Plan the conversion of a checkpoint that has been read; see `plan_conversion`."""
+    if native:
+        require_native(preset.method)
     problems = check_fit(preset, checkpoint.facts)
     if problems:
         raise InvalidPreset(problems)
@@ -95,6 +103,20 @@ def convert_checkpoint(
     return write(plan, output or Path(preset.name), link=link, force=force, progress=progress)
 
 
+def _contents(
+    preset: Preset, source: str | None, revision: str | None, *, native: bool, reading: Reading | None
+) -> Contents:
+    """Convert for publishing: nothing is written, and of a Hub repository no weights are downloaded."""
+    place = source or _base_model(preset)
+    if not hub.is_hub_id(place) or Path(place).expanduser().exists():
+        local = hub.resolve(place, revision)
+        plan = plan_checkpoint(preset, read_checkpoint(local.folder, place), local, native=native)
+        return contents_of(plan, reading=reading)
+    checkpoint, local, repository, absent = read_remote_checkpoint(place, revision)
+    plan = plan_checkpoint(preset, checkpoint, local, native=native)
+    return contents_of(plan, repository, absent, reading)
+
+
 def _base_model(preset: Preset) -> str:
     """Return where the preset's own base is: a folder named in a preset is found from the preset's place."""
     beside = preset.directory / preset.base_model
@@ -115,6 +137,8 @@ def _base_model(preset: Preset) -> str:
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id.")
 @click.option("--native", is_flag=True, help="Write stock configuration keys and no code (frequency methods).")
 @click.option("--link", type=click.Choice(LINK_MODES), default="auto", show_default=True, help="How weights get there.")
+@click.option("--push", "push_to", metavar="REPO", help="Publish it as this Hub repository; no DIR unless asked for.")
+@push_options
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--force", is_flag=True, help="Replace what DIR holds.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
@@ -127,6 +151,10 @@ def convert(
     revision: str | None,
     native: bool,
     link: LinkMode,
+    push_to: str | None,
+    private: bool | None,
+    create_pr: bool,
+    message: str | None,
     dry_run: bool,
     force: bool,
     as_json: bool,
@@ -137,11 +165,20 @@ def convert(
     SOURCE is by default the preset's own base model. Weights are linked, never changed: DIR holds the
     model's code and the method's numbers beside them, and loads with transformers and
     trust_remote_code=True alone. With --native there is no code: stock classes read the method's numbers.
+
+    With --push it goes to the Hub. From a Hub id nothing large is downloaded then, and nothing large is sent:
+    the Hub copies the weights itself.
     """
-    terminal = sys.stderr.isatty() and not quiet
-    if not terminal:
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the Hub's client is imported
+    terminal = quiet_client(quiet=quiet)
+    if push_to is None and (private is not None or create_pr or message):
+        raise UsageError("--private, --public, --create-pr and --message belong to --push.")
     preset = load_preset(preset_name, overrides)
+    if push_to and (output is None or dry_run):
+        with _progress(terminal, "reading") as reading:
+            contents = _contents(preset, source, revision, native=native, reading=reading)
+            pushed = plan_push(contents, push_to, private=private, create_pr=create_pr, message=message)
+        publish(pushed, dry_run=dry_run, as_json=as_json, quiet=quiet)
+        return
     output = output or Path(preset.name)
     done: Plan | Result
     done = plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
@@ -151,6 +188,12 @@ def convert(
     if "." in output.absolute().name and not native:
         note = f"transformers before 4.54 loads no code from a folder with a dot in its name: {output}"
         click.echo(f"note: {note}", err=True)
+    if push_to:
+        with _progress(terminal, "reading") as reading:
+            contents = read_folder(output, reading)
+            pushed = plan_push(contents, push_to, private=private, create_pr=create_pr, message=message)
+        publish(pushed, dry_run=False, as_json=as_json, quiet=quiet)
+        return
     if as_json:
         click.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:
@@ -204,29 +247,3 @@ def _notes(plan: Plan) -> Iterator[str]:
 def _value(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 90 else f"{text[:60]} … ({len(text):,} characters)"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.4g} {unit}"
-        count /= 1024
-    return f"{count:.4g} TiB"
-
-
-@contextmanager
-def _progress(shown: bool) -> Iterator[Progress | None]:
-    """Show on stderr, in one line, how far a copy is."""
-    if not shown:
-        yield None
-        return
-    width = shutil.get_terminal_size().columns - 1
-
-    def show(path: str, done: int, total: int) -> None:
-        share = 100 * done // max(total, 1)
-        sys.stderr.write(f"\r{f'copying {path} {share:3d} %'[:width]}\x1b[K")
-
-    try:
-        yield show
-    finally:
-        sys.stderr.write("\r\x1b[K")

@@ -1,20 +1,45 @@
-"""Where a model comes from: a folder, or the Hugging Face Hub. The one place that talks to the Hub."""
+"""Where a model comes from and goes to: a folder, or the Hugging Face Hub. The one place that talks to the Hub."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import RopextError, UsageError
 
-__all__ = ["LocalSource", "resolve"]
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+    from huggingface_hub.hf_api import RepoFile
 
-NEEDED = (
+__all__ = [
+    "Change",
+    "CopyRefused",
+    "LocalSource",
+    "NoSuchRepository",
+    "NoSuchRevision",
+    "RemoteFile",
+    "Repository",
+    "can_copy",
+    "commit",
+    "create",
+    "create_branch",
+    "fetch",
+    "is_hub_id",
+    "look_up",
+    "pull_requests",
+    "read",
+    "resolve",
+    "tensors",
+]
+
+SMALL = (
     "*.json",
-    "*.safetensors",
     "*.model",
     "*.tiktoken",
     "*.txt",
@@ -24,9 +49,24 @@ NEEDED = (
     "*NOTICE*",
     "*USE_POLICY*",
 )
+"""What a conversion can use of a repository, but for its weights."""
+
+NEEDED = ("*.safetensors", *SMALL)
 """What a conversion can use of a repository."""
 
 NOT_NEEDED = ("original/*", "consolidated*", "onnx/*", "*.safetensors.index.*.json", "*/*.safetensors")
+
+
+class NoSuchRepository(RopextError):
+    """The Hub knows no such repository, or does not show it to this user."""
+
+
+class NoSuchRevision(RopextError):
+    """The repository has no such branch, tag or commit."""
+
+
+class CopyRefused(RopextError):
+    """The Hub does not copy these files from one repository to another; they can still be uploaded."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +82,64 @@ class LocalSource:
     folder: Path
     repo_id: str | None = None
     revision: str | None = None
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository.
+
+    Attributes:
+        path: its name within the repository.
+        size: in bytes.
+        blob_id: git's digest of its contents; for a large file, of the pointer that stands for it.
+        sha256: of a large file's contents; None for one that git itself holds.
+        xet_hash: by which the Hub's storage knows a large file, if it does.
+    """
+
+    path: str
+    size: int
+    blob_id: str
+    sha256: str | None = None
+    xet_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository as it is at one commit.
+
+    Attributes:
+        repo_id: `organisation/name`.
+        revision: the commit.
+        private: only its owners see it.
+        gated: it is given to those who accept its terms.
+        license: as its card names it, if it does.
+        files: by path.
+    """
+
+    repo_id: str
+    revision: str
+    private: bool
+    gated: bool
+    license: str | None
+    files: Mapping[str, RemoteFile]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a commit does to one file.
+
+    Attributes:
+        path: its name within the repository.
+        action: `copy` it from the base within the Hub, `upload` or `delete` it.
+        data: what to upload.
+    """
+
+    path: str
+    action: Literal["copy", "upload", "delete"]
+    data: bytes | Path = b""
+
+
+# Reading
 
 
 def resolve(source: str, revision: str | None = None, only: Sequence[str] = NEEDED) -> LocalSource:
@@ -63,9 +161,14 @@ def resolve(source: str, revision: str | None = None, only: Sequence[str] = NEED
         return _local(folder)
     if source and folder.exists():
         raise UsageError(f"{source}: is a file; name the folder that holds config.json.")
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
+    if not is_hub_id(source):
         raise UsageError(f"{source}: there is no such folder, and it is no Hub id (`organisation/name`).")
-    return _download(source, revision, only)
+    return fetch(source, revision, only)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form `organisation/name`."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
 
 
 def _local(folder: Path) -> LocalSource:
@@ -76,7 +179,17 @@ def _local(folder: Path) -> LocalSource:
     return LocalSource(folder)
 
 
-def _download(repo_id: str, revision: str | None, only: Sequence[str]) -> LocalSource:
+def fetch(repo_id: str, revision: str | None, only: Sequence[str] = NEEDED) -> LocalSource:
+    """Download files of a repository into the Hugging Face cache.
+
+    Args:
+        repo_id: which.
+        revision: branch, tag or commit, by default `main`.
+        only: patterns of the files.
+
+    Raises:
+        RopextError: the Hub refuses, does not know it or cannot be reached; the message says what to do.
+    """
     from huggingface_hub import snapshot_download
 
     with _explained(repo_id, revision):
@@ -86,21 +199,194 @@ def _download(repo_id: str, revision: str | None, only: Sequence[str]) -> LocalS
     return LocalSource(Path(folder), repo_id, Path(folder).name)
 
 
+def look_up(repo_id: str, revision: str | None = None) -> Repository:
+    """Ask the Hub what a repository holds, without downloading it.
+
+    Args:
+        repo_id: which.
+        revision: branch, tag or commit, by default `main`.
+
+    Raises:
+        NoSuchRepository: the Hub knows none of that name.
+        NoSuchRevision: the repository has no such revision.
+        RopextError: the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    with _explained(repo_id, revision):
+        info = HfApi().model_info(repo_id, revision=revision)
+        entries = list(HfApi().list_repo_tree(repo_id, recursive=True, revision=info.sha))
+    card = info.card_data
+    return Repository(
+        repo_id=repo_id,
+        revision=str(info.sha),
+        private=bool(info.private),
+        gated=bool(info.gated),
+        license=_text(card.get("license")) if card else None,
+        files={entry.path: _remote_file(entry) for entry in entries if isinstance(entry, RepoFile)},
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _remote_file(entry: RepoFile) -> RemoteFile:
+    sha256 = entry.lfs.sha256 if entry.lfs else None
+    return RemoteFile(entry.path, entry.size, entry.blob_id, sha256, getattr(entry, "xet_hash", None))
+
+
+def read(repository: Repository, path: str) -> bytes:
+    """Read a small file of a repository.
+
+    Raises:
+        RopextError: the Hub refuses or cannot be reached.
+    """
+    folder = fetch(repository.repo_id, repository.revision, [path]).folder
+    return (folder / path).read_bytes()
+
+
+def tensors(repository: Repository, path: str) -> tuple[set[str], int]:
+    """Read the header of a safetensors file, by a request for its first bytes alone.
+
+    Returns:
+        The tensors' names, and the bytes that they take.
+
+    Raises:
+        RopextError: it is no safetensors file, or the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import SafetensorsParsingError
+
+    repo_id, revision = repository.repo_id, repository.revision
+    with _explained(repo_id, revision):
+        try:
+            found = HfApi().parse_safetensors_file_metadata(repo_id, path, revision=revision).tensors
+        except SafetensorsParsingError:
+            raise RopextError(f"{repo_id}: {path}: not a safetensors file.") from None
+    return set(found), max((tensor.data_offsets[1] for tensor in found.values()), default=0)
+
+
+def pull_requests(repo_id: str, title: str) -> list[int]:
+    """Return the numbers of a repository's open pull requests of that title.
+
+    Raises:
+        RopextError: the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with _explained(repo_id, None):
+        found = list(HfApi().get_repo_discussions(repo_id))
+    return [each.num for each in found if each.is_pull_request and each.status == "open" and each.title == title]
+
+
+# Writing
+
+
+def can_copy() -> bool:
+    """Whether the installed client can copy from one repository to another (huggingface_hub 1.17 and newer)."""
+    from huggingface_hub import CommitOperationCopy
+
+    return "src_repo_id" in {field.name for field in fields(CommitOperationCopy)}
+
+
+def create(repo_id: str, *, private: bool | None) -> None:
+    """Make a repository; `private=None` leaves it to the account's default.
+
+    Raises:
+        RopextError: the token may not, there is one already, or the Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with _writing(repo_id):
+        HfApi().create_repo(repo_id, private=private)
+
+
+def create_branch(repo_id: str, branch: str) -> None:
+    """Make a branch at the head of `main`.
+
+    Raises:
+        RopextError: the token may not, or the Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with _writing(repo_id):
+        HfApi().create_branch(repo_id, branch=branch)
+
+
+def commit(
+    repo_id: str,
+    changes: Sequence[Change],
+    base: Repository | None,
+    *,
+    message: str,
+    parent: str,
+    branch: str | None = None,
+    create_pr: bool = False,
+) -> tuple[str, list[str]]:
+    """Make one commit.
+
+    Args:
+        repo_id: where.
+        changes: what it does.
+        base: the repository from which files are copied.
+        message: its first line.
+        parent: the commit that it must follow.
+        branch: by default `main`.
+        create_pr: propose it in a pull request.
+
+    Returns:
+        The address of the commit or pull request, and what the Hub remarks on the card.
+
+    Raises:
+        CopyRefused: nothing was committed; with uploads in the place of copies it can be.
+        RopextError: nothing was committed; the message says why.
+    """
+    from huggingface_hub import HfApi
+
+    operations = [_operation(change, base) for change in changes]
+    with _writing(repo_id, base), warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        done = HfApi().create_commit(
+            repo_id, operations, commit_message=message, parent_commit=parent, revision=branch, create_pr=create_pr
+        )
+    about_card = [str(each.message) for each in remarks if "README.md" in str(each.message)]
+    return str(done.pr_url or done.commit_url), [" ".join(text.split()) for text in about_card]
+
+
+def _operation(
+    change: Change, base: Repository | None
+) -> CommitOperationAdd | CommitOperationCopy | CommitOperationDelete:
+    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+
+    if change.action == "delete":
+        return CommitOperationDelete(change.path, is_folder=False)
+    if change.action == "copy" and base:
+        origin: dict[str, Any] = {"src_repo_id": base.repo_id, "src_repo_type": "model", "src_revision": base.revision}
+        return CommitOperationCopy(change.path, change.path, **origin)
+    return CommitOperationAdd(change.path, change.data)
+
+
+# What goes wrong
+
+
 @contextmanager
 def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
     """Turn what the Hub's client raises into one message that ends with what to do."""
     from huggingface_hub import errors
 
+    broken = _broken_off(json.JSONDecodeError)
     try:
         yield
     except errors.GatedRepoError:
         todo = f"ask for access at https://huggingface.co/{repo_id}, then run `hf auth login`"
         raise RopextError(f"{repo_id}: access to this model is gated: {todo}.") from None
     except errors.RevisionNotFoundError:
-        raise RopextError(f"{repo_id}: has no revision {revision!r}; its page lists branches and tags.") from None
+        raise NoSuchRevision(f"{repo_id}: has no revision {revision!r}; its page lists branches and tags.") from None
     except errors.RepositoryNotFoundError:
         todo = "check the name; for a private repository run `hf auth login` first"
-        raise RopextError(f"{repo_id}: no such folder here and no such model on the Hub: {todo}.") from None
+        raise NoSuchRepository(f"{repo_id}: no such folder here and no such model on the Hub: {todo}.") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         answer = error.__cause__  # the client says "not found locally" of every failure, whatever its cause
         refused = isinstance(answer, errors.HfHubHTTPError)
@@ -109,10 +395,73 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
         raise RopextError(_refused(repo_id, error)) from None
     except errors.HFValidationError as error:
         raise UsageError(f"{repo_id}: there is no such folder, and it is no Hub id: {_first_line(error)}") from None
+    except broken as error:
+        if _is_of_the_disk(error):
+            raise
+        raise RopextError(_broken(repo_id, error)) from None
 
 
-def _refused(repo_id: str, answer: BaseException | None) -> str:
-    return f"{repo_id}: the Hub answered: {_first_line(answer)}; try again later."
+@contextmanager
+def _writing(repo_id: str, base: Repository | None = None) -> Iterator[None]:
+    """Turn what the Hub's client raises while it writes into one message that ends with what to do."""
+    from huggingface_hub import errors
+
+    broken = _broken_off(RuntimeError, ValueError, KeyError)
+    refusal = getattr(errors, "FileDuplicationError", CopyRefused)  # older clients copy nothing and have no such error
+    try:
+        yield
+    except refusal as error:
+        raise CopyRefused(_not_copied(base, _last_line(error))) from None
+    except errors.OfflineModeIsEnabled:
+        raise RopextError(f"{repo_id}: HF_HUB_OFFLINE is set; unset it to push.") from None
+    except errors.HfHubHTTPError as error:
+        raise _of_answer(repo_id, base, error) from None
+    except broken as error:
+        if _is_of_the_disk(error):
+            raise
+        if isinstance(error, ValueError):
+            raise RopextError(f"{repo_id}: nothing was sent: {' '.join(str(error).split())}") from None
+        answer = error.__cause__  # an upload in a thread
+        if isinstance(answer, errors.HfHubHTTPError):
+            raise _of_answer(repo_id, None, answer) from None
+        raise RopextError(_broken(repo_id, answer or error)) from None
+
+
+def _of_answer(repo_id: str, base: Repository | None, error: Any) -> RopextError:
+    """Explain an answer of the Hub that is an error."""
+    status = error.response.status_code
+    if (
+        base
+        and 400 <= status < 500
+        and status not in (401, 408, 429)
+        and f"/{base.repo_id}/" in str(error.response.url)
+    ):
+        return CopyRefused(_not_copied(base, _answer(error)))
+    if status in (409, 412):
+        return RopextError(
+            f"{repo_id}: somebody else has written to it meanwhile, and nothing was changed; "
+            "run the same command again."
+        )
+    if status in (401, 403, 404):
+        return RopextError(
+            f"{repo_id}: your token may not write there ({_answer(error)}): run `hf auth login` with a token "
+            "that may, or name a repository of your own."
+        )
+    return RopextError(_refused(repo_id, error))
+
+
+def _not_copied(base: Repository | None, reason: str) -> str:
+    return f"the Hub does not copy from {base.repo_id if base else 'the base'} ({reason})"
+
+
+def _refused(repo_id: str, answer: Any) -> str:
+    status = getattr(getattr(answer, "response", None), "status_code", 500)
+    later = "; try again later" if status >= 500 or status in (408, 429) else ""
+    return f"{repo_id}: the Hub answered: {_answer(answer).rstrip('.')}{later}."
+
+
+def _broken(repo_id: str, error: BaseException) -> str:
+    return f"{repo_id}: the Hub cannot be reached, or broke off: {_first_line(error)}; run the same command again."
 
 
 def _unreachable(repo_id: str) -> str:
@@ -127,5 +476,25 @@ def _unreachable(repo_id: str) -> str:
     )
 
 
+def _broken_off(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What the client lets through of the library beneath it, httpx or, before 1.0, requests; and others."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (*(each for each in HfHubHTTPError.__mro__[1:2] if issubclass(each, Exception)), OSError, *others)
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.filename is not None
+
+
+def _answer(error: BaseException | None) -> str:
+    """What the Hub says of an error, else the client's first line."""
+    return getattr(error, "server_message", None) or _first_line(error)
+
+
 def _first_line(error: BaseException | None) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[-1].strip(" -")
