@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.errors import UsageError
 from ropext.converter.evaluation import ruler, ruler_needles, ruler_questions, ruler_variables, ruler_words
 from ropext.converter.evaluation.ruler_fitting import Setting, fit
 
@@ -216,8 +216,11 @@ def test_what_is_wrong_is_said(tokenizer, monkeypatch):
     with pytest.raises(UsageError, match=r"has no \{task\}"):
         ruler.generate("vt", tokenizer, 4096, 1, template="[INST]")
     monkeypatch.setattr(ruler_words, "find_spec", lambda name: None)
-    with pytest.raises(RopextError, match="pip install 'wonderwords"):
+    with pytest.raises(
+        UsageError, match="cwe: needs words of a package that is not installed: pip install 'wonderwords"
+    ):
         ruler.generate("cwe", tokenizer, 4096, 1)
+    assert [name for name in TASKS if not ruler.missing(name)] == ["niah_multikey_3", "vt", "fwe"]
 
 
 def test_words_are_those_that_the_prompts_were_compared_with():

@@ -2,8 +2,9 @@
 
 Hsieh et al., "RULER: What's the Real Context Size of Your Long-Context Language Models?" (arXiv 2404.06654). Prompts,
 parameters and metrics are those of the published code, which made the published numbers; where it and the paper differ
-(the paper's variable tracking is drawn with two chains, its frequent words from sampled counts), the code is followed.
-With its words and text, and its seed 42, a tokenizer gets its prompts: `docs/ruler.md` says how this was compared.
+(the paper draws frequent words from a distribution, the code takes the expected counts), the code is followed. With the
+same words, text, seed and tokenizer the prompts are its prompts: `docs/ruler.md` says how this was compared, and where
+they are not.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .ruler_fitting import Draft, NoRoom, Setting
 from .ruler_needles import Needles, needles
 from .ruler_questions import DOWNLOADS, Questions, questions
 from .ruler_variables import Variables, variables
-from .ruler_words import CommonWords, FrequentWords, common_words, frequent_words
+from .ruler_words import HOW_TO_INSTALL, CommonWords, FrequentWords, common_words, frequent_words, installed
 from .texts import load_text
 
 __all__ = [
@@ -123,9 +124,8 @@ def generate(
         template: what the model wants around a task, with `{task}` in it: its chat template, say.
 
     Raises:
-        UsageError: there is no such task, its file was not given or has too few questions, or the length leaves no
-            room for it.
-        RopextError: words are needed, and the package that has them is not installed.
+        UsageError: there is no such task, it needs something that is `missing`, its file cannot be read or has too few
+            questions, or the length leaves no room for it.
     """
     if task not in TASKS:
         raise UsageError(f"{task} is none of RULER's tasks, {', '.join(TASKS)}{did_you_mean(task, TASKS)}")
@@ -163,11 +163,12 @@ def _drafts(
 
 
 def missing(task: str, *, squad: Path | None = None, hotpotqa: Path | None = None) -> str | None:
-    """What a task needs that was not given, to leave it out by name; None where it can be made."""
+    """What a task needs that is not here, to leave it out by name; None where it can be made."""
     parameters = TASKS[task].parameters
     if isinstance(parameters, Questions) and {"squad": squad, "hotpotqa": hotpotqa}[parameters.dataset] is None:
         return f"needs a file that is not here: {DOWNLOADS[parameters.dataset]}"
-    return None
+    words = isinstance(parameters, CommonWords) or (isinstance(parameters, Needles) and parameters.words)
+    return f"needs words of a package that is not installed: {HOW_TO_INSTALL}" if words and not installed() else None
 
 
 def score(task: str, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:

@@ -65,6 +65,11 @@ class Needles:
     queries: int = 1
 
     @property
+    def words(self) -> bool:
+        """Whether it takes any."""
+        return "words" in (self.key, self.value)
+
+    @property
     def hidden(self) -> int:
         """Keys in the prompt."""
         return max(self.keys, self.queries)
@@ -97,7 +102,7 @@ class _Maker:
         self._setting = setting
         self._prose = prose
         self._rng = random.Random(setting.seed)
-        self._words = _keys() if "words" in (task.key, task.value) else ()
+        self._words = _keys() if task.words else ()
 
     def counted(self, units: int) -> str:
         draft = self.draft(units)

@@ -1,8 +1,8 @@
 """RULER's variable tracking: `vt`.
 
-One solved example, of names of three letters, stands before the task; its names are drawn anew for each prompt, as
-RULER's code does since its second release (the first gave every prompt the same example, without the last word of its
-question). The example is never put into the model's template.
+One solved example, of names of three letters, stands before the task. Its names are drawn anew for each prompt, as in
+RULER's later code (the first gave all prompts the same example, without the last word of its question). The example is
+never put into the model's template.
 """
 
 from __future__ import annotations

@@ -15,15 +15,24 @@ import random
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from importlib.util import find_spec
-from pathlib import Path
-
-from ropext.converter.errors import RopextError
 
 from .ruler_fitting import Draft, NoRoom, Setting, fill, fit
 
-__all__ = ["CommonWords", "FrequentWords", "adjectives", "common_words", "frequent_words", "nouns", "verbs"]
+__all__ = [
+    "HOW_TO_INSTALL",
+    "CommonWords",
+    "FrequentWords",
+    "adjectives",
+    "common_words",
+    "frequent_words",
+    "installed",
+    "nouns",
+    "verbs",
+]
 
+PACKAGE = "wonderwords"
 HOW_TO_INSTALL = "pip install 'wonderwords>=3.0.1,<4'"
 
 COMMON_TASK = (
@@ -103,8 +112,6 @@ def frequent_words(task: FrequentWords, setting: Setting) -> Iterator[Draft]:
 
     def vocabulary() -> list[str]:
         words: dict[str, None] = {}
-        for _ in range(size):
-            words["".join(rng.choices(string.ascii_lowercase, k=task.letters))] = None
         while len(words) < size:
             words["".join(rng.choices(string.ascii_lowercase, k=task.letters))] = None
         sorted_words = sorted(words)
@@ -122,10 +129,10 @@ def frequent_words(task: FrequentWords, setting: Setting) -> Iterator[Draft]:
     most -= step
     while True:
         words, number = vocabulary(), most
-        while setting.count(made := prompt(words, number)) > room:
+        while setting.count(made := prompt(words, number)) > room and number > 0:
             number -= step
-            if _frequency(number, 4) < 1:
-                raise NoRoom
+        if _frequency(number, 4) < 1:
+            raise NoRoom
         yield Draft(made, tuple(words[1:4]))
 
 
@@ -149,9 +156,10 @@ def verbs() -> list[str]:
     return _list("verb")
 
 
+def installed() -> bool:
+    """Whether there are words."""
+    return find_spec(PACKAGE) is not None
+
+
 def _list(kind: str) -> list[str]:
-    package = find_spec("wonderwords")
-    if package is None or not package.submodule_search_locations:
-        raise RopextError(f"the words of RULER's tasks come from PyPI, and are not installed: {HOW_TO_INSTALL}")
-    file = Path(package.submodule_search_locations[0]) / "assets" / f"{kind}list.txt"
-    return [line.rstrip() for line in file.read_text(encoding="utf-8").splitlines()]
+    return [line.rstrip() for line in (files(PACKAGE) / "assets" / f"{kind}list.txt").read_text("utf-8").splitlines()]
