@@ -21,7 +21,8 @@ from .plan import Plan, make_plan
 from .presets import Preset, check_fit, load_preset
 from .progress import progress_line as _progress
 from .progress import size_text as _size
-from .push import Contents, Reading, contents_of, plan_push, read_folder
+from .publication import Contents, Reading, contents_of, read_folder
+from .push import plan_push
 from .remote_checkpoint import read_remote_checkpoint
 from .rope import base_inv_freq
 

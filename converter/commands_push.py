@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from .progress import progress_line, size_text
-from .push import Pushed, PushPlan, plan_push, push, read_folder
+from .publication import read_folder
+from .push import Pushed, PushPlan, plan_push, push
 
 __all__ = ["publish", "push_command", "push_options", "quiet_client"]
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
+import struct
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import RopextError, UsageError
+from .hub_errors import CopyRefused, NoSuchRepository, NoSuchRevision, reading, writing
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
@@ -55,18 +55,6 @@ NEEDED = ("*.safetensors", *SMALL)
 """What a conversion can use of a repository."""
 
 NOT_NEEDED = ("original/*", "consolidated*", "onnx/*", "*.safetensors.index.*.json", "*/*.safetensors")
-
-
-class NoSuchRepository(RopextError):
-    """The Hub knows no such repository, or does not show it to this user."""
-
-
-class NoSuchRevision(RopextError):
-    """The repository has no such branch, tag or commit."""
-
-
-class CopyRefused(RopextError):
-    """The Hub does not copy these files from one repository to another; they can still be uploaded."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +180,7 @@ def fetch(repo_id: str, revision: str | None, only: Sequence[str] = NEEDED) -> L
     """
     from huggingface_hub import snapshot_download
 
-    with _explained(repo_id, revision):
+    with reading(repo_id, revision):
         folder = snapshot_download(
             repo_id, revision=revision, allow_patterns=list(only), ignore_patterns=list(NOT_NEEDED)
         )
@@ -214,7 +202,7 @@ def look_up(repo_id: str, revision: str | None = None) -> Repository:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
-    with _explained(repo_id, revision):
+    with reading(repo_id, revision):
         info = HfApi().model_info(repo_id, revision=revision)
         entries = list(HfApi().list_repo_tree(repo_id, recursive=True, revision=info.sha))
     card = info.card_data
@@ -257,15 +245,25 @@ def tensors(repository: Repository, path: str) -> tuple[set[str], int]:
         RopextError: it is no safetensors file, or the Hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import SafetensorsParsingError
+    from huggingface_hub.errors import HfHubHTTPError, SafetensorsParsingError
 
     repo_id, revision = repository.repo_id, repository.revision
-    with _explained(repo_id, revision):
+    with reading(repo_id, revision):
         try:
             found = HfApi().parse_safetensors_file_metadata(repo_id, path, revision=revision).tensors
-        except SafetensorsParsingError:
+            return set(found), max((int(tensor.data_offsets[1]) for tensor in found.values()), default=0)
+        except (
+            SafetensorsParsingError,
+            struct.error,
+            LookupError,
+            TypeError,
+            AttributeError,
+            ValueError,
+            RecursionError,
+        ) as error:
+            if isinstance(error, HfHubHTTPError):
+                raise
             raise RopextError(f"{repo_id}: {path}: not a safetensors file.") from None
-    return set(found), max((tensor.data_offsets[1] for tensor in found.values()), default=0)
 
 
 def pull_requests(repo_id: str, title: str) -> list[int]:
@@ -276,7 +274,7 @@ def pull_requests(repo_id: str, title: str) -> list[int]:
     """
     from huggingface_hub import HfApi
 
-    with _explained(repo_id, None):
+    with reading(repo_id, None):
         found = list(HfApi().get_repo_discussions(repo_id))
     return [each.num for each in found if each.is_pull_request and each.status == "open" and each.title == title]
 
@@ -299,7 +297,7 @@ def create(repo_id: str, *, private: bool | None) -> None:
     """
     from huggingface_hub import HfApi
 
-    with _writing(repo_id):
+    with writing(repo_id):
         HfApi().create_repo(repo_id, private=private)
 
 
@@ -311,7 +309,7 @@ def create_branch(repo_id: str, branch: str) -> None:
     """
     from huggingface_hub import HfApi
 
-    with _writing(repo_id):
+    with writing(repo_id):
         HfApi().create_branch(repo_id, branch=branch)
 
 
@@ -346,7 +344,7 @@ def commit(
     from huggingface_hub import HfApi
 
     operations = [_operation(change, base) for change in changes]
-    with _writing(repo_id, base), warnings.catch_warnings(record=True) as remarks:
+    with writing(repo_id, base), warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
         done = HfApi().create_commit(
             repo_id, operations, commit_message=message, parent_commit=parent, revision=branch, create_pr=create_pr
@@ -366,135 +364,3 @@ def _operation(
         origin: dict[str, Any] = {"src_repo_id": base.repo_id, "src_repo_type": "model", "src_revision": base.revision}
         return CommitOperationCopy(change.path, change.path, **origin)
     return CommitOperationAdd(change.path, change.data)
-
-
-# What goes wrong
-
-
-@contextmanager
-def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn what the Hub's client raises into one message that ends with what to do."""
-    from huggingface_hub import errors
-
-    broken = _broken_off(json.JSONDecodeError)
-    try:
-        yield
-    except errors.GatedRepoError:
-        todo = f"ask for access at https://huggingface.co/{repo_id}, then run `hf auth login`"
-        raise RopextError(f"{repo_id}: access to this model is gated: {todo}.") from None
-    except errors.RevisionNotFoundError:
-        raise NoSuchRevision(f"{repo_id}: has no revision {revision!r}; its page lists branches and tags.") from None
-    except errors.RepositoryNotFoundError:
-        todo = "check the name; for a private repository run `hf auth login` first"
-        raise NoSuchRepository(f"{repo_id}: no such folder here and no such model on the Hub: {todo}.") from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        answer = error.__cause__  # the client says "not found locally" of every failure, whatever its cause
-        refused = isinstance(answer, errors.HfHubHTTPError)
-        raise RopextError(_refused(repo_id, answer) if refused else _unreachable(repo_id)) from None
-    except errors.HfHubHTTPError as error:
-        raise RopextError(_refused(repo_id, error)) from None
-    except errors.HFValidationError as error:
-        raise UsageError(f"{repo_id}: there is no such folder, and it is no Hub id: {_first_line(error)}") from None
-    except broken as error:
-        if _is_of_the_disk(error):
-            raise
-        raise RopextError(_broken(repo_id, error)) from None
-
-
-@contextmanager
-def _writing(repo_id: str, base: Repository | None = None) -> Iterator[None]:
-    """Turn what the Hub's client raises while it writes into one message that ends with what to do."""
-    from huggingface_hub import errors
-
-    broken = _broken_off(RuntimeError, ValueError, KeyError)
-    refusal = getattr(errors, "FileDuplicationError", CopyRefused)  # older clients copy nothing and have no such error
-    try:
-        yield
-    except refusal as error:
-        raise CopyRefused(_not_copied(base, _last_line(error))) from None
-    except errors.OfflineModeIsEnabled:
-        raise RopextError(f"{repo_id}: HF_HUB_OFFLINE is set; unset it to push.") from None
-    except errors.HfHubHTTPError as error:
-        raise _of_answer(repo_id, base, error) from None
-    except broken as error:
-        if _is_of_the_disk(error):
-            raise
-        if isinstance(error, ValueError):
-            raise RopextError(f"{repo_id}: nothing was sent: {' '.join(str(error).split())}") from None
-        answer = error.__cause__  # an upload in a thread
-        if isinstance(answer, errors.HfHubHTTPError):
-            raise _of_answer(repo_id, None, answer) from None
-        raise RopextError(_broken(repo_id, answer or error)) from None
-
-
-def _of_answer(repo_id: str, base: Repository | None, error: Any) -> RopextError:
-    """Explain an answer of the Hub that is an error."""
-    status = error.response.status_code
-    if (
-        base
-        and 400 <= status < 500
-        and status not in (401, 408, 429)
-        and f"/{base.repo_id}/" in str(error.response.url)
-    ):
-        return CopyRefused(_not_copied(base, _answer(error)))
-    if status in (409, 412):
-        return RopextError(
-            f"{repo_id}: somebody else has written to it meanwhile, and nothing was changed; "
-            "run the same command again."
-        )
-    if status in (401, 403, 404):
-        return RopextError(
-            f"{repo_id}: your token may not write there ({_answer(error)}): run `hf auth login` with a token "
-            "that may, or name a repository of your own."
-        )
-    return RopextError(_refused(repo_id, error))
-
-
-def _not_copied(base: Repository | None, reason: str) -> str:
-    return f"the Hub does not copy from {base.repo_id if base else 'the base'} ({reason})"
-
-
-def _refused(repo_id: str, answer: Any) -> str:
-    status = getattr(getattr(answer, "response", None), "status_code", 500)
-    later = "; try again later" if status >= 500 or status in (408, 429) else ""
-    return f"{repo_id}: the Hub answered: {_answer(answer).rstrip('.')}{later}."
-
-
-def _broken(repo_id: str, error: BaseException) -> str:
-    return f"{repo_id}: the Hub cannot be reached, or broke off: {_first_line(error)}; run the same command again."
-
-
-def _unreachable(repo_id: str) -> str:
-    from huggingface_hub import constants
-
-    offline = constants.HF_HUB_OFFLINE
-    why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
-    todo = "unset it" if offline else "check the connection"
-    return (
-        f"{repo_id}: {why} and the model is not in the local cache; {todo}, or name a folder "
-        "that holds the model: `ropext convert FOLDER --preset …`."
-    )
-
-
-def _broken_off(*others: type[Exception]) -> tuple[type[Exception], ...]:
-    """What the client lets through of the library beneath it, httpx or, before 1.0, requests; and others."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return (*(each for each in HfHubHTTPError.__mro__[1:2] if issubclass(each, Exception)), OSError, *others)
-
-
-def _is_of_the_disk(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.filename is not None
-
-
-def _answer(error: BaseException | None) -> str:
-    """What the Hub says of an error, else the client's first line."""
-    return getattr(error, "server_message", None) or _first_line(error)
-
-
-def _first_line(error: BaseException | None) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _last_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[-1].strip(" -")

@@ -6,112 +6,25 @@ keeps as a large file and the base holds too, at the commit that was converted, 
 
 from __future__ import annotations
 
-import fnmatch
-import hashlib
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from . import __version__, hub
-from .config import dump_json
-from .emit import WrittenFile, _provenance
-from .errors import RopextError, UsageError
-from .hub import Change, RemoteFile, Repository
+from .errors import UsageError
+from .hub import Change, Repository
 from .json_object import parse_object
-from .plan import CONFIG, PROVENANCE, Plan
-from .shipped import sha256
+from .plan import CONFIG, PROVENANCE
+from .publication import Contents, Outgoing, matches, outgoing
 
-__all__ = ["Contents", "Outgoing", "PushPlan", "Pushed", "Step", "contents_of", "plan_push", "push", "read_folder"]
+__all__ = ["PushPlan", "Pushed", "Step", "plan_push", "push"]
 
 Action = Literal["copy", "upload", "delete", "skip"]
 
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
 _TERMS = ("*licen[cs]e*", "notice*", "*use_policy*", "*use-policy*")
 _OPEN = ("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "cc0-1.0", "cc-by-4.0", "unlicense")
 """Licences that let anybody publish what is made of a model. A base under another is published privately."""
-
-_CHUNK = 4 << 20
-
-Reading = Callable[[str, int, int], None]
-"""Called with a file's path, its bytes read so far and its size."""
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """One file of a checkpoint that is to be published.
-
-    Attributes:
-        path: its name within the repository, with forward slashes.
-        size: in bytes.
-        data: where it is; None for a file that only the base's repository holds.
-        known: the SHA-256 of that file.
-        reading: told of bytes as they are read to be compared.
-    """
-
-    path: str
-    size: int
-    data: bytes | Path | None
-    known: str | None = None
-    reading: Reading | None = None
-
-    @cached_property
-    def sha256(self) -> str:
-        """Digest of the contents."""
-        return self.known or self._digest(hashlib.sha256())
-
-    @cached_property
-    def blob_id(self) -> str:
-        """Git's digest of the contents."""
-        return self._digest(hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False))
-
-    def equals(self, other: RemoteFile | None) -> bool:
-        """Whether a file of a repository has these contents, byte for byte."""
-        if other is None or other.size != self.size:
-            return False
-        return self.sha256 == other.sha256 if other.sha256 else self.blob_id == other.blob_id
-
-    def _digest(self, digest: Any) -> str:
-        done = 0
-        for chunk in self._chunks():
-            digest.update(chunk)
-            done += len(chunk)
-            if self.reading:
-                self.reading(self.path, done, self.size)
-        return str(digest.hexdigest())
-
-    def _chunks(self) -> Iterator[bytes]:
-        if not isinstance(self.data, Path):
-            yield self.data or b""
-            return
-        with self.data.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                yield chunk
-
-
-@dataclass(frozen=True)
-class Contents:
-    """A converted checkpoint, ready to be published.
-
-    Attributes:
-        name: what to call it.
-        files: all of it.
-        base: the Hub repository that it was made from, if it was.
-        revision: the commit of that.
-        summary: the method and its lengths, in a few words.
-        notes: what the user should know.
-        origin: that repository, where it has been looked up already.
-    """
-
-    name: str
-    files: tuple[Outgoing, ...]
-    base: str | None
-    revision: str | None
-    summary: str
-    notes: tuple[str, ...] = ()
-    origin: Repository | None = None
 
 
 @dataclass(frozen=True)
@@ -207,109 +120,6 @@ class Pushed:
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON values."""
         return {**self.plan.to_json(), "url": self.url, "notes": list(self.notes)}
-
-
-# What is published
-
-
-def read_folder(folder: Path, reading: Reading | None = None) -> Contents:
-    """Find what a converted folder holds.
-
-    Args:
-        folder: as `ropext convert` wrote it.
-        reading: told of bytes as they are read to be compared.
-
-    Raises:
-        UsageError: it is no converted checkpoint.
-        RopextError: a file that it lists is missing.
-    """
-    if not (folder / CONFIG).is_file() or not (folder / PROVENANCE).is_file():
-        raise UsageError(f"{folder}: is no folder that ropext converted: it needs {CONFIG} and {PROVENANCE}.")
-    provenance = parse_object((folder / PROVENANCE).read_bytes(), str(folder / PROVENANCE))
-    block = parse_object((folder / CONFIG).read_bytes(), str(folder / CONFIG)).get("rope_ext")
-    source, listed = provenance.get("source"), provenance.get("files")
-    if not isinstance(block, dict) or not isinstance(source, dict) or not isinstance(listed, dict):
-        raise UsageError(f"{folder}: is no folder that ropext converted: {CONFIG} or {PROVENANCE} is another's.")
-    missing = [path for path in listed if not (folder / path).is_file()]
-    if missing:
-        raise RopextError(f"{folder}: {missing[0]} is missing, which {PROVENANCE} lists; convert again.")
-    found: list[str] = []
-    left_out: list[str] = []
-    for path in sorted(_paths(folder)):
-        kept = path in listed or not (_matches(path, _PICKLES) or (folder / path).is_symlink())
-        (found if kept else left_out).append(path)
-    return Contents(
-        name=str(folder),
-        files=tuple(_outgoing(path, (folder / path).resolve(), None, reading) for path in found),
-        base=_text(source.get("repo_id")),
-        revision=_text(source.get("revision")),
-        summary=_summary(block),
-        notes=(f"left out, being pickles or links: {', '.join(left_out)}",) if left_out else (),
-    )
-
-
-def contents_of(
-    plan: Plan, origin: Repository | None = None, absent: Sequence[str] = (), reading: Reading | None = None
-) -> Contents:
-    """Find what a planned conversion would write, without writing it.
-
-    Args:
-        plan: the conversion.
-        origin: the base's repository.
-        absent: weights that were not downloaded from there.
-        reading: told of bytes as they are read to be compared.
-    """
-    files, written = [], []
-    for file in plan.files:
-        if file.path in (CONFIG, PROVENANCE):
-            continue
-        if origin and file.path in absent:
-            held = origin.files[file.path]
-            files.append(Outgoing(file.path, held.size, None, held.sha256))
-        elif file.source:
-            files.append(_outgoing(file.path, file.source, file.sha256, reading))
-        else:
-            files.append(_outgoing(file.path, file.content or b""))
-        # As a written folder has it: weights that lie here are not read for their digest.
-        known = files[-1].known if file.action == "link" else files[-1].sha256
-        written.append(WrittenFile(file.path, "hub" if file.action == "link" else "generate", files[-1].size, known))
-    config = dump_json(plan.config)
-    written.append(WrittenFile(CONFIG, "generate", len(config), sha256(config)))
-    files += [_outgoing(PROVENANCE, dump_json(_provenance(plan, written))), _outgoing(CONFIG, config)]
-    source = plan.provenance["source"]
-    return Contents(
-        name=plan.preset,
-        files=tuple(sorted(files, key=lambda file: file.path)),
-        base=source["repo_id"],
-        revision=source["revision"],
-        summary=_summary(plan.config["rope_ext"]),
-        notes=plan.notes,
-        origin=origin,
-    )
-
-
-def _outgoing(path: str, data: bytes | Path, known: str | None = None, reading: Reading | None = None) -> Outgoing:
-    return Outgoing(path, len(data) if isinstance(data, bytes) else data.stat().st_size, data, known, reading)
-
-
-def _paths(folder: Path) -> Iterator[str]:
-    """Yield the files of a folder, hidden ones and those in hidden folders left out."""
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(where).relative_to(folder)
-        yield from (str((inside / name).as_posix()) for name in names if not name.startswith("."))
-
-
-def _matches(path: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(path.lower(), pattern) for pattern in patterns)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _summary(block: Mapping[str, Any]) -> str:
-    return f"{block.get('method')}, {block.get('initial_window')} to {block.get('target_window')} tokens"
 
 
 # Planning
@@ -422,11 +232,11 @@ def _require_fit(target: Repository, private: bool | None, closed: str | None, *
 def _with_terms(contents: Contents, base: Repository | None) -> Contents:
     """Add the base's licence and use policy where they are missing."""
     held = {file.path for file in contents.files}
-    terms = [path for path in (base.files if base else {}) if "/" not in path and _matches(path, _TERMS)]
+    terms = [path for path in (base.files if base else {}) if "/" not in path and matches(path, _TERMS)]
     wanted = [path for path in terms if path not in held]
     if not base or not wanted:
         return contents
-    added = [_outgoing(path, hub.read(base, path)) for path in wanted]
+    added = [outgoing(path, hub.read(base, path)) for path in wanted]
     note = f"the base's terms are added: {', '.join(wanted)}"
     return replace(contents, files=(*contents.files, *added), notes=(*contents.notes, note))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .checkpoints import shard, snapshot
+from .checkpoints import shard, snapshot, write_header
 from .hub_client import running
 from .hub_server import Blob, Hub
 
@@ -153,6 +153,22 @@ def test_broken_base_is_refused_unseen(hub, client, base, spoil, message):
     hub.publish("org/tiny", base, license="mit")
     assert message in convert(client, status=1).error
     assert "me/tiny-256" not in hub.repos
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": 3},
+        {"a": {"dtype": "U8", "shape": [1], "data_offsets": ["x", "y"]}},
+        {"a": {"dtype": "U8", "shape": [1], "data_offsets": [0]}},
+        {"a": {"dtype": "U8"}},
+        [],
+    ],
+)
+def test_hostile_header(hub, client, base, header):
+    write_header(base / "model.safetensors", header, 16)
+    hub.publish("org/tiny", base, license="mit")
+    assert convert(client, status=1).error == "org/tiny: model.safetensors: not a safetensors file."
 
 
 def test_weights_that_git_holds_are_uploaded(hub, client):
