@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .errors import InvalidPreset, Problem, RopextError, UsageError, did_you_mean
+from .errors import RopextError, UsageError, did_you_mean
 from .methods import METHODS
 
 if TYPE_CHECKING:
     from .checkpoint import ModelFacts
     from .suggestions import Suggestion
 
-__all__ = ["Length", "suggest"]
+__all__ = ["Length", "suggest", "target_facts"]
 
 
 class Length(click.ParamType[int]):
@@ -56,9 +56,10 @@ def suggest(
         raise UsageError("--write writes one method's preset; choose it by --method")
     if file and file.exists():
         raise UsageError(f"{file} exists; remove it or name another")
-    facts, found = _suggestions(source, target, initial_window)
-    trained = initial_window or facts.trained_length
-    found = [each for each in found if method in (None, each.method)]
+    from .suggestions import suggest as suggest_all
+
+    facts, inv_freq, trained = target_facts(source, target, initial_window)
+    found = [each for each in suggest_all(facts, inv_freq, target, trained) if method in (None, each.method)]
     if file:
         _write(file, found[0] if found else None, facts, trained, target)
         click.echo(f"wrote {file}; convert with: ropext convert {source} --preset {file}", err=as_json)
@@ -69,23 +70,28 @@ def suggest(
         click.echo("\n\n".join(_text(each, target) for each in found))
 
 
-def _suggestions(source: str, target: int, initial_window: int | None) -> tuple[ModelFacts, list[Suggestion]]:
+def target_facts(source: str, target: int, initial_window: int | None) -> tuple[ModelFacts, list[float], int]:
+    """What a base model is, its frequencies, radians per token [pairs], and the window to begin with, tokens.
+
+    Raises:
+        UsageError: the windows make no sense for it.
+        RopextError: it cannot be found, or is no base model.
+    """
     from . import hub
     from .checkpoint import facts_of, read_config
     from .rope import base_inv_freq
-    from .suggestions import suggest as suggest_all
 
     folder = hub.resolve(source, only=("config.json",)).folder
     config, _ = read_config(folder)
     if "rope_ext" in config:
-        raise RopextError(f"{source}: is converted already; suggest for its base")
+        raise RopextError(f"{source}: is converted already; give its base")
     facts = facts_of(config, source)
     trained = initial_window or facts.trained_length
     if trained > facts.trained_length:
         raise UsageError(f"--initial-window {trained}: {source} was trained to {facts.trained_length} tokens")
     if target <= trained:
         raise UsageError(f"--target {target}: must be more than the {trained} tokens that the model reads already")
-    return facts, suggest_all(facts, base_inv_freq(config), target, trained)
+    return facts, base_inv_freq(config), trained
 
 
 def _text(suggestion: Suggestion, target: int) -> str:
@@ -99,27 +105,11 @@ def _text(suggestion: Suggestion, target: int) -> str:
 
 def _write(file: Path, suggestion: Suggestion | None, facts: ModelFacts, trained: int, target: int) -> None:
     """Write a preset, valid as any other."""
-    import yaml
-
-    from .rules import preset_faults
+    from .presets import found_preset, write_preset
 
     if suggestion is None or suggestion.parameters is None:
         why = suggestion.why if suggestion else "it is the base, and has no parameters"
         raise RopextError(f"nothing to suggest for this method: {why}")
-    preset = {
-        "name": re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-") or suggestion.method,
-        "description": f"{Path(facts.source).name} to {target} tokens by {suggestion.method}",
-        "base_model": facts.source,
-        "initial_window": trained,
-        "target_window": target,
-        "method": suggestion.method,
-        "parameters": dict(suggestion.parameters),
-        "requires": {key: getattr(facts, key) for key in ("model_type", "head_dim", "rope_theta", "rope_type")},
-        "references": [suggestion.source, f"Suggested by ropext {__version__}: {suggestion.why}"],
-    }
-    faults = preset_faults(preset, file.parent)
-    if faults:
-        raise InvalidPreset([Problem(str(file), 0, ".".join(map(str, each.path)), each.message) for each in faults])
-    text = yaml.safe_dump(preset, sort_keys=False, allow_unicode=True, width=120)
-    with file.open("x", encoding="utf-8") as stream:
-        stream.write(text)
+    references = [suggestion.source, f"Suggested by ropext {__version__}: {suggestion.why}"]
+    preset = found_preset(file, facts, trained, target, suggestion.method)
+    write_preset(file, {**preset, "parameters": dict(suggestion.parameters), "references": references})

@@ -34,6 +34,7 @@ __all__ = [
     "interpolation",
     "ntk",
     "solve",
+    "threshold_for",
     "yarn",
 ]
 
@@ -163,6 +164,24 @@ def solve(
     chosen = np.take_along_axis(proposals, choice[None], axis=0)[0]
     names = tuple(_name(each) for each in proposers)
     return Solution(chosen, np.round(base / chosen, 12), names, choice, divergences)
+
+
+def threshold_for(solution: Solution, pairs: int) -> float:
+    """The threshold at which so many pairs leave the first candidate, as the paper tuned its own.
+
+    Args:
+        solution: solved with a threshold of 0.
+        pairs: how many, at most those that leave it then.
+
+    Raises:
+        ValueError: fewer leave it.
+    """
+    gains = sorted(solution.divergences[0] - solution.divergences[1:].min(axis=0), reverse=True)
+    most = sum(gain > 0 for gain in gains)
+    if not 0 <= pairs <= most:
+        raise ValueError(f"{pairs} pairs: for this model and length, between 0 and {most} leave the first candidate")
+    above, below = gains[pairs - 1] if pairs else 2 * gains[0], max(0.0, gains[pairs]) if pairs < len(gains) else 0.0
+    return float((above + below) / 2)
 
 
 def disturbance(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -18,7 +20,7 @@ from .yaml_loader import Document, KeyPath, dotted, load, parse
 if TYPE_CHECKING:
     from .checkpoint import ModelFacts
 
-__all__ = ["Preset", "check_fit", "list_presets", "load_preset"]
+__all__ = ["Preset", "check_fit", "found_preset", "list_presets", "load_preset", "make_preset", "write_preset"]
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _FILE_PARAMETERS = ("dimension_scores",)
@@ -39,6 +41,7 @@ class Preset:
         parameters: the method's parameters, defaults filled in.
         requires: what the model must be, by names of `ModelFacts`.
         references: where the numbers come from.
+        calibration: how they were found, where they were measured.
         path: the file, as named to the user.
         directory: where files named by the preset are found.
         text: the file, verbatim.
@@ -55,6 +58,7 @@ class Preset:
     parameters: Mapping[str, Any]
     requires: Mapping[str, Any]
     references: tuple[str, ...]
+    calibration: Mapping[str, Any]
     path: str
     directory: Path
     text: str
@@ -89,6 +93,44 @@ def load_preset(name_or_file: str, overrides: Sequence[str] = ()) -> Preset:
         raise UsageError(f"unknown preset {name_or_file!r}{near or '.'} `ropext presets list` shows all of them")
     path = shipped[name_or_file]
     return _load(path.read_bytes(), f"ropext/presets/{path.name}", path.parent, overrides)
+
+
+def make_preset(data: Mapping[str, Any], directory: Path = Path()) -> Preset:
+    """Make a preset of its keys, as a file in `directory` would hold them.
+
+    Raises:
+        InvalidPreset: with every problem that it has.
+    """
+    return _load(json.dumps(data).encode(), str(data.get("name", "preset")), directory, ())
+
+
+def write_preset(file: Path, data: Mapping[str, Any]) -> Preset:
+    """Write a preset, valid as any other, into a new file.
+
+    Raises:
+        InvalidPreset: with every problem that it has; nothing is written then.
+        FileExistsError: the file is there already.
+    """
+    import yaml
+
+    text = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120)
+    preset = _load(text.encode(), str(file), file.parent, ())
+    with file.open("x", encoding="utf-8") as stream:
+        stream.write(text)
+    return preset
+
+
+def found_preset(file: Path, facts: ModelFacts, initial_window: int, target_window: int, method: str) -> dict[str, Any]:
+    """The keys of a preset for one model that say what it is for; what was found for it goes beside them."""
+    return {
+        "name": re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-") or method,
+        "description": f"{Path(facts.source).name} to {target_window} tokens by {method}",
+        "base_model": facts.source,
+        "initial_window": initial_window,
+        "target_window": target_window,
+        "method": method,
+        "requires": {key: getattr(facts, key) for key in ("model_type", "head_dim", "rope_theta", "rope_type")},
+    }
 
 
 def list_presets() -> list[Preset]:
@@ -275,6 +317,7 @@ def _preset(data: Mapping[str, Any], text: str, directory: Path, overrides: tupl
         parameters=fill_defaults(schema_for(filled["method"]), filled["parameters"]),
         requires=filled["requires"],
         references=tuple(filled["references"]),
+        calibration=filled["calibration"],
         path=places.file,
         directory=directory,
         text=text,

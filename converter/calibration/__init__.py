@@ -1,0 +1,1 @@
+"""Finding a method's numbers for a model by measuring it."""

@@ -1,0 +1,87 @@
+"""How much each frequency pair contributes to attention logits (arXiv 2504.18857, section 3.1).
+
+The contribution of a pair is the mean over tokens of |q| |k|, q and k being a token's query and key in the two
+dimensions of the pair: what their product can come to at most (Cauchy and Schwarz). Rotations do not change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ropext.converter.evaluation.models import SwitchableModel
+    from ropext.converter.evaluation.texts import Text
+
+__all__ = ["Contributions", "contribution_lengths", "measure_contributions", "passages"]
+
+_BLOCK = 4096
+SHORTEST = 2048
+"""Of the lengths that are averaged over, tokens."""
+
+
+class Contributions:
+    """Sums that grow as texts are read: nothing else is kept of them.
+
+    Attributes:
+        texts: how many have been read.
+    """
+
+    def __init__(self, layers: int, heads: int, pairs: int) -> None:
+        self._sums = torch.zeros(layers, heads, pairs, dtype=torch.float64)
+        self._pairs = pairs
+        self.texts = 0
+
+    def see(self, layer: int, query: Tensor, key: Tensor) -> None:
+        """Add one layer's queries [1, H, T, D] and keys [1, K, T, D]; dimensions beyond the pairs are not turned."""
+        count = query.shape[2]
+        for start in range(0, count, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            q, k = (self._norms(states[0, :, block]) for states in (query, key))
+            grouped = q.view(k.shape[0], -1, *q.shape[1:])  # [K, H / K, T, P]
+            self._sums[layer] += torch.einsum("kgtp,ktp->kgp", grouped, k).flatten(0, 1).cpu() / count
+
+    def _norms(self, states: Tensor) -> Tensor:
+        """[heads, T, P] of [heads, T, D]."""
+        P = self._pairs  # noqa: N806 - a shape letter
+        first, second = states[..., :P].double(), states[..., P : 2 * P].double()
+        return torch.hypot(first, second)
+
+    def mean(self) -> Tensor:
+        """[layers, heads, pairs], float32, averaged over texts."""
+        return (self._sums / max(1, self.texts)).float()
+
+
+def contribution_lengths(trained: int) -> list[int]:
+    """The trained length, its half and so on, none under 2048 but the trained one (tokens)."""
+    lengths = [trained]
+    while lengths[-1] // 2 >= SHORTEST:
+        lengths.append(lengths[-1] // 2)
+    return lengths
+
+
+def passages(tokenizer: Any, text: Text, lengths: Sequence[int], samples: int, seed: int) -> Iterator[list[int]]:
+    """So many passages of each length, token ids, each from a place of its own in the text."""
+    for sample in range(samples):
+        for length in lengths:
+            ids: list[int] = list(tokenizer("").input_ids)  # a token for the beginning, where the model has one
+            for sentence in text.from_anywhere(1000 * seed + sample):
+                if len(ids) >= length:
+                    break
+                ids += tokenizer(f"{sentence} ", add_special_tokens=False).input_ids
+            yield ids[:length]
+
+
+def measure_contributions(model: SwitchableModel, texts: Iterable[list[int]]) -> Tensor:
+    """Contributions [layers, query heads, pairs], averaged over texts (token ids), the base reading them."""
+    facts = model.facts
+    total = Contributions(facts.num_hidden_layers, facts.num_attention_heads, facts.rotary_dim // 2)
+    model.use(None)
+    with model.watched(total.see):
+        for ids in texts:
+            model.read(torch.tensor(ids))
+            total.texts += 1
+    return total.mean()

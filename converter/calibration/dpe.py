@@ -1,0 +1,48 @@
+"""DPE's scale factors for a model, found by retrieval (arXiv 2504.18857, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+
+from ropext.converter.presets import list_presets
+
+from .search import Factors, Scores, climb, expected_climb, one_group_at_a_time
+
+__all__ = ["expected_runs", "find_factors", "group_borders", "scales", "starts"]
+
+
+def group_borders(pairs: int, groups: int) -> list[int]:
+    """Borders of groups of about as many frequency pairs each, from 0 to `pairs`."""
+    return [round(pairs * group / groups) for group in range(groups + 1)]
+
+
+def scales(trained: int, target: int) -> list[int]:
+    """1, 2, 4, ... up to a 1024th of the target, as published, and at least to twice what it takes to reach it."""
+    highest = max(target // 1024, 2 * target // trained)
+    return [2**power for power in range(int(math.log2(highest)) + 1)]
+
+
+def starts(groups: int, trained: int, target: int) -> list[Factors]:
+    """What to begin with: one scale for all groups, the publication's first; and all factors that are published."""
+    uniform = sorted(scales(trained, target)[1:], key=lambda scale: abs(scale - 2 * target / trained))
+    found = [(scale,) * groups for scale in uniform]
+    for preset in list_presets():
+        if preset.method == "dpe":
+            factors = preset.parameters["scale_factors"]
+            found.append(tuple(factors[group * len(factors) // groups] for group in range(groups)))
+    return list(dict.fromkeys(found))
+
+
+def find_factors(search: str, groups: int, trained: int, target: int, scores: Scores[Factors], samples: int) -> Factors:
+    """The best factors [groups] that a search finds: `climb`, or `published`."""
+    begin, rising = starts(groups, trained, target), scales(trained, target)
+    if search == "published":
+        return one_group_at_a_time(begin[0], rising, scores, samples)
+    return climb(begin, sorted({*rising, *sum(begin, ())}), scores, samples)
+
+
+def expected_runs(search: str, groups: int, trained: int, target: int) -> int:
+    """About how many factors will be scored."""
+    if search == "published":
+        return groups * (len(scales(trained, target)) - 1) + 2
+    return len(starts(groups, trained, target)) + expected_climb(groups)

@@ -1,0 +1,95 @@
+"""What a calibration found, as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ropext.converter.dprope import Solution
+
+    from .study import Study
+
+__all__ = ["comparison", "disturbances"]
+
+
+def comparison(study: Study, best: Mapping[str, Any]) -> str:
+    """Every setting that was tried, the winner first, then by score; DPE's groups in a table of their own."""
+    won = study.preset(best)
+    verdicts = [(setting, study.judge.verdict(study.preset(setting), won)) for setting in study.tried]
+    verdicts.sort(key=lambda each: (each[0] != best, -each[1].ahead))
+    varied = _varied(study.tried)
+    rows = []
+    for setting, verdict in verdicts:
+        error = "" if verdict.error is None else f" ± {verdict.error:.2f}"
+        rows.append(
+            [
+                _values(setting, varied),
+                f"{verdict.score:.2f}",
+                "" if setting == best else f"{verdict.ahead:+.2f}{error}",
+                f"{verdict.exact:.0%}",
+                str(verdict.prompts),
+                f"{verdict.seconds:.0f}",
+            ]
+        )
+    header = [", ".join(varied) or "setting", "log-probability", "against the best", "right", "texts", "seconds"]
+    table = _table(header, rows)
+    return f"{table}\n\n{_groups(study, best)}" if "scale_factors" in best["parameters"] else table
+
+
+def _varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys in which settings differ."""
+    flat = [_flat(setting) for setting in settings]
+    keys = dict.fromkeys(key for each in flat for key in each)
+    return [key for key in keys if any(each.get(key) != flat[0].get(key) for each in flat)]
+
+
+def _flat(setting: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{key: value for key, value in setting.items() if key != "parameters"}, **setting["parameters"]}
+
+
+def _values(setting: Mapping[str, Any], keys: Sequence[str]) -> str:
+    flat = _flat(setting)
+    return ", ".join(_value(flat.get(key)) for key in keys)
+
+
+def _value(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _groups(study: Study, best: Mapping[str, Any]) -> str:
+    """DPE's groups by scales: how much worse than the best is each that differs from it in one group only."""
+    factors, borders = best["parameters"]["scale_factors"], best["parameters"]["dimension_groups"]
+    won = study.preset(best)
+    tried = [setting["parameters"]["scale_factors"] for setting in study.tried]
+    scales = sorted({scale for each in tried for scale in each})
+    rows = []
+    for group, scale_won in enumerate(factors):
+        cells = [f"{borders[group]} to {borders[group + 1] - 1}"]
+        for scale in scales:
+            one = [*factors[:group], scale, *factors[group + 1 :]]
+            cell = "best" if scale == scale_won else ""
+            if one in tried and one != factors:
+                varied = study.preset({"parameters": {**best["parameters"], "scale_factors": one}})
+                cell = f"{study.judge.verdict(varied, won).ahead:+.2f}"
+            cells.append(cell)
+        rows.append(cells)
+    return _table(["frequency pairs", *(f"scale {scale}" for scale in scales)], rows)
+
+
+def disturbances(solution: Solution, inv_freq: Sequence[float], trained: int, target: int) -> str:
+    """How far each candidate alone, and the choice among them, disturbs rotary angles."""
+    from ropext.converter.dprope import disturbance
+
+    rows = []
+    for number, name in enumerate(solution.candidates):
+        alone = float(solution.divergences[number].mean()) * 360
+        rows.append([name, str(2 * int((solution.choice == number).sum())), f"{1000 * alone:.2f}"])
+    chosen = disturbance(inv_freq, solution.inv_freq, trained, target)
+    rows.append(["the choice", str(2 * len(inv_freq)), f"{1000 * chosen:.2f}"])
+    return _table(["candidate", "dimensions", "disturbance of all by it, thousandths"], rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

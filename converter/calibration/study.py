@@ -1,0 +1,130 @@
+"""A model, prompts for it and what was measured on them: what a calibration works with."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+
+from ropext.converter import __version__
+from ropext.converter.evaluation.judge import Judge
+from ropext.converter.evaluation.needles import needle_prompt
+from ropext.converter.presets import Preset, make_preset
+
+if TYPE_CHECKING:
+    from ropext.converter.evaluation.judge import Tell
+    from ropext.converter.evaluation.models import SwitchableModel
+    from ropext.converter.evaluation.records import Records
+    from ropext.converter.evaluation.texts import Text
+
+__all__ = ["Questions", "Study", "needle_depths"]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked.
+
+    Attributes:
+        text: the prose.
+        lengths: of the prompts, tokens.
+        samples: prompts of each length.
+        needles: questions of each prompt.
+        seed: of everything that is drawn.
+    """
+
+    text: Text
+    lengths: tuple[int, ...]
+    samples: int
+    needles: int
+    seed: int
+
+    def describe(self) -> dict[str, Any]:
+        """As records and presets name it."""
+        return {
+            "text": self.text.name,
+            "text_sha256": self.text.sha256,
+            "lengths": list(self.lengths),
+            "samples": self.samples,
+            "needles": self.needles,
+            "seed": self.seed,
+        }
+
+
+def needle_depths(needles: int, seed: int) -> list[float]:
+    """One depth in each of so many equal parts of the text."""
+    rng = random.Random(seed)
+    return [(part + rng.random()) / needles for part in range(needles)]
+
+
+class Study:
+    """Scores of settings of one method for one model.
+
+    A setting is what it changes in a preset: `parameters`, and `initial_window` where it is another.
+
+    Attributes:
+        judge: asks the model.
+        tried: the settings that were scored, in order.
+    """
+
+    def __init__(
+        self,
+        model: SwitchableModel,
+        questions: Questions,
+        records: Records,
+        preset: Mapping[str, Any],
+        directory: Path,
+        tell: Tell,
+    ) -> None:
+        """Make the prompts.
+
+        Args:
+            model: to be asked.
+            questions: what to ask.
+            records: of measurements.
+            preset: keys of every preset, that a setting adds to.
+            directory: where files named by presets lie.
+            tell: hears of every prompt.
+        """
+        self._questions = questions
+        self.tried: list[Mapping[str, Any]] = []
+        self._preset = preset
+        self._directory = directory
+        prompts = []
+        for sample in range(questions.samples):
+            seed = 1000 * questions.seed + sample
+            depths = needle_depths(questions.needles, seed)
+            for length in questions.lengths:
+                prompts.append(needle_prompt(model.tokenizer, questions.text, length, depths, seed))
+        self.judge = Judge(model, prompts, records, tell)
+
+    def preset(self, setting: Mapping[str, Any]) -> Preset:
+        """The preset of a setting."""
+        return make_preset({**self._preset, **setting}, self._directory)
+
+    def scores(self, setting: Mapping[str, Any], sample: int) -> list[float]:
+        """Log-probabilities of the right answers to one sample, that is one prompt of each length."""
+        if setting not in self.tried:
+            self.tried.append(setting)
+        count, preset = len(self._questions.lengths), self.preset(setting)
+        prompts = range(sample * count, (sample + 1) * count)
+        return [answer.log_probability for prompt in prompts for answer in self.judge.answers(preset, prompt)]
+
+    def describe(self, setting: Mapping[str, Any]) -> dict[str, Any]:
+        """How a setting was found, as a preset's `calibration` tells it."""
+        verdict = self.judge.verdict(self.preset(setting))
+        return {
+            **self._questions.describe(),
+            "questions": verdict.questions,
+            "log_probability": round(verdict.score, 3),
+            "exact": round(verdict.exact, 3),
+            "versions": {
+                "ropext": __version__,
+                "torch": str(torch.__version__),
+                "transformers": transformers.__version__,
+            },
+        }

@@ -1,0 +1,327 @@
+"""`ropext calibrate`: a method's numbers for a model and a length, found by measuring the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .calibration.dpe import expected_runs, find_factors, group_borders
+from .calibration.grids import SEARCHED, settings
+from .calibration.report import comparison, disturbances
+from .calibration.search import Factors, race
+from .commands_suggest import Length, target_facts
+from .errors import RopextError, UsageError
+from .presets import Preset, found_preset, write_preset
+
+if TYPE_CHECKING:
+    from .calibration.study import Study
+    from .checkpoint import ModelFacts
+    from .evaluation.answers import Answer
+    from .evaluation.models import SwitchableModel
+
+__all__ = ["calibrate"]
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+Setting = dict[str, Any]
+
+
+@click.group(short_help="Find a method's numbers for a model by measuring it.")
+def calibrate() -> None:
+    """Find a method's parameters for a model and a length, and write them as a preset.
+
+    Numbers are hidden in prose and asked for: the parameters under which the model knows the right answers best win.
+    Every measurement is written down beside the preset as it comes; --resume goes on after an interruption.
+    """
+
+
+def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_WISH = _options(
+    click.argument("source"),
+    click.option("--target", "-t", type=Length(), required=True, help="Length to read in the end: 65536, or 64k."),
+    click.option("--initial-window", type=Length(), help="Length to trust [default: what the model says]."),
+    click.option("--output", "-o", type=_FILE, required=True, help="The preset to write."),
+)
+_MACHINE = _options(
+    click.option(
+        "--text",
+        "texts",
+        type=click.Path(exists=True, path_type=Path),
+        multiple=True,
+        help="Prose: a file or folder; repeatable [default: Python's documentation of itself].",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn."),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto: all GPUs there are."),
+    click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16."),
+)
+_QUESTIONS = _options(
+    click.option("--lengths", multiple=True, type=Length(), help="Of the prompts; repeatable [default: the target]."),
+    click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="Prompts of each, at most."),
+    click.option("--needles", type=click.IntRange(1, 100), default=8, show_default=True, help="Questions of each."),
+    click.option("--resume", is_flag=True, help="Go on with the measurements beside the output."),
+    _MACHINE,
+)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is asked for, checked."""
+
+    source: str
+    output: Path
+    facts: ModelFacts
+    inv_freq: list[float]
+    trained: int
+    target: int
+
+    @property
+    def records(self) -> Path:
+        return self.output.with_suffix(".jsonl")
+
+    def preset(self, method: str) -> Setting:
+        return found_preset(self.output, self.facts, self.trained, self.target, method)
+
+
+def _wish(source: str, output: Path, target: int, initial_window: int | None) -> _Wish:
+    if output.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"--output {output}: a preset's file ends in .yaml")
+    if output.exists():
+        raise UsageError(f"{output} exists; remove it or name another")
+    return _Wish(source, output, *target_facts(source, target, initial_window), target)
+
+
+def _calibrate(
+    wish: _Wish,
+    method: str,
+    asked: Mapping[str, Any],
+    find: Callable[[Study], Setting],
+    expected: int,
+) -> None:
+    """Measure, write the preset of the best setting and show how all compare."""
+    from tqdm import tqdm
+
+    from .calibration.study import Questions, Study
+    from .evaluation.records import Records
+    from .evaluation.texts import load_text
+
+    lengths = tuple(sorted(set(asked["lengths"]))) or (wish.target,)
+    text = load_text(asked["texts"]).half(0)
+    questions = Questions(text, lengths, asked["samples"], asked["needles"], asked["seed"])
+    wanted = {"source": wish.source, "method": method, "target": wish.target, "dtype": asked["dtype"]}
+    preset = wish.preset(method)
+    with closing(Records(wish.records, wanted | questions.describe(), resume=asked["resume"])) as records:
+        model = _load(wish.source, asked)
+        with tqdm(total=expected * len(lengths), unit="text", smoothing=0.1) as bar:
+
+            def tell(preset: Preset | None, answers: Sequence[Answer]) -> None:
+                bar.total = max(bar.total or 0, bar.n + 1)
+                bar.update()
+
+            study = Study(model, questions, records, preset, wish.output.parent, tell)
+            best = find(study)
+            for sample in range(questions.samples):
+                study.scores(best, sample)
+            bar.total = bar.n
+            bar.refresh()
+        click.echo(comparison(study, best))
+        _write(wish, {**preset, **best, "calibration": study.describe(best)})
+
+
+def _write(wish: _Wish, preset: Setting) -> None:
+    write_preset(wish.output, preset)
+    click.echo(f"wrote {wish.output}; convert with: ropext convert {wish.source} --preset {wish.output}", err=True)
+
+
+def _load(source: str, asked: Mapping[str, Any]) -> SwitchableModel:
+    from . import hub
+    from .evaluation.models import SwitchableModel
+
+    return SwitchableModel(hub.resolve(source).folder, device=asked["device"], dtype=asked["dtype"])
+
+
+# One method
+
+
+@calibrate.command(short_help="DPE: scale factors and, with --top-k, key dimensions.")
+@_WISH
+@click.option("--local-window", type=Length(), help="W [default: 1024, or a quarter of a shorter initial window].")
+@click.option("--groups", type=click.IntRange(1), default=8, show_default=True, help="Groups of frequency pairs.")
+@click.option(
+    "--search",
+    type=click.Choice(["climb", "published"]),
+    default="climb",
+    show_default=True,
+    help="climb: from the best published or uniform factors, first many groups together; published: each group alone, "
+    "the others at 2 * target / initial window.",
+)
+@click.option("--scale-factors", metavar="S,S,...", help="Take these, from high to low frequency; search none.")
+@click.option("--top-k", type=click.IntRange(1), help="Scale only the K pairs of each head that contribute most.")
+@click.option("--scores", type=_FILE, help="Contributions that `calibrate contributions` wrote [default: measure].")
+@_QUESTIONS
+def dpe(
+    source: str,
+    target: int,
+    initial_window: int | None,
+    output: Path,
+    local_window: int | None,
+    groups: int,
+    search: str,
+    scale_factors: str | None,
+    top_k: int | None,
+    scores: Path | None,
+    **asked: Any,
+) -> None:
+    """Find DPE's scale factors by retrieval, and each head's key dimensions by their contribution.
+
+    The publication's steps (arXiv 2504.18857, section 3), in a row or each by itself: contributions alone by `calibrate
+    contributions`, factors alone without --top-k, the selection alone with --scale-factors.
+    """
+    wish = _wish(source, output, target, initial_window)
+    given = _factors(scale_factors)
+    groups = len(given) if given else groups
+    pairs = wish.facts.rotary_dim // 2
+    if groups > pairs:
+        raise UsageError(f"{groups} groups: {source} has {pairs} frequency pairs")
+    parameters: Setting = {
+        "local_window": local_window or min(1024, max(1, wish.trained // 4)),
+        "dimension_groups": group_borders(pairs, groups),
+    }
+    if top_k:
+        parameters |= {"top_k": top_k, "dimension_scores": _scores_beside(wish, scores, asked)}
+
+    def setting(factors: Factors) -> Setting:
+        return {"parameters": {**parameters, "scale_factors": list(factors)}}
+
+    if given:
+        _write(wish, {**wish.preset("dpe"), **setting(given)})
+        return
+
+    def find(study: Study) -> Setting:
+        def score(factors: Factors, sample: int) -> list[float]:
+            return study.scores(setting(factors), sample)
+
+        return setting(find_factors(search, groups, wish.trained, target, score, asked["samples"]))
+
+    _calibrate(wish, "dpe", asked, find, expected_runs(search, groups, wish.trained, target))
+
+
+def _factors(text: str | None) -> Factors:
+    try:
+        return tuple(int(each) for each in text.replace(",", " ").split()) if text else ()
+    except ValueError:
+        raise UsageError(f"--scale-factors {text}: write whole numbers, such as 2,8,2,8") from None
+
+
+def _scores_beside(wish: _Wish, scores: Path | None, asked: Mapping[str, Any]) -> str:
+    """The name of a file of contributions beside the output; measured, where none is given."""
+    beside = scores or wish.output.with_suffix(".safetensors")
+    if beside.parent.resolve() != wish.output.parent.resolve():
+        raise UsageError(f"--scores {scores}: put it beside {wish.output}, where the preset will look for it")
+    if scores is None and not (asked["resume"] and beside.exists()):
+        _measure_contributions(_load(wish.source, asked), wish.trained, beside, asked)
+    return beside.name
+
+
+@calibrate.command(short_help="What each frequency pair contributes, for DPE's --top-k.")
+@click.argument("source")
+@click.option("--lengths", multiple=True, type=Length(), help="[default: the trained one, its half, ..., 2048]")
+@click.option("--samples", type=click.IntRange(1), default=10, show_default=True, help="Texts of each length.")
+@click.option("--output", "-o", type=_FILE, required=True, help="The safetensors file to write.")
+@_MACHINE
+def contributions(source: str, output: Path, **asked: Any) -> None:
+    """Measure the contribution of every frequency pair to attention, for each layer and query head.
+
+    The mean over tokens of |q| |k| in a pair (arXiv 2504.18857, section 3.1), averaged over texts and lengths. The
+    file's tensor `scores` [layers, query heads, pairs] is what a preset's dimension_scores names.
+    """
+    if output.exists():
+        raise UsageError(f"{output} exists; remove it or name another")
+    model = _load(source, asked)
+    _measure_contributions(model, model.facts.trained_length, output, asked)
+    click.echo(f"wrote {output}", err=True)
+
+
+def _measure_contributions(model: SwitchableModel, trained: int, file: Path, asked: Mapping[str, Any]) -> None:
+    from safetensors.torch import save_file
+    from tqdm import tqdm
+
+    from .calibration.contributions import contribution_lengths, measure_contributions, passages
+    from .evaluation.texts import load_text
+
+    lengths = sorted(set(asked["lengths"])) or contribution_lengths(trained)
+    texts = passages(model.tokenizer, load_text(asked["texts"]).half(0), lengths, asked["samples"], asked["seed"])
+    scores = measure_contributions(model, tqdm(texts, unit="text", total=len(lengths) * asked["samples"]))
+    save_file({"scores": scores}, file)
+
+
+@calibrate.command(short_help="DPRoPE: candidates and threshold; nothing is measured.")
+@_WISH
+@click.option("--candidates", help="Comma-separated: extrapolation,interpolation,ntk,yarn [default: the first two].")
+@click.option("--threshold", type=float, help="How much closer another candidate than the first has to be.")
+@click.option("--interpolated", type=int, metavar="N", help="The threshold at which N dimensions leave the first.")
+def dprope(
+    source: str,
+    target: int,
+    initial_window: int | None,
+    output: Path,
+    candidates: str | None,
+    threshold: float | None,
+    interpolated: int | None,
+) -> None:
+    """Choose DPRoPE's candidates and threshold, and show how far they disturb rotary angles (arXiv 2410.01490).
+
+    The paper tuned its threshold to 80 of 128 dimensions interpolated for twice the length, and to 64 for four times.
+    """
+    from .dprope import solve, threshold_for
+
+    wish = _wish(source, output, target, initial_window)
+    if threshold is not None and interpolated is not None:
+        raise UsageError("--threshold and --interpolated: give one of them")
+    names = [each.strip() for each in (candidates or "extrapolation,interpolation").split(",")]
+    try:
+        free = solve(wish.inv_freq, wish.trained, target, candidates=names)
+        if interpolated is not None:
+            if interpolated % 2:
+                raise ValueError(f"{interpolated} dimensions: two make a pair; give an even number")
+            threshold = threshold_for(free, interpolated // 2)
+        solved = solve(wish.inv_freq, wish.trained, target, candidates=names, threshold=threshold or 0.0)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    parameters: Setting = {"candidates": names} | ({"threshold": threshold} if threshold else {})
+    click.echo(disturbances(solved, wish.inv_freq, wish.trained, target))
+    _write(wish, {**wish.preset("dprope"), "parameters": parameters, "references": ["DPRoPE, arXiv 2410.01490"]})
+
+
+def _grid_command(method: str) -> click.Command:
+    @_WISH
+    @_QUESTIONS
+    def command(source: str, target: int, initial_window: int | None, output: Path, **asked: Any) -> None:
+        wish = _wish(source, output, target, initial_window)
+        tried = settings(method, wish.facts, wish.inv_freq, wish.trained, target)
+        if not tried:
+            raise RopextError(f"{method}: no setting reaches {target} tokens on {source}; see `ropext suggest`")
+
+        def find(study: Study) -> Setting:
+            numbers = range(len(tried))
+            return tried[race(numbers, lambda n, sample: study.scores(tried[n], sample), asked["samples"])[0].candidate]
+
+        _calibrate(wish, method, asked, find, len(tried))
+
+    help_text = f"Race settings of {method}: those of `ropext suggest` first, then others near them."
+    return click.command(method, short_help=f"{method}: settings near the suggested ones.", help=help_text)(command)
+
+
+for _method in SEARCHED:
+    calibrate.add_command(_grid_command(_method))

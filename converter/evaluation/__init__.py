@@ -1,0 +1,1 @@
+"""Prompts whose answers are known, and how well a model finds them, under one method after the other."""
