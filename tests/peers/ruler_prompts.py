@@ -1,6 +1,6 @@
 """RULER's prompts as lm-evaluation-harness makes them, from NVIDIA's code, against ours: same seed, same tokenizer.
 
-    python tests/peers/ruler_prompts.py [--tokenizer FOLDER] [--lengths 4096,8192] [--samples 10] [--write]
+    python -m tests.peers.ruler_prompts [--tokenizer FOLDER] [--lengths 4096,8192] [--samples 10] [--write]
 
 Needs lm-eval, wonderwords, nltk and scipy. `--write` puts the digests of the harness's prompts for the tokenizer of
 the tests into tests/data/ruler/published.json. The harness leaves out parts of NVIDIA's prompts, so four things are put
