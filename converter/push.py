@@ -267,7 +267,9 @@ def _deletions(contents: Contents, target: Repository | None) -> Iterator[Step]:
         return
     kept = {file.path for file in contents.files}
     others = [path for path in target.files if path not in kept and not path.startswith(".")]
-    listed = parse_object(hub.read(target, PROVENANCE), PROVENANCE).get("files") if others else None
+    if not others:
+        return
+    listed = parse_object(hub.read(target, PROVENANCE), f"{target.repo_id}: {PROVENANCE}").get("files")
     for path in others:
         if isinstance(listed, dict) and path in listed:
             yield Step(path, "delete", target.files[path].size, "of the conversion that was there")

@@ -200,6 +200,22 @@ def test_revision_is_of_the_source(hub, client, base):
     assert json.loads(made["ropext.json"].content)["source"]["revision"] == first
 
 
+def test_source_that_changes_under_way(hub, client):
+    source = hub.repos["org/tiny"]
+    first = source.head
+
+    def somebody_else(at, seen):
+        if source.head is first and seen.path.endswith("/model.safetensors"):
+            source.add("other weights", {**first.files, "model.safetensors": hub.stored(source, b"x" * 99, "a.bin")})
+
+    hub.watch(somebody_else)
+    convert(client)
+    made = hub.repos["me/tiny-256"].head.files
+    assert source.head is not first
+    assert made["model.safetensors"].oid == first.files["model.safetensors"].oid
+    assert json.loads(made["ropext.json"].content)["source"]["revision"] == first.oid
+
+
 def test_output_is_written_where_asked_for(hub, client):
     convert(client, "-o", "out")
     assert (client.work / "out" / "model.safetensors").stat().st_size == WEIGHTS
