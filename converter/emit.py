@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,17 @@ from .errors import RopextError, UsageError
 from .plan import CONFIG, PROVENANCE, Plan, PlannedFile
 from .shipped import sha256
 
-__all__ = ["LinkMode", "Progress", "Result", "WrittenFile", "check_output", "write"]
+__all__ = [
+    "LinkMode",
+    "Progress",
+    "Result",
+    "WrittenFile",
+    "check_output",
+    "explained",
+    "provenance",
+    "terminated_as_exception",
+    "write",
+]
 
 LinkMode = Literal["auto", "reflink", "hardlink", "symlink", "copy"]
 LINK_MODES: tuple[LinkMode, ...] = get_args(LinkMode)
@@ -138,7 +148,7 @@ def write(
     """
     check_output(output, plan.source, force=force)
     output = output.resolve()
-    with _terminated_as_exception(), _explained(output), _parents_of(output):
+    with terminated_as_exception(), explained(output), _parents_of(output):
         temp = output.with_name(f".{output.name}.ropext-{secrets.token_hex(4)}")
         try:
             temp.mkdir()
@@ -193,10 +203,10 @@ def _write_files(plan: Plan, folder: Path, link: LinkMode, progress: Progress) -
             written.append(_write_file(file, target, link, progress))
     config = dump_json(plan.config)
     described = _generated(CONFIG, config)
-    provenance = dump_json(_provenance(plan, [*written, described]))
-    (folder / PROVENANCE).write_bytes(provenance)
+    record = dump_json(provenance(plan, [*written, described]))
+    (folder / PROVENANCE).write_bytes(record)
     (folder / CONFIG).write_bytes(config)
-    return (*written, _generated(PROVENANCE, provenance), described)
+    return (*written, _generated(PROVENANCE, record), described)
 
 
 def _write_file(file: PlannedFile, target: Path, link: LinkMode, progress: Progress) -> WrittenFile:
@@ -215,7 +225,8 @@ def _generated(path: str, content: bytes) -> WrittenFile:
     return WrittenFile(path, "generate", len(content), sha256(content))
 
 
-def _provenance(plan: Plan, files: list[WrittenFile]) -> dict[str, Any]:
+def provenance(plan: Plan, files: Sequence[WrittenFile]) -> dict[str, Any]:
+    """Return what `ropext.json` says of files that were written."""
     linked = {file.path for file in plan.files if file.action == "link"}
     code = {file.path for file in plan.files if file.path.endswith(".py")}
     return {
@@ -336,7 +347,7 @@ def _parents_of(output: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _terminated_as_exception() -> Iterator[None]:
+def terminated_as_exception() -> Iterator[None]:
     """Let SIGTERM unwind the stack, so that what was half written is removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -353,7 +364,8 @@ def _exit_on_signal(number: int, frame: object) -> NoReturn:
 
 
 @contextmanager
-def _explained(output: Path) -> Iterator[None]:
+def explained(output: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a message."""
     try:
         yield
     except OSError as error:

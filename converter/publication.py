@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import dump_json
-from .emit import WrittenFile, _provenance
+from .emit import WrittenFile, provenance
 from .errors import RopextError, UsageError
 from .hub import RemoteFile, Repository
 from .json_object import parse_object
@@ -116,9 +116,9 @@ def read_folder(folder: Path, reading: Reading | None = None) -> Contents:
     """
     if not (folder / CONFIG).is_file() or not (folder / PROVENANCE).is_file():
         raise UsageError(f"{folder}: is no folder that ropext converted: it needs {CONFIG} and {PROVENANCE}.")
-    provenance = parse_object((folder / PROVENANCE).read_bytes(), str(folder / PROVENANCE))
+    record = parse_object((folder / PROVENANCE).read_bytes(), str(folder / PROVENANCE))
     block = parse_object((folder / CONFIG).read_bytes(), str(folder / CONFIG)).get("rope_ext")
-    source, listed = provenance.get("source"), provenance.get("files")
+    source, listed = record.get("source"), record.get("files")
     if not isinstance(block, dict) or not isinstance(source, dict) or not isinstance(listed, dict):
         raise UsageError(f"{folder}: is no folder that ropext converted: {CONFIG} or {PROVENANCE} is another's.")
     missing = [path for path in listed if not (folder / path).is_file()]
@@ -166,7 +166,7 @@ def contents_of(
         written.append(WrittenFile(file.path, "hub" if file.action == "link" else "generate", files[-1].size, known))
     config = dump_json(plan.config)
     written.append(WrittenFile(CONFIG, "generate", len(config), sha256(config)))
-    files += [outgoing(PROVENANCE, dump_json(_provenance(plan, written))), outgoing(CONFIG, config)]
+    files += [outgoing(PROVENANCE, dump_json(provenance(plan, written))), outgoing(CONFIG, config)]
     source = plan.provenance["source"]
     return Contents(
         name=plan.preset,

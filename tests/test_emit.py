@@ -261,7 +261,7 @@ def test_full_folder_needs_force(plan, output):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "broken"), MemoryError()])
-@pytest.mark.parametrize("function", ["_copy", "_provenance", "_move_into_place", "_swap"])
+@pytest.mark.parametrize("function", ["_copy", "provenance", "_move_into_place", "_swap"])
 @pytest.mark.parametrize("force", [False, True])
 def test_nothing_is_left_behind(plan, output, monkeypatch, error, function, force):
     if force:
