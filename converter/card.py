@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from . import __version__
+from . import __version__, yaml_loader
 
 if TYPE_CHECKING:
     from .baking import Baked
@@ -125,11 +125,7 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
     match = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|$)", text, re.DOTALL)
     if not match:
         return {}, text
-    try:
-        metadata = yaml.safe_load(match[1])
-    except (yaml.YAMLError, ValueError):
-        metadata = None
-    return (metadata if isinstance(metadata, dict) else {}), text[match.end() :]
+    return yaml_loader.metadata(match[1]), text[match.end() :]
 
 
 def _front_matter(inherited: Mapping[str, Any], preset: Preset, local: LocalSource, *, native: bool) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,10 +16,10 @@ from typing import Any, Literal
 
 from . import hub
 from .config import sliding_window
-from .errors import RopextError
-from .json_object import parse_object
+from .errors import RopextError, printable
+from .json_object import MAX_BYTES, read_bounded, read_object
 from .rope import head_dim_of, rope_of, rotary_dim, rotary_factor_of
-from .safetensors_header import tensor_names
+from .safetensors_header import header_length, tensor_names
 from .shipped import extended_class, families
 from .unsupported import reason
 
@@ -27,18 +28,23 @@ __all__ = [
     "ModelFacts",
     "Role",
     "SourceFile",
+    "Stamp",
     "facts_of",
     "read_checkpoint",
     "read_config",
     "read_facts",
     "require_supported",
+    "stamp_of",
 ]
 
 Role = Literal["weights", "index", "config", "card", "tokenizer", "generation", "quantization", "license", "other"]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
-MAX_JSON_BYTES = 256_000_000
+MAX_CONFIG_BYTES = 4_000_000
+MAX_SHARDS = 5_000
+MAX_HEADERS_BYTES = 4 * MAX_BYTES
+"""Of all shards together."""
 
 # First match wins; names are compared in lower case.
 _ROLES: tuple[tuple[Role, tuple[str, ...]], ...] = (
@@ -52,11 +58,15 @@ _ROLES: tuple[tuple[Role, tuple[str, ...]], ...] = (
             "tokenizer*.json",
             "special_tokens_map.json",
             "added_tokens.json",
-            "vocab.*",
+            "vocab.json",
+            "vocab.txt",
+            "vocab.bpe",
+            "vocab.model",
             "merges.txt",
             "*.model",
             "*.tiktoken",
-            "chat_template*",
+            "chat_template*.jinja",
+            "chat_template*.json",
             "additional_chat_templates/*.jinja",
         ),
     ),
@@ -64,16 +74,35 @@ _ROLES: tuple[tuple[Role, tuple[str, ...]], ...] = (
 )
 _NEVER_COPIED = (
     "*.py",
+    "*.py[cdo]",
+    "*.so",
+    "*.dll",
+    "*.dylib",
+    "*.exe",
+    "*.sh",
+    "*.bat",
     "*.safetensors",
     "*.bin",
     "*.pth",
     "*.pt",
+    "*.pkl",
+    "*.pickle",
+    "*.ckpt",
+    "*.joblib",
+    "*.dill",
+    "*.np[yz]",
+    "*.h5",
+    "*.keras",
+    "*.msgpack",
     "*.gguf",
     "*.onnx",
     "*.zip",
     "*.tar*",
+    "*.?z",
     ".*",
 )
+_PICKLED = re.compile(rb"\x80[\x01-\x05]|PK\x03\x04")
+"""How a pickle begins, or the archive that torch puts one into."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +141,10 @@ class ModelFacts:
         return rotary_dim(self.head_dim, self.partial_rotary_factor)
 
 
+Stamp = tuple[int, int, int, int]
+"""Device, inode, size and time of change of a file: another file, or another content, has another."""
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """One file of a checkpoint.
@@ -122,6 +155,8 @@ class SourceFile:
         real: the file itself, symbolic links resolved.
         size: in bytes.
         sha256: of its contents, where a download cache already names it so; otherwise None.
+        cached: it lies in the download cache, which is others' too.
+        stamp: by which `emit` knows it again.
     """
 
     path: str
@@ -129,6 +164,8 @@ class SourceFile:
     real: Path
     size: int
     sha256: str | None = None
+    cached: bool = False
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +195,7 @@ class Checkpoint:
         """Return the text of a small file, or None if the checkpoint has no such file.
 
         Raises:
-            RopextError: the file is not UTF-8.
+            RopextError: the file is not UTF-8, or longer than such a file can be.
         """
         found = next((file for file in self.files if file.path == path), None)
         return _read_text(found.real, path) if found else None
@@ -198,9 +235,9 @@ def read_checkpoint(folder: Path, source: str | None = None) -> Checkpoint:
     if window:
         notes.insert(0, f"sliding_window of {window} tokens is turned off: every layer sees every token")
     if dropped:
-        notes.insert(0, f"private keys of config.json dropped: {', '.join(dropped)}")
+        notes.insert(0, f"private keys of config.json dropped: {printable(', '.join(dropped))[:500]}")
     if left_out:
-        notes.append(f"left out: {', '.join(left_out)}")
+        notes.append(f"left out: {printable(', '.join(left_out))}")
     return Checkpoint(folder, config, facts, (*weights, *others), tuple(notes))
 
 
@@ -222,7 +259,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     file = folder / "config.json"
     if not file.is_file():
         raise RopextError(f"{folder}: no config.json: this is not a Hugging Face checkpoint.")
-    config = _json_object(_inside(folder, "config.json"), str(file))
+    config = read_object(_inside(folder, "config.json"), str(file), MAX_CONFIG_BYTES)
     dropped: list[str] = []
     return _without_private(config, "", dropped), dropped
 
@@ -239,13 +276,14 @@ def facts_of(config: Mapping[str, Any], source: str) -> ModelFacts:
     """
     _refuse_unplain(config, source)
     try:
+        model_type = _model_type(config)
         theta, scaling = rope_of(config)
         heads = _count(config, "num_attention_heads")
         head_dim, factor = head_dim_of(config), rotary_factor_of(config)
         rotary_dim(head_dim, factor)
         return ModelFacts(
             source=source,
-            model_type=_model_type(config),
+            model_type=model_type,
             architecture=_architecture(config),
             head_dim=head_dim,
             num_hidden_layers=_count(config, "num_hidden_layers"),
@@ -307,8 +345,8 @@ def _architecture(config: Mapping[str, Any]) -> str:
 def _count(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
     value = config.get(key)
     value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise RopextError(f"config.json: {key}: {value!r} is not a positive whole number.")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        raise RopextError(f"config.json: {key}: {value!r} is not a positive whole number of 31 bits.")
     return value
 
 
@@ -320,13 +358,18 @@ def _without_private(value: Any, path: str, dropped: list[str]) -> Any:
         return value
     kept = {}
     for key, entry in value.items():
-        if key.startswith("_"):
+        if key.startswith("_") or (key == "attn_implementation" and not _is_word(entry)):
             dropped.append(path + key)
         elif path + key == "quantization_config":
             kept[key] = entry
         else:
             kept[key] = _without_private(entry, f"{path}{key}.", dropped)
     return kept
+
+
+def _is_word(value: object) -> bool:
+    """Whether it is the name of a kernel of transformers itself: one with a slash is fetched from the Hub, and run."""
+    return value is None or (isinstance(value, str) and re.fullmatch(r"\w+", value) is not None)
 
 
 # Files
@@ -343,12 +386,21 @@ def _others(folder: Path) -> Iterator[SourceFile]:
     for path in sorted([entry.name for entry in os.scandir(folder)] + nested):
         role = _role(path)
         if role != "other" and (folder / path).is_file():
-            yield _source_file(folder, path, role)
+            file = _source_file(folder, path, role)
+            if not _is_pickled(file.real):
+                yield file
+
+
+def _is_pickled(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return _PICKLED.match(stream.read(4)) is not None
 
 
 def _role(path: str) -> Role:
     name = path.lower()
-    if any(fnmatch.fnmatchcase(name, pattern) for pattern in _NEVER_COPIED):
+    if not path.isprintable() or any(fnmatch.fnmatchcase(name, pattern) for pattern in _NEVER_COPIED):
+        return "other"
+    if name in ("config.json", "readme.md") and path not in ("config.json", "README.md"):
         return "other"
     for role, patterns in _ROLES:
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
@@ -358,7 +410,23 @@ def _role(path: str) -> Role:
 
 def _source_file(folder: Path, path: str, role: Role) -> SourceFile:
     real = _inside(folder, path)
-    return SourceFile(path, role, real, real.stat().st_size, _cached_sha256(folder / path))
+    found = real.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise RopextError(f"{folder / path}: is no regular file.")
+    return SourceFile(
+        path,
+        role,
+        real,
+        found.st_size,
+        sha256=_cached_sha256(folder / path),
+        cached=_in_cache(folder / path) or hub.is_snapshot(folder),
+        stamp=stamp_of(found),
+    )
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    """Return that by which a file is known again."""
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _inside(folder: Path, path: str) -> Path:
@@ -401,14 +469,19 @@ def _weights(folder: Path) -> tuple[tuple[SourceFile, ...], list[str]]:
     if not (folder / INDEX).exists():
         raise RopextError(_no_weights(folder))
     index = _source_file(folder, INDEX, "index")
-    shards = _shards(folder, index.real)
-    files = []
-    for name in sorted(set(shards.values())):
+    shards: dict[str, set[str]] = {}
+    for tensor, name in _shards(folder, index.real).items():
+        shards.setdefault(name, set()).add(tensor)
+    files, headers = [], 0
+    for name, promised in sorted(shards.items()):
         if not (folder / name).is_file():
             raise RopextError(f"{folder / INDEX}: names {name}, which is not there; download it again.")
-        files.append(_source_file(folder, name, "weights"))
-        promised = {tensor for tensor, shard in shards.items() if shard == name}
-        _check_tensors(tensor_names(files[-1].real, str(folder / name)), promised, folder / name)
+        file = _source_file(folder, name, "weights")
+        headers += header_length(file.real, str(folder / name))
+        if headers > MAX_HEADERS_BYTES:
+            raise RopextError(f"{folder / INDEX}: the headers of its files are longer than {MAX_HEADERS_BYTES} bytes.")
+        _check_tensors(tensor_names(file.real, str(folder / name)), promised, folder / name)
+        files.append(file)
     return (*files, index), []
 
 
@@ -427,18 +500,23 @@ def _no_weights(folder: Path) -> str:
 def _shards(folder: Path, index: Path) -> dict[str, str]:
     """Read which file holds each tensor."""
     file = folder / INDEX
-    mapping = _json_object(index, str(file)).get("weight_map")
+    mapping = read_object(index, str(file)).get("weight_map")
     if not isinstance(mapping, dict) or not mapping:
         raise RopextError(f"{file}: no weight_map; download it again.")
     for name in mapping.values():
         if not isinstance(name, str) or not _is_plain(name):
             raise RopextError(f"{file}: {name!r} is not the name of a safetensors file within the folder.")
+    if len(set(mapping.values())) > MAX_SHARDS:
+        raise RopextError(f"{file}: names more than {MAX_SHARDS} files.")
     return mapping
 
 
 def _is_plain(name: str) -> bool:
+    """Whether it is a relative path as it would be listed: printable, without `..`, backslashes or hidden parts."""
     path = PurePosixPath(name)
-    return not (path.is_absolute() or ".." in path.parts or "\\" in name) and path.suffix == ".safetensors"
+    plain = name.isprintable() and not ("\\" in name or ":" in name or len(name) > 240) and str(path) == name
+    hidden = path.is_absolute() or any(part.startswith(".") for part in path.parts)
+    return plain and not hidden and path.suffix == ".safetensors"
 
 
 def _check_tensors(held: set[str], promised: set[str], file: Path) -> None:
@@ -448,17 +526,8 @@ def _check_tensors(held: set[str], promised: set[str], file: Path) -> None:
         raise RopextError(f"{file}: {INDEX} promises {missing[0]}{more}, which it does not hold; download both again.")
 
 
-# JSON
-
-
-def _json_object(file: Path, name: str) -> dict[str, Any]:
-    if file.stat().st_size > MAX_JSON_BYTES:
-        raise RopextError(f"{name}: {file.stat().st_size} bytes is too long for a JSON file.")
-    return parse_object(file.read_bytes(), name)
-
-
 def _read_text(file: Path, name: str) -> str:
     try:
-        return file.read_bytes().decode()
+        return read_bounded(file, name, MAX_CONFIG_BYTES).decode()
     except UnicodeDecodeError as error:
         raise RopextError(f"{name}: not UTF-8: {error}.") from None

@@ -14,9 +14,12 @@ from typing import Any, NoReturn
 import click
 
 from . import __version__
-from .errors import InvalidPreset, RopextError, did_you_mean
+from .errors import InvalidPreset, RopextError, did_you_mean, printable
 
 __all__ = ["main"]
+
+_LONGEST = 4_000
+"""Characters of a message: a file can hold a name of millions."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -100,7 +103,8 @@ def _fail(error: Exception, *, with_traceback: bool) -> NoReturn:
         sys.exit(error.exit_code)
     messages, status = _explain(error)
     for message in messages:
-        click.echo(f"error: {message}" if status != INTERRUPTED else message, err=True)
+        shown = printable(message if len(message) <= _LONGEST else f"{message[:_LONGEST]} …")
+        click.echo(f"error: {shown}" if status != INTERRUPTED else shown, err=True)
     sys.exit(status)
 
 

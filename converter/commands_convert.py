@@ -14,7 +14,7 @@ from .baking import bake
 from .checkpoint import Checkpoint, read_checkpoint
 from .commands_push import publish, push_options, quiet_client
 from .emit import LINK_MODES, LinkMode, Progress, Result, check_output, write
-from .errors import InvalidPreset, UsageError
+from .errors import InvalidPreset, UsageError, printable
 from .inspection import inspect_source, render
 from .native import require_native
 from .plan import Plan, make_plan
@@ -198,7 +198,8 @@ def convert(
     if as_json:
         click.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo("\n".join(_summary(done, preset) if isinstance(done, Result) else _planned(done, output)))
+        lines = _summary(done, preset) if isinstance(done, Result) else _planned(done, output)
+        click.echo(printable("\n".join(lines)))
 
 
 @click.command(short_help="Say what a model folder holds.")

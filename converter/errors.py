@@ -58,3 +58,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint to append to "unknown ...": `; did you mean 'x'?`, or nothing when no known word is near."""
     matches = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def printable(text: str) -> str:
+    """Text that somebody else wrote, made fit for a terminal: control characters and broken ones are spelt out."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
+    )

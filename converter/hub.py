@@ -31,6 +31,7 @@ __all__ = [
     "create_branch",
     "fetch",
     "is_hub_id",
+    "is_snapshot",
     "look_up",
     "pull_requests",
     "read",
@@ -160,11 +161,17 @@ def is_hub_id(name: str) -> bool:
 
 
 def _local(folder: Path) -> LocalSource:
-    """Recognise a snapshot in the Hugging Face cache: `models--organisation--name/snapshots/<commit>`."""
-    revision, snapshots, repo = (*reversed(folder.resolve().parts), "", "", "")[:3]
-    if snapshots == "snapshots" and repo.startswith("models--"):
-        return LocalSource(folder, repo.removeprefix("models--").replace("--", "/", 1), revision)
-    return LocalSource(folder)
+    """Recognise a snapshot in the Hugging Face cache, and by its path the repository and the commit."""
+    if not is_snapshot(folder):
+        return LocalSource(folder)
+    revision, _, repo = (*reversed(folder.resolve().parts),)[:3]
+    return LocalSource(folder, repo.removeprefix("models--").replace("--", "/", 1), revision)
+
+
+def is_snapshot(folder: Path) -> bool:
+    """Whether a folder is one of the Hugging Face cache: `models--organisation--name/snapshots/<commit>`."""
+    _, snapshots, repo = (*reversed(folder.resolve().parts), "", "", "")[:3]
+    return snapshots == "snapshots" and repo.startswith("models--")
 
 
 def fetch(repo_id: str, revision: str | None, only: Sequence[str] = NEEDED) -> LocalSource:

@@ -11,8 +11,8 @@ from typing import Any
 
 from . import hub, shipped
 from .checkpoint import facts_of, read_config
-from .errors import Problem, RopextError
-from .json_object import parse_object
+from .errors import Problem, RopextError, printable
+from .json_object import read_bounded, read_object
 from .plan import PROVENANCE
 from .presets import Preset, check_fit, list_presets
 
@@ -43,7 +43,7 @@ def inspect_source(source: str) -> dict[str, Any]:
 
 def render(report: Mapping[str, Any]) -> str:
     """Lay a report out for a reader, one fact a line."""
-    return "\n".join(_lines(report, ""))
+    return printable("\n".join(_lines(report, "")))
 
 
 def _base(config: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -101,12 +101,12 @@ def _table(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _provenance(folder: Path) -> dict[str, Any]:
     file = folder / PROVENANCE
-    return parse_object(file.read_bytes(), str(file)) if file.exists() else {}
+    return read_object(file, str(file)) if file.exists() else {}
 
 
 def _code(file: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Hold a file of code against what the conversion recorded and against what this ropext would write."""
-    digest = shipped.sha256(file.read_bytes())
+    digest = shipped.sha256(read_bounded(file, str(file)))
     recorded = provenance.get("code", {}).get(file.name)
     return {
         "sha256": digest,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import InvalidPreset, Problem, UsageError, did_you_mean
 from .methods import METHODS, fill_defaults, preset_schema, schema_for
 from .rules import Fault, base_faults, preset_faults, size_faults
-from .yaml_loader import Document, KeyPath, dotted, load, parse
+from .yaml_loader import MAX_BYTES, Document, KeyPath, dotted, load, parse
 
 if TYPE_CHECKING:
     from .checkpoint import ModelFacts
@@ -180,7 +180,8 @@ def _read(path: Path) -> bytes:
         raise UsageError(f"there is no preset file {path}; `ropext presets list` shows the shipped ones")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name the preset file in it")
-    return path.read_bytes()
+    with path.open("rb") as stream:
+        return stream.read(MAX_BYTES + 1)  # more is refused, and how much more does not matter
 
 
 @cache

@@ -37,7 +37,9 @@ ROTARY_FACTORS = {"glm4_moe": 0.5, "phi": 0.5, "phi3": 1.0}
 _DEFAULT_HEAD_DIMS = {"gemma": 256, "qwen3": 128}
 """What a family means by a configuration without `head_dim`, where that is not the hidden size over the heads."""
 
-FLOAT32_MAX = 2.0**128
+FLOAT32_MAX = 2.0**127
+
+MAX_HEAD_DIM = 65_536
 
 
 def base_inv_freq(config: Mapping[str, Any]) -> list[float]:
@@ -98,7 +100,7 @@ def rope_of(config: Mapping[str, Any]) -> tuple[float, dict[str, Any] | None]:
     for scaling in (old, new):
         scaling.pop("partial_rotary_factor", None)
     thetas = {
-        _positive(found, "rope_theta")
+        _theta(found)
         for found in (config.get("rope_theta"), old.pop("rope_theta", None), new.pop("rope_theta", None))
         if found is not None
     }
@@ -169,8 +171,8 @@ def head_dim_of(config: Mapping[str, Any]) -> int:
         if not (isinstance(hidden, int) and isinstance(heads, int) and heads > 0):
             raise RopextError("config.json: no head_dim, nor hidden_size and num_attention_heads to derive it from.")
         head_dim = hidden // heads
-    if not isinstance(head_dim, int) or isinstance(head_dim, bool) or head_dim < 2 or head_dim % 2:
-        raise RopextError(f"config.json: head_dim: {head_dim!r} is not a positive even number.")
+    if not isinstance(head_dim, int) or isinstance(head_dim, bool) or not 2 <= head_dim <= MAX_HEAD_DIM or head_dim % 2:
+        raise RopextError(f"config.json: head_dim: {head_dim!r} is not a positive even number up to {MAX_HEAD_DIM}.")
     return head_dim
 
 
@@ -242,6 +244,13 @@ def _refusal(kind: str) -> str:
 
 def _number(scaling: Mapping[str, Any], key: str) -> float:
     return _positive(scaling.get(key), f"rope_scaling.{key}")
+
+
+def _theta(value: Any) -> float:
+    theta = _positive(value, "rope_theta")
+    if theta <= 1:
+        raise RopextError(f"config.json: rope_theta: {value!r} is not above 1: no pair would turn slower.")
+    return theta
 
 
 def _positive(value: Any, key: str) -> float:

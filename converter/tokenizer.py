@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from .errors import RopextError
@@ -13,6 +14,7 @@ from .json_object import parse_object
 __all__ = ["adapt_tokenizer_config"]
 
 FILE = "tokenizer_config.json"
+_TRIED = 20  # the file is parsed for each
 
 # Where no class is named, transformers goes by the configuration's, which here is ours and unknown to it.
 # These are what it would have chosen for the family.
@@ -47,11 +49,11 @@ def adapt_tokenizer_config(text: str, config: Mapping[str, Any], length: int) ->
 def _with_number(text: str, key: str, value: int) -> str:
     """Replace the number at a top-level key; a key of that name further inside is told apart by parsing."""
     wanted = {**_parse(text), key: value}
-    for match in re.finditer(rf'"{key}"\s*:\s*([-+.\w]+)', text):
+    for match in islice(re.finditer(rf'"{key}"\s*:\s*([-+.\w]+)', text), _TRIED):
         candidate = text[: match.start(1)] + str(value) + text[match.end(1) :]
         if _parse(candidate) == wanted:
             return candidate
-    raise RopextError(f"{FILE}: cannot set {key} to {value}: the key appears twice; remove one of them.")
+    raise RopextError(f"{FILE}: cannot set {key} to {value}: the key appears more than once; remove the others.")
 
 
 def _with_key(text: str, key: str, value: str) -> str:

@@ -6,6 +6,7 @@ win.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ import yaml
 
 from .errors import InvalidPreset, Problem
 
-__all__ = ["Document", "KeyPath", "dotted", "load", "parse"]
+__all__ = ["MAX_BYTES", "Document", "KeyPath", "dotted", "load", "metadata", "parse"]
 
 KeyPath = tuple[str | int, ...]
 """Where a value is: keys of mappings and indices of lists, from the top."""
@@ -26,6 +27,7 @@ MAX_VALUES = 20_000
 MAX_DEPTH = 32
 
 _PREFIX = "tag:yaml.org,2002:"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def load(content: bytes, file: str) -> Document:
         InvalidPreset: when it cannot be read at all.
     """
     if len(content) > MAX_BYTES:
-        raise _fatal(file, 0, f"is {len(content)} bytes long; a preset has at most {MAX_BYTES}")
+        raise _fatal(file, 0, f"is more than {MAX_BYTES} bytes long, too long for a preset")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -92,6 +94,36 @@ def parse(text: str, file: str) -> Document:
     builder = _Builder(file)
     data = None if node is None else builder.build(node, ())
     return Document(data, builder.lines, tuple(builder.problems))
+
+
+def metadata(text: str) -> dict[str, Any]:
+    """Read the metadata of a model card; empty where it is none, too long, or more than plain values.
+
+    Args:
+        text: YAML, as the Hub reads it.
+    """
+    if len(text) > MAX_BYTES:
+        return {}
+    try:
+        found = yaml.load(text, Loader=_PlainLoader)
+        json.dumps(found, ensure_ascii=False, default=str).encode()
+    # PyYAML's constructors fail in many ways, on `!!int ""` with an IndexError.
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """SafeLoader without aliases and merges, by which a few lines can stand for billions of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "an alias", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Leave `<<` where it is: it is refused as a key."""
 
 
 def _fatal(file: str, line: int, message: str) -> InvalidPreset:
@@ -120,7 +152,10 @@ _CoreLoader.yaml_implicit_resolvers[""] = [(_PREFIX + "null", re.compile(r"^$"))
 
 
 def _int(text: str) -> int:
-    return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+    number = int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+    if abs(number) >= 2**63:
+        raise ValueError(text)
+    return number
 
 
 def _float(text: str) -> float:
@@ -130,12 +165,17 @@ def _float(text: str) -> float:
     return number
 
 
+def _text(text: str) -> str:
+    text.encode()  # fails on half of a surrogate pair, which an escape can spell
+    return text
+
+
 def _bool(text: str) -> bool:
     return {"true": True, "false": False}[text.lower()]
 
 
 _SCALARS: Mapping[str, Callable[[str], Any]] = {
-    _PREFIX + "str": str,
+    _PREFIX + "str": _text,
     _PREFIX + "int": _int,
     _PREFIX + "float": _float,
     _PREFIX + "bool": _bool,
@@ -199,7 +239,7 @@ class _Builder:
             return None
 
     def _key(self, node: yaml.Node, path: KeyPath) -> str | None:
-        if isinstance(node, yaml.ScalarNode) and node.tag == _PREFIX + "str":
+        if isinstance(node, yaml.ScalarNode) and node.tag == _PREFIX + "str" and not _SURROGATE.search(node.value):
             return str(node.value)
         self._report(node, path, "a key must be a word")
         return None

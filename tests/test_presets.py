@@ -340,7 +340,7 @@ def test_yaml_types():
         (b"a: \xff", "f:1: is not UTF-8 text"),
         (b"a: 1\nb: \x01", "f:2: holds a character that YAML does not allow (U+0001)"),
         (b"[" * 20000, "f: is nested too deeply"),
-        (b"#" * 300_000, "f: is 300000 bytes long; a preset has at most 262144"),
+        (b"#" * 300_000, "f: is more than 262144 bytes long, too long for a preset"),
     ],
 )
 def test_yaml_that_cannot_be_read(content, message):
