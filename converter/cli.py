@@ -30,6 +30,7 @@ _COMMANDS = {
     "inspect": ("commands_convert:inspect", "Tell what a model folder is, or what was made of it."),
     "suggest": ("commands_suggest:suggest", "Suggest parameters for a model and a length."),
     "calibrate": ("commands_calibrate:calibrate", "Find a method's numbers for a model by measuring it."),
+    "eval": ("commands_eval:evaluate", "Measure how well models and presets read at several lengths."),
     "presets": ("commands_presets:presets", "List or show the shipped presets."),
     "validate": ("commands_presets:validate", "Check preset files, alone or against a model."),
     "schema": ("commands_presets:schema", "Print the JSON Schema of a preset or of a method's parameters."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ from .presets import Preset, found_preset, write_preset
 if TYPE_CHECKING:
     from .calibration.study import Study
     from .checkpoint import ModelFacts
-    from .evaluation.answers import Answer
     from .evaluation.models import SwitchableModel
 
 __all__ = ["calibrate"]
@@ -125,7 +124,7 @@ def _calibrate(
         model = _load(wish.source, asked)
         with tqdm(total=expected * len(lengths), unit="text", smoothing=0.1) as bar:
 
-            def tell(preset: Preset | None, answers: Sequence[Answer]) -> None:
+            def tell(preset: Preset | None, result: Mapping[str, Any]) -> None:
                 bar.total = max(bar.total or 0, bar.n + 1)
                 bar.update()
 

@@ -111,7 +111,7 @@ def text_of(length, questions=1):
     ids = tiny.tokens(length + 12 * questions)[0].tolist()
     parts = [ids[length + 12 * n : length + 12 * (n + 1)] for n in range(questions)]
     asked = tuple(Question(tuple(part[:8]), tuple(part[8:]), "", 0.0, 0) for part in parts)
-    return Prompt(tuple(ids[:length]), asked)
+    return Prompt(tuple(ids[:length]), asked, length, 0)
 
 
 @pytest.mark.parametrize("method", PARAMETERS)
@@ -211,13 +211,13 @@ class Pretender:
         self.method = preset.method if preset else "base"
 
     def answers(self, prompt):
-        self.asked.append((self.method, prompt))
-        return [Answer(-(prompt + 1.0) * (2 if self.method == "base" else 1), self.method != "base")] * 2
+        self.asked.append((self.method, prompt.seed))
+        return [Answer(-(prompt.seed + 1.0) * (2 if self.method == "base" else 1), self.method != "base")] * 2
 
 
 def test_a_judge_asks_nothing_twice_and_compares_what_both_were_asked(tmp_path):
     records, model = Records(tmp_path / "measured.jsonl", {}, resume=False), Pretender()
-    judge = Judge(model, [0, 1, 2], records)
+    judge = Judge(model, [replace(text_of(9, questions=2), seed=seed) for seed in range(3)], records)
     for prompt in (0, 1, 0):
         judge.answers(preset("yarn"), prompt)
     for prompt in (1, 2):

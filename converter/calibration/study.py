@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import transformers
 
 from ropext.converter import __version__
 from ropext.converter.evaluation.judge import Judge
-from ropext.converter.evaluation.needles import needle_prompt
+from ropext.converter.evaluation.needles import needle_depths, needle_prompt
 from ropext.converter.presets import Preset, make_preset
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from ropext.converter.evaluation.records import Records
     from ropext.converter.evaluation.texts import Text
 
-__all__ = ["Questions", "Study", "needle_depths"]
+__all__ = ["Questions", "Study"]
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,6 @@ class Questions:
             "needles": self.needles,
             "seed": self.seed,
         }
-
-
-def needle_depths(needles: int, seed: int) -> list[float]:
-    """One depth in each of so many equal parts of the text."""
-    rng = random.Random(seed)
-    return [(part + rng.random()) / needles for part in range(needles)]
 
 
 class Study:

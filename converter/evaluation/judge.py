@@ -1,13 +1,13 @@
-"""Presets asked the same prompts, each prompt once, whatever comes between."""
+"""Presets asked the same things, each once, whatever comes between."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .answers import Answer
 
@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from ropext.converter.presets import Preset
 
     from .models import SwitchableModel
-    from .needles import Prompt
     from .records import Records
 
-__all__ = ["Judge", "Tell", "Verdict"]
+__all__ = ["Item", "Judge", "Tell", "Verdict"]
 
-Tell = Callable[["Preset | None", Sequence[Answer]], None]
-"""Hears of a prompt that was asked, now or before: by which preset, and how the answers came out."""
+Tell = Callable[["Preset | None", Mapping[str, Any]], None]
+"""Hears what came out, now or before, and by which preset."""
 
 
 @dataclass(frozen=True)
@@ -47,65 +46,81 @@ class Verdict:
     error: float | None
 
 
+class Item(Protocol):
+    """Something to ask."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others."""
+
+    def measure(self, model: SwitchableModel) -> dict[str, Any]:
+        """Ask a model; what is written down of it, as JSON values."""
+
+
 class Judge:
     """Asks, writes down, and asks nothing twice.
 
     Attributes:
-        prompts: what there is to ask.
-        runs: prompts read; those that were measured before are none.
+        items: what there is to ask.
+        runs: how often the model was asked; what was measured before does not count.
     """
 
     def __init__(
         self,
         model: SwitchableModel,
-        prompts: Sequence[Prompt],
+        items: Sequence[Item],
         records: Records,
-        tell: Tell = lambda preset, answers: None,
+        tell: Tell = lambda preset, result: None,
     ) -> None:
         """Prepare.
 
         Args:
             model: to be asked.
-            prompts: what to ask.
+            items: what to ask.
             records: of measurements.
-            tell: hears of every prompt, measured now or before.
+            tell: hears of every result, measured now or before.
         """
-        self.prompts = prompts
+        self.items = items
         self.runs = 0
         self._model = model
         self._records = records
         self._tell = tell
         self._in_use: str | None = None
 
-    def answers(self, preset: Preset | None, prompt: int) -> list[Answer]:
-        """How well the answers to the prompt of an index are known by a preset; by None, as the base does.
+    def result(self, preset: Preset | None, item: int) -> dict[str, Any]:
+        """What comes out of the item of an index by a preset; by None, with the model as it is.
 
         Raises:
             InvalidPreset: the preset does not fit the model.
         """
-        name = _name(preset)
-        key = f"{name} {prompt}"
-        measured = self._records.get(key)
-        if measured is None:
+        name, key = _name(preset), self._key(preset, item)
+        result: dict[str, Any] | None = self._records.get(key)
+        if result is None:
             if self._in_use != name:
                 self._model.use(preset)
                 self._in_use = name
             begin = time.perf_counter()
-            answers = self._model.answers(self.prompts[prompt])
+            measured = self.items[item].measure(self._model)
             seconds = round(time.perf_counter() - begin, 3)
-            measured = {"answers": [[each.log_probability, each.exact] for each in answers], "seconds": seconds}
-            self._records.put(key, measured)
+            result = {"preset": preset.name if preset else None, "seconds": seconds, **measured}
+            self._records.put(key, result)
             self.runs += 1
-        found = [Answer(*each) for each in measured["answers"]]
-        self._tell(preset, found)
-        return found
+        self._tell(preset, result)
+        return result
+
+    def answers(self, preset: Preset | None, item: int) -> list[Answer]:
+        """How well the answers to a prompt are known."""
+        return _answers(self.result(preset, item))
+
+    def _key(self, preset: Preset | None, item: int) -> str:
+        return f"{_name(preset)} {self.items[item].key}"
 
     def verdict(self, preset: Preset | None, against: Preset | None = None) -> Verdict:
         """Sum up what was measured of a preset, and compare it with another."""
         measured = self._measured(preset)
-        answers = [answer for prompt, _ in measured.values() for answer in prompt]
+        answers = [answer for found, _ in measured.values() for answer in found]
         other = self._measured(against)
-        pairs = [zip(measured[prompt][0], other[prompt][0], strict=True) for prompt in measured if prompt in other]
+        pairs = [zip(measured[item][0], other[item][0], strict=True) for item in measured if item in other]
         ahead = [mine.log_probability - its.log_probability for pair in pairs for mine, its in pair]
         return Verdict(
             score=fmean(each.log_probability for each in answers),
@@ -119,13 +134,15 @@ class Judge:
 
     def _measured(self, preset: Preset | None) -> dict[int, tuple[list[Answer], float]]:
         """Answers and seconds by prompt."""
-        found = {prompt: self._records.get(f"{_name(preset)} {prompt}") for prompt in range(len(self.prompts))}
-        return {
-            prompt: ([Answer(*each) for each in one["answers"]], one["seconds"]) for prompt, one in found.items() if one
-        }
+        found = {item: self._records.get(self._key(preset, item)) for item in range(len(self.items))}
+        return {item: (_answers(result), result["seconds"]) for item, result in found.items() if result}
 
 
 def _name(preset: Preset | None) -> str:
     if preset is None:
         return "base"
     return json.dumps([preset.method, preset.initial_window, preset.target_window, preset.parameters], sort_keys=True)
+
+
+def _answers(result: Mapping[str, Any]) -> list[Answer]:
+    return [Answer(each["log_probability"], each["exact"]) for each in result["answers"]]

@@ -6,7 +6,7 @@ whose attention is the base's, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from ropext.converter.baking import bake
-from ropext.converter.checkpoint import read_checkpoint
+from ropext.converter.checkpoint import ModelFacts, read_checkpoint, read_config
 from ropext.converter.config import extended_config
-from ropext.converter.errors import InvalidPreset, UsageError
+from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.presets import Preset, check_fit, make_preset
 from ropext.converter.rope import base_inv_freq
 from ropext.modeling.rope_ext_frequencies import FrequencyMethod
 from ropext.modeling.rope_ext_methods import build_method
+from ropext.modeling.rope_ext_model import RopeExtAttentionMixin
 from ropext.modeling.rope_ext_original import Original
 
 from .answers import Answer
@@ -36,50 +37,79 @@ __all__ = ["SwitchableModel"]
 
 
 class SwitchableModel:
-    """A base model, and its tokenizer, that reads by any preset.
+    """A model and its tokenizer: a base, that reads by any preset too, or any other as it is.
 
     Attributes:
-        facts: of the base's configuration.
-        tokenizer: the base's.
+        tokenizer: the model's.
         model: the model itself, of transformers.
+        trained_length: what it was trained to read before any conversion, tokens.
     """
 
     def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
         """Load it.
 
         Args:
-            folder: with the base's weights.
-            device: `cpu`, `cuda`, `cuda:1`, …; `auto` spreads it over the GPUs there are (by accelerate), or takes the
-                CPU where there is none.
+            folder: a base, or what a conversion wrote. Its own code is not executed: what ropext ships takes its place.
+            device: `cpu`, `cuda`, `cuda:1`, ...; `auto` spreads it over the GPUs there are (by accelerate), or takes
+                the CPU where there is none.
             dtype: `float32`, `bfloat16`, `float16`; `auto`: as the configuration says, on a CPU float32.
 
         Raises:
-            RopextError: the folder holds nothing that can be converted.
-            UsageError: the device or the type is unknown.
+            RopextError: the folder holds no model.
+            UsageError: the device or the type is unknown, or this is no language model.
         """
-        checkpoint = read_checkpoint(folder)
-        self.facts = checkpoint.facts
-        self._config = checkpoint.config
+        self._source = str(folder)
+        self._config, _ = read_config(folder)
+        self._facts, self._why_not = _facts(folder, self._config)
+        own: dict[str, Any] | None = self._config.get("rope_ext")
+        written = self._config if own else self._written(self._original()) if self._facts else None
+        self._own_block = written["rope_ext"] if written else None
+        self.trained_length: int = (own["base"] if own else self._config)["max_position_embeddings"]
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.model = self._load(folder, device, dtype)
+        self.model = _load(folder, written, device, dtype)
         self._rotary = self.model.base_model.rotary_emb
 
-    def use(self, preset: Preset | None) -> None:
-        """Read by a preset from now on; by None, as the base does.
+    @property
+    def facts(self) -> ModelFacts:
+        """Of a base.
 
         Raises:
-            InvalidPreset: it does not fit the model.
+            UsageError: it is none that can be converted.
         """
-        config = self.model.config
-        config.rope_ext = self._written(preset or self._original())["rope_ext"]
-        method, decoder = build_method(config), self.model.base_model
+        if self._facts is None:
+            raise UsageError(f"{self._source}: cannot read by another preset: {self._why_not}")
+        return self._facts
+
+    def check(self, preset: Preset) -> None:
+        """Say whether the model can read by a preset.
+
+        Raises:
+            InvalidPreset: the preset does not fit it.
+            UsageError: it is no base.
+        """
+        self._written(preset)
+
+    def use(self, preset: Preset | None) -> None:
+        """Read by a preset from now on; by None, as the folder says.
+
+        Raises:
+            InvalidPreset: the preset does not fit the model.
+            UsageError: it is no base.
+        """
+        block = self._written(preset)["rope_ext"] if preset else self._own_block
+        if block is None:
+            return  # a stock model, that is as it is
+        config, decoder = self.model.config, self.model.base_model
+        config.rope_ext = block
+        method = build_method(config)
         decoder.rotary_emb = self._rotary
         if isinstance(method, FrequencyMethod):
             decoder.rotary_emb = method.rotary()
-            method = Original(config.rope_ext)
+            method = Original(block)
         decoder._rope_ext_method = method
         for layer in decoder.layers:
-            layer.self_attn.rope_ext_method = method
+            if isinstance(layer.self_attn, RopeExtAttentionMixin):
+                layer.self_attn.rope_ext_method = method
 
     @torch.inference_mode()
     def answers(self, prompt: Prompt) -> list[Answer]:
@@ -95,6 +125,32 @@ class SwitchableModel:
             found.append(Answer(float(chances.sum()), bool((logits.argmax(-1) == right).all())))
             cache.crop(-ids.shape[1])
         return found
+
+    @torch.inference_mode()
+    def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
+        """Of the last so many tokens of a text, the sum (nats); logits of a few positions at a time."""
+        ids = _row(input_ids, self.model.device)
+        hidden = self.model.base_model(ids, use_cache=False).last_hidden_state[0, -counted - 1 : -1]
+        right = ids[0, -counted:]
+        scale = getattr(self.model.config, "logits_scaling", 1.0)  # Granite's
+        total = 0.0
+        for start in range(0, counted, _POSITIONS):
+            block = slice(start, start + _POSITIONS)
+            logits = self.model.lm_head(hidden[block]).float() / scale
+            total += float(torch.nn.functional.cross_entropy(logits, right[block].to(logits.device), reduction="sum"))
+        return total
+
+    @torch.inference_mode()
+    def continuation(self, text: str, new_tokens: int) -> str:
+        """What the model writes after a text, greedily."""
+        ids = self.tokenizer(text, return_tensors="pt").input_ids.to(self.model.device)
+        pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id
+        mask = torch.ones_like(ids)
+        out = self.model.generate(
+            ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, pad_token_id=pad
+        )
+        written: str = self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+        return written
 
     @torch.inference_mode()
     def read(self, input_ids: Tensor) -> None:
@@ -118,7 +174,7 @@ class SwitchableModel:
             {
                 "name": "original",
                 "description": "the base",
-                "base_model": self.facts.source,
+                "base_model": self._source,
                 "initial_window": self.facts.trained_length,
                 "target_window": self.facts.trained_length,
                 "method": "original",
@@ -134,19 +190,36 @@ class SwitchableModel:
         baked = bake(preset, self.facts, base_inv_freq(self._config))
         return extended_config(self._config, self.facts, preset, baked)
 
-    def _load(self, folder: Path, device: str, dtype: str) -> Any:
-        written = self._written(self._original())
-        (architecture,), classes = written["architectures"], written["auto_map"]
-        if not architecture.endswith("ForCausalLM"):
-            raise UsageError(f"{folder}: {self.facts.architecture} answers no questions; give a language model")
-        file, _, config_class = classes["AutoConfig"].partition(".")
-        module = import_module(f"ropext.modeling.{file}")
-        config = getattr(module, config_class)(**written)
-        device = _device(device)
-        kind = {_DTYPE: _dtype(dtype, written, device)}
-        place = {} if device == "cpu" else {"device_map": device}
-        return getattr(module, architecture).from_pretrained(folder, config=config, **kind, **place).eval()
 
+def _facts(folder: Path, config: Mapping[str, Any]) -> tuple[ModelFacts | None, str]:
+    """Of a base that can be converted; else None, and why not."""
+    if "rope_ext" in config:
+        return None, "it is converted already; give its base"
+    try:
+        base_inv_freq(config)
+        return read_checkpoint(folder).facts, ""
+    except RopextError as error:
+        return None, str(error)
+
+
+def _load(folder: Path, written: Mapping[str, Any] | None, device: str, dtype: str) -> Any:
+    device = _device(device)
+    how: dict[str, Any] = {_DTYPE: _dtype(dtype, written or {}, device)}
+    if device != "cpu":
+        how["device_map"] = device
+    if written is None:
+        return AutoModelForCausalLM.from_pretrained(folder, **how).eval()
+    (architecture,), classes = written["architectures"], written["auto_map"]
+    if not architecture.endswith("ForCausalLM"):
+        raise UsageError(f"{folder}: {architecture.replace('RopeExt', '')} answers no questions; give a language model")
+    file, _, config_class = classes["AutoConfig"].partition(".")
+    module = import_module(f"ropext.modeling.{file}")
+    config = getattr(module, config_class)(**written)
+    return getattr(module, architecture).from_pretrained(folder, config=config, **how).eval()
+
+
+_POSITIONS = 512
+"""Whose logits are held at once."""
 
 _DTYPE = "torch_dtype" if transformers.__version__.startswith("4.") else "dtype"
 
@@ -161,7 +234,7 @@ def _device(name: str) -> str:
     return name
 
 
-def _dtype(name: str, config: dict[str, Any], device: str) -> torch.dtype:
+def _dtype(name: str, config: Mapping[str, Any], device: str) -> torch.dtype:
     if name == "auto":
         name = "float32" if device == "cpu" else config.get("dtype") or "float32"
     dtype = getattr(torch, name, None)
@@ -170,8 +243,8 @@ def _dtype(name: str, config: dict[str, Any], device: str) -> torch.dtype:
     return dtype
 
 
-def _row(ids: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor([ids], device=device)
+def _row(ids: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor([list(ids)], device=device)
 
 
 def _shown(

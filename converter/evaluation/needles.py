@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import accumulate, takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ropext.converter.errors import UsageError
 
 from .texts import Text
 
-__all__ = ["Prompt", "Question", "needle_prompt"]
+if TYPE_CHECKING:
+    from .models import SwitchableModel
+
+__all__ = ["Prompt", "Question", "needle_depths", "needle_prompt"]
 
 TASK = (
     "Some special magic numbers are hidden within the following text. Make sure to memorize it. I will quiz you "
@@ -28,70 +31,14 @@ QUESTION = (
     "mentioned in the provided text is"
 )
 
-ADJECTIVES = [
-    "amber",
-    "brave",
-    "calm",
-    "dusty",
-    "eager",
-    "frozen",
-    "gentle",
-    "hollow",
-    "ivory",
-    "jolly",
-    "keen",
-    "lively",
-    "mellow",
-    "noble",
-    "orange",
-    "patient",
-    "quiet",
-    "rapid",
-    "silver",
-    "tender",
-    "upbeat",
-    "velvet",
-    "wooden",
-    "young",
-    "zealous",
-    "bitter",
-    "clever",
-    "distant",
-    "earnest",
-    "faint",
-]
-NOUNS = [
-    "anchor",
-    "basket",
-    "candle",
-    "dolphin",
-    "engine",
-    "feather",
-    "garden",
-    "hammer",
-    "island",
-    "jacket",
-    "kettle",
-    "ladder",
-    "meadow",
-    "needle",
-    "orchard",
-    "pepper",
-    "quarry",
-    "ribbon",
-    "saddle",
-    "temple",
-    "umbrella",
-    "valley",
-    "window",
-    "yacht",
-    "zipper",
-    "bridge",
-    "cactus",
-    "donkey",
-    "eagle",
-    "falcon",
-]
+_ADJECTIVES = """
+amber brave calm dusty eager frozen gentle hollow ivory jolly keen lively mellow noble orange patient quiet rapid silver
+tender upbeat velvet wooden young zealous bitter clever distant earnest faint
+"""
+_NOUNS = """
+anchor basket candle dolphin engine feather garden hammer island jacket kettle ladder meadow needle orchard pepper
+quarry ribbon saddle temple umbrella valley window yacht zipper bridge cactus donkey eagle falcon
+"""
 
 
 @dataclass(frozen=True)
@@ -120,10 +67,37 @@ class Prompt:
     Attributes:
         input_ids: the text's tokens.
         questions: one for each needle, from the start of the text to its end.
+        length: that it was made for, tokens; question and answer included.
+        seed: that it was made with.
     """
 
     input_ids: tuple[int, ...]
     questions: tuple[Question, ...]
+    length: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others of a task."""
+        return f"{self.length} {self.seed}"
+
+    def measure(self, model: SwitchableModel) -> dict[str, Any]:
+        """Ask a model; what is written down of it."""
+        answers = zip(self.questions, model.answers(self), strict=True)
+        return {
+            "length": self.length,
+            "tokens": len(self.input_ids),
+            "seed": self.seed,
+            "answers": [
+                {"depth": asked.depth, "distance": asked.distance, **asdict(answer)} for asked, answer in answers
+            ],
+        }
+
+
+def needle_depths(needles: int, seed: int) -> list[float]:
+    """One depth in each of so many equal parts of the text."""
+    rng = random.Random(seed)
+    return [(part + rng.random()) / needles for part in range(needles)]
 
 
 def needle_prompt(tokenizer: Any, text: Text, length: int, depths: Sequence[float], seed: int) -> Prompt:
@@ -140,7 +114,9 @@ def needle_prompt(tokenizer: Any, text: Text, length: int, depths: Sequence[floa
         UsageError: the length leaves no room for prose, or there are more needles than names.
     """
     rng = random.Random(seed)
-    names = rng.sample([f"{adjective}-{noun}" for adjective in ADJECTIVES for noun in NOUNS], len(depths))
+    names = rng.sample(
+        [f"{adjective}-{noun}" for adjective in _ADJECTIVES.split() for noun in _NOUNS.split()], len(depths)
+    )
     values = [str(rng.randint(1_000_000, 9_999_999)) for _ in depths]
 
     def tokens(piece: str) -> list[int]:
@@ -164,7 +140,7 @@ def needle_prompt(tokenizer: Any, text: Text, length: int, depths: Sequence[floa
     for needle, (question, answer), value, depth in zip(needles, asked, values, depths, strict=True):
         behind = " ".join(pieces[pieces.index(needle) + 1 :])
         questions.append(Question(tuple(question), tuple(answer), value, depth, len(tokens(behind))))
-    return Prompt(tuple(input_ids), tuple(questions))
+    return Prompt(tuple(input_ids), tuple(questions), length, seed)
 
 
 def _question_and_answer(tokens: Callable[[str], list[int]], key: str, value: str) -> tuple[list[int], list[int]]:

@@ -20,13 +20,16 @@ class Records:
         found: how many there were when the file was opened.
     """
 
-    def __init__(self, file: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self, file: Path, settings: Mapping[str, Any], *, resume: bool, about: Mapping[str, Any] | None = None
+    ) -> None:
         """Open a file, or start it.
 
         Args:
             file: where; its folder is made.
             settings: what the measurements depend on, beside their keys.
             resume: go on with the file if it is there.
+            about: what else the first line says.
 
         Raises:
             UsageError: it is there and `resume` is not asked for, or its settings are others.
@@ -46,7 +49,7 @@ class Records:
         self._stream.truncate(len(whole))
         self._stream.seek(0, os.SEEK_END)
         if not whole:
-            self._write({"settings": dict(settings)})
+            self._write({"settings": {**settings, **(about or {})}})
 
     def _read(self, text: bytes, settings: Mapping[str, Any]) -> None:
         try:
@@ -56,9 +59,9 @@ class Records:
         except (ValueError, TypeError, KeyError):
             raise RopextError(f"{self._file}: is not a file of measurements; name another") from None
         now = json.loads(json.dumps(dict(settings)))
-        other = sorted(key for key in {**before, **now} if before.get(key) != now.get(key))
+        other = sorted(key for key in now if before.get(key) != now[key])
         if other:
-            changed = ", ".join(f"{key} ({before.get(key)} then, {now.get(key)} now)" for key in other)
+            changed = ", ".join(f"{key} ({before.get(key)} then, {now[key]} now)" for key in other)
             raise UsageError(f"{self._file}: was measured with other settings: {changed}; name another file")
 
     def get(self, key: str) -> Any:

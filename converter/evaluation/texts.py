@@ -39,10 +39,13 @@ class Text:
 
     def from_anywhere(self, seed: int) -> Iterator[str]:
         """Its sentences from a random one on, in order and without end."""
-        start = random.Random(seed).randrange(len(self.sentences))
+        return self.without_end(random.Random(seed).randrange(len(self.sentences)))
+
+    def without_end(self, start: int = 0) -> Iterator[str]:
+        """Its sentences from one on, and again from the first."""
+        yield from self.sentences[start:]
         while True:
-            yield from self.sentences[start:]
-            start = 0
+            yield from self.sentences
 
 
 def load_text(files: Sequence[Path] = ()) -> Text:

@@ -1,0 +1,239 @@
+"""`ropext eval`: how well models, and presets of one model, read at several lengths."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__
+from .commands_suggest import Length
+from .errors import UsageError
+from .presets import Preset, load_preset
+
+if TYPE_CHECKING:
+    from .evaluation.judge import Item
+    from .evaluation.texts import Text
+
+__all__ = ["evaluate"]
+
+Items = Callable[[Any, int], Iterable["Item"]]
+"""What to ask at a length (tokens), for a tokenizer."""
+
+
+@click.group("eval", short_help="Measure how well models and presets read at several lengths.")
+def evaluate() -> None:
+    """Ask models things at several lengths, and write every result down as it comes.
+
+    MODEL is a folder or a Hub id: a base, alone and by each --preset, or a converted model as it is. All of one base's
+    presets are asked the same things, and its weights are loaded once. `ropext report` makes tables and pictures of
+    the results; --resume goes on after an interruption.
+    """
+
+
+def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_MODELS = _options(
+    click.argument("models", metavar="MODEL...", nargs=-1, required=True),
+    click.option("--preset", "-p", "presets", multiple=True, metavar="NAME|FILE", help="By this too; repeatable."),
+    click.option("--no-base", is_flag=True, help="By the presets only."),
+    click.option(
+        "--lengths", "-l", multiple=True, metavar="N,N,...", help="Tokens, such as 4k,8k,16k [default: M, 3/2 M, 2 M]."
+    ),
+    click.option("--samples", "-n", type=click.IntRange(1), default=1, show_default=True, help="Of each."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn."),
+    click.option(
+        "--output",
+        "-o",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("results"),
+        show_default=True,
+        help="Folder of the results.",
+    ),
+    click.option("--resume", is_flag=True, help="Go on with the results that are there."),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto: all GPUs there are."),
+    click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16."),
+)
+_TEXT = click.option(
+    "--text",
+    "texts",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    help="Prose: a file or folder; repeatable [default: Python's documentation of itself].",
+)
+
+
+@evaluate.command(short_help="A number in filler, at lengths and depths.")
+@_MODELS
+@click.option("--depths", type=click.IntRange(1, 100), default=10, show_default=True, help="Places, evenly spread.")
+def passkey(depths: int, **asked: Any) -> None:
+    """Hide a number of five digits in filler, and ask for it: lengths times depths times samples."""
+    from .evaluation.passkey import passkey_prompt
+
+    places = [(place + 0.5) / depths for place in range(depths)]
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for sample in range(asked["samples"]):
+            for number, depth in enumerate(places):
+                seed = (asked["seed"] * 1000 + sample) * depths + number
+                yield passkey_prompt(tokenizer, length, depth, seed)
+
+    _evaluate("passkey", items, {"depths": depths}, asked)
+
+
+@evaluate.command(short_help="Several numbers in prose.")
+@_MODELS
+@_TEXT
+@click.option("--needles", type=click.IntRange(1, 100), default=4, show_default=True, help="Numbers in each text.")
+def niah(needles: int, texts: tuple[Path, ...], **asked: Any) -> None:
+    """Hide numbers of seven digits under names in prose, and ask for each (RULER's multi-key, DPE's four needles).
+
+    Of the prose it is the half that `ropext calibrate` does not use.
+    """
+    from .evaluation.needles import needle_depths, needle_prompt
+    from .evaluation.texts import load_text
+
+    text = load_text(texts).half(1)
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for sample in range(asked["samples"]):
+            seed = asked["seed"] * 1000 + sample
+            yield needle_prompt(tokenizer, text, length, needle_depths(needles, seed), seed)
+
+    _evaluate("niah", items, {"needles": needles, **_named(text)}, asked)
+
+
+@evaluate.command(short_help="Perplexity by length.")
+@_MODELS
+@_TEXT
+@click.option("--stride", type=Length(), help="Windows this far apart, its last so many tokens count [default: all].")
+def ppl(stride: int | None, texts: tuple[Path, ...], **asked: Any) -> None:
+    """Perplexity of a text, read in windows of each length; --samples is how many windows."""
+    from .evaluation.perplexity import passages
+    from .evaluation.texts import load_text
+
+    text = load_text(texts).half(1)
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        if stride is not None and stride > length:
+            raise UsageError(f"--stride {stride}: is over the length {length}")
+        return passages(tokenizer, text, length, asked["samples"], stride)
+
+    _evaluate("ppl", items, {"stride": stride, **_named(text)}, asked)
+
+
+@evaluate.command(short_help="RULER's thirteen tasks.")
+@_MODELS
+@click.option("--tasks", help="Comma-separated [default: all that can be made here].")
+@click.option("--text", "prose", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Essays, one file.")
+@click.option("--squad", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="dev-v2.0.json, for qa_1.")
+@click.option(
+    "--hotpotqa",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="hotpot_dev_distractor_v1.json, for qa_2.",
+)
+def ruler(tasks: str | None, prose: Path | None, squad: Path | None, hotpotqa: Path | None, **asked: Any) -> None:
+    """RULER (arXiv 2404.06654), made for the model's own tokenizer, answered greedily and scored as published."""
+    from .evaluation.ruler import TASKS, generate, missing
+    from .evaluation.ruler_runs import RulerRun
+
+    chosen = [each.strip() for each in tasks.split(",")] if tasks else list(TASKS)
+    if not tasks:
+        left_out = {task: why for task in chosen if (why := missing(task, squad=squad, hotpotqa=hotpotqa))}
+        for task, why in left_out.items():
+            click.echo(f"{task} is left out: {why}", err=True)
+        chosen = [task for task in chosen if task not in left_out]
+    text = prose.read_text(encoding="utf-8") if prose else None
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for task in chosen:
+            seed = 42 + asked["seed"]  # the publication's is 42
+            examples = generate(
+                task, tokenizer, length, asked["samples"], seed, text=text, squad=squad, hotpotqa=hotpotqa
+            )
+            for number, example in enumerate(examples):
+                yield RulerRun(example, length, number)
+
+    name = prose.name if prose else f"pydoc_data.topics of Python {platform.python_version()}"
+    _evaluate("ruler", items, {"tasks": chosen, "text": name}, asked)
+
+
+def _named(text: Text) -> dict[str, str]:
+    return {"text": text.name, "text_sha256": text.sha256}
+
+
+def _evaluate(task: str, items: Items, settings: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Ask every model everything by every preset."""
+    presets = [load_preset(each) for each in asked["presets"]]
+    if asked["no_base"] and not presets:
+        raise UsageError("--no-base leaves nothing to ask; name a --preset")
+    names = [Path(each).name for each in asked["models"]]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{', '.join(asked['models'])}: two of one name; results are kept by name")
+    chosen: list[Preset | None] = [*([] if asked["no_base"] else [None]), *presets]
+    lengths = _lengths(asked["lengths"])
+    for model, name in zip(asked["models"], names, strict=True):
+        _evaluate_one(task, items, settings, asked, model, asked["output"] / name / f"{task}.jsonl", chosen, lengths)
+    click.echo(f"wrote {asked['output']}; see: ropext report {asked['output']}", err=True)
+
+
+def _lengths(given: Sequence[str]) -> list[int]:
+    read = Length()
+    return [read.convert(each.strip(), None, None) for text in given for each in text.split(",")]
+
+
+def _evaluate_one(
+    task: str,
+    items: Items,
+    settings: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    source: str,
+    file: Path,
+    presets: Sequence[Preset | None],
+    lengths: Sequence[int],
+) -> None:
+    from tqdm import tqdm
+
+    from . import hub
+    from .evaluation.judge import Judge
+    from .evaluation.models import SwitchableModel
+    from .evaluation.records import Records
+
+    same = {"task": task, "source": Path(source).name, **settings, "seed": asked["seed"], "dtype": asked["dtype"]}
+    with closing(Records(file, same, about=_about(), resume=asked["resume"])) as records:
+        model = SwitchableModel(hub.resolve(source).folder, device=asked["device"], dtype=asked["dtype"])
+        for fitting in filter(None, presets):
+            model.check(fitting)
+        trained = model.trained_length
+        lengths = lengths or [trained, trained * 3 // 2, 2 * trained]
+        wanted = [item for length in lengths for item in items(model.tokenizer, length)]
+        judge = Judge(model, wanted, records)
+        with tqdm(total=len(wanted) * len(presets), desc=f"{Path(source).name} {task}", smoothing=0.1) as bar:
+            for preset in presets:
+                for item in range(len(wanted)):
+                    judge.result(preset, item)
+                    bar.update()
+
+
+def _about() -> dict[str, Any]:
+    """How results came about, beside what they depend on."""
+    import torch
+    import transformers
+
+    command = shlex.join(["ropext", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "ropext" else "ropext eval"
+    versions = {"ropext": __version__, "torch": str(torch.__version__), "transformers": transformers.__version__}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {"command": command, "versions": versions, "machine": device}

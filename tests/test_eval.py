@@ -1,0 +1,158 @@
+"""`ropext eval`: the same things asked of a base, of its presets and of what they convert to."""
+
+import json
+import math
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from ropext.converter.cli import main
+from ropext.converter.evaluation.models import SwitchableModel
+from ropext.converter.evaluation.passkey import passkey_prompt
+from ropext.converter.evaluation.perplexity import Passage, passages
+from ropext.converter.evaluation.texts import load_text
+
+from . import families, tiny
+from .asked import tokenizer, with_tokenizer
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+@pytest.fixture
+def folder(tiny_llama):
+    return with_tokenizer(tiny_llama)
+
+
+def results(file):
+    first, *rest = map(json.loads, file.read_text().splitlines())
+    return first["settings"], [each["value"] for each in rest]
+
+
+def without_seconds(values):
+    return [{key: value for key, value in each.items() if key != "seconds"} for each in values]
+
+
+SMALL = {
+    "passkey": ["--depths", 2, "-l", "900"],
+    "niah": ["--needles", 2, "-l", "900,1k"],
+    "ppl": ["-l", 300, "--samples", 2],
+    "ruler": ["-l", 2500, "--tasks", "niah_single_1,niah_multivalue"],
+}
+
+
+@pytest.mark.parametrize("task", SMALL)
+def test_a_preset_in_place_and_converted_answer_alike(task, folder, tiny_preset, tmp_path):
+    converted, out = tmp_path / "converted", tmp_path / "results"
+    assert run("convert", folder, "-p", tiny_preset, "-o", converted).exit_code == 0
+    result = run("eval", task, folder, "-p", tiny_preset, "-o", out, *SMALL[task])
+    assert result.exit_code == 0, result.output
+    settings, found = results(out / folder.name / f"{task}.jsonl")
+    assert settings["task"] == task
+    assert settings["versions"]["torch"] == torch.__version__
+    by_preset = {name: [each for each in found if each["preset"] == name] for name in (None, "tiny-dpe")}
+    assert len(by_preset[None]) == len(by_preset["tiny-dpe"]) > 0
+    assert run("eval", task, converted, "-o", out, *SMALL[task]).exit_code == 0
+    _, alone = results(out / "converted" / f"{task}.jsonl")
+    for here, there in zip(without_seconds(by_preset["tiny-dpe"]), without_seconds(alone), strict=True):
+        assert here == there | {"preset": "tiny-dpe"}
+    if task != "ruler":  # what so small a model writes is the same nonsense
+        assert without_seconds(by_preset[None]) != without_seconds(alone)
+
+
+def test_results_are_gone_on_with_and_added_to(folder, tiny_preset, tmp_path):
+    out = tmp_path / "results"
+    file = out / folder.name / "niah.jsonl"
+    small = ["--needles", 2, "-l", "900", "-o", out]
+    assert run("eval", "niah", folder, *small).exit_code == 0
+    before = file.read_text()
+    again = run("eval", "niah", folder, *small)
+    assert again.exit_code == 2
+    assert "--resume" in again.stderr
+    assert run("eval", "niah", folder, "-p", tiny_preset, *small, "--samples", 2, "--resume").exit_code == 0
+    assert file.read_text().startswith(before)
+    assert [(each["preset"], each["seed"]) for each in results(file)[1]] == [
+        (None, 0),
+        (None, 1),
+        ("tiny-dpe", 0),
+        ("tiny-dpe", 1),
+    ]
+    other = run("eval", "niah", folder, "--needles", 3, *small[2:], "--resume")
+    assert other.exit_code == 2
+    assert "needles (2 then, 3 now)" in other.stderr
+
+
+def test_a_model_that_cannot_be_converted_is_measured_as_it_is(folder, tiny_preset, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    (folder / "config.json").write_text(json.dumps(config | {"rope_scaling": scaling, "max_position_embeddings": 256}))
+    asked = ["eval", "ppl", folder, "-l", "200", "-o", tmp_path / "results"]
+    assert run(*asked).exit_code == 0
+    refused = run(*asked, "-p", tiny_preset, "--resume")
+    assert refused.exit_code == 2, refused.output
+    assert "cannot read by another preset" in refused.stderr
+    assert "yarn" in refused.stderr
+
+
+@pytest.mark.parametrize("family", ["llama", "granite", "phi"])
+def test_likelihood_is_the_models_own_loss(family, tmp_path, no_grad):
+    stock = families.base(family)
+    stock.generation_config.eos_token_id = 2
+    stock.save_pretrained(tmp_path)
+    model = SwitchableModel(with_tokenizer(tmp_path))
+    ids = tiny.tokens(60)
+    whole = model.negative_log_likelihood(tuple(ids[0].tolist()), 59)
+    assert whole == pytest.approx(float(stock(ids, labels=ids).loss) * 59, rel=1e-5)
+    chances = stock(ids).logits[0].log_softmax(-1)
+    last = -sum(float(chances[at - 1, ids[0, at]]) for at in range(50, 60))
+    assert model.negative_log_likelihood(tuple(ids[0].tolist()), 10) == pytest.approx(last, rel=1e-5)
+
+
+def test_windows_count_each_token_once():
+    words, text = tokenizer(), load_text()
+    chunks = list(passages(words, text, 100, 3))
+    assert [each.counted for each in chunks] == [99, 99, 99]
+    sliding = list(passages(words, text, 100, 4, stride=25))
+    assert [each.counted for each in sliding] == [99, 25, 25, 25]
+    first, second = sliding[0].input_ids, sliding[1].input_ids
+    assert first[25:] == second[:-25]
+    assert isinstance(chunks[0], Passage)
+
+
+@pytest.mark.parametrize("depth", [0.0, 0.5, 1.0])
+def test_a_passkey_is_asked_for_in_full(depth):
+    words = tokenizer()
+    prompt = passkey_prompt(words, 1500, depth, seed=3)
+    (question,) = prompt.questions
+    text = words.decode([*prompt.input_ids, *question.input_ids])
+    assert text.endswith("What is the pass key? The pass key is")
+    assert text.count(question.answer) == 2
+    assert words.decode(question.answer_ids) == f" {question.answer}"
+    assert math.isclose(1 - question.distance / len(text), depth, abs_tol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("niah", "--no-base"), "leaves nothing to ask"),
+        (("niah", "-l", "many"), "no number of tokens"),
+        (("ppl", "-l", "100", "--stride", "200"), "--stride 200"),
+        (("ruler", "-l", "2k", "--tasks", "niah"), "none of RULER's tasks"),
+        (("passkey", "-l", "50"), "leaves no room for filler"),
+        (("passkey", "-p", "llama3-8b-dpe"), "llama3-8b-dpe"),
+    ],
+)
+def test_wrong_usage_is_said(arguments, message, folder, tmp_path):
+    task, *rest = arguments
+    result = run("eval", task, folder, "-o", tmp_path / "results", *rest)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_two_models_of_one_name_are_refused(folder, tmp_path):
+    result = run("eval", "ppl", folder, folder, "-o", tmp_path / "results")
+    assert result.exit_code == 2
+    assert "two of one name" in result.stderr
