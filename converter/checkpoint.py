@@ -9,7 +9,7 @@ import fnmatch
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -29,11 +29,17 @@ __all__ = [
     "Role",
     "SourceFile",
     "Stamp",
+    "carried_files",
     "facts_of",
+    "findings",
     "read_checkpoint",
     "read_config",
     "read_facts",
     "require_supported",
+    "require_tensors",
+    "role_of",
+    "shard_names",
+    "source_file",
     "stamp_of",
 ]
 
@@ -229,16 +235,34 @@ def read_checkpoint(folder: Path, source: str | None = None) -> Checkpoint:
     facts = facts_of(config, source or str(folder))
     require_supported(facts)
     weights, notes = _weights(folder)
-    others = tuple(_others(folder))
-    left_out = sorted(_names(folder) - {file.path.split("/")[0] for file in (*weights, *others)})
-    window = sliding_window(config)
-    if window:
-        notes.insert(0, f"sliding_window of {window} tokens is turned off: every layer sees every token")
+    files = (*weights, *carried_files(folder))
+    return Checkpoint(folder, config, facts, files, tuple(findings(config, dropped, files, _names(folder), notes)))
+
+
+def findings(
+    config: Mapping[str, Any],
+    dropped: Sequence[str],
+    files: Sequence[SourceFile],
+    names: Set[str],
+    about_weights: Sequence[str] = (),
+) -> Iterator[str]:
+    """Yield what the user should know of a checkpoint.
+
+    Args:
+        config: its configuration.
+        dropped: the private keys that were dropped from there.
+        files: those that a conversion carries over.
+        names: of all its files and folders.
+        about_weights: what was found of its weights.
+    """
     if dropped:
-        notes.insert(0, f"private keys of config.json dropped: {printable(', '.join(dropped))[:500]}")
+        yield f"private keys of config.json dropped: {printable(', '.join(dropped))[:500]}"
+    if window := sliding_window(config):
+        yield f"sliding_window of {window} tokens is turned off: every layer sees every token"
+    yield from about_weights
+    left_out = sorted(names - {file.path.split("/")[0] for file in files})
     if left_out:
-        notes.append(f"left out: {printable(', '.join(left_out))}")
-    return Checkpoint(folder, config, facts, (*weights, *others), tuple(notes))
+        yield f"left out: {printable(', '.join(left_out))}"
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
@@ -379,14 +403,14 @@ def _names(folder: Path) -> set[str]:
     return {entry.name for entry in os.scandir(folder)}
 
 
-def _others(folder: Path) -> Iterator[SourceFile]:
-    """Yield everything to carry over beside the weights."""
+def carried_files(folder: Path) -> Iterator[SourceFile]:
+    """Yield everything that a conversion carries over beside the weights."""
     templates = folder / "additional_chat_templates"
     nested = [f"{templates.name}/{file.name}" for file in templates.iterdir()] if templates.is_dir() else []
     for path in sorted([entry.name for entry in os.scandir(folder)] + nested):
-        role = _role(path)
+        role = role_of(path)
         if role != "other" and (folder / path).is_file():
-            file = _source_file(folder, path, role)
+            file = source_file(folder, path, role)
             if not _is_pickled(file.real):
                 yield file
 
@@ -396,7 +420,8 @@ def _is_pickled(file: Path) -> bool:
         return _PICKLED.match(stream.read(4)) is not None
 
 
-def _role(path: str) -> Role:
+def role_of(path: str) -> Role:
+    """Say what a file is there for, by its name."""
     name = path.lower()
     if not path.isprintable() or any(fnmatch.fnmatchcase(name, pattern) for pattern in _NEVER_COPIED):
         return "other"
@@ -408,7 +433,12 @@ def _role(path: str) -> Role:
     return "other"
 
 
-def _source_file(folder: Path, path: str, role: Role) -> SourceFile:
+def source_file(folder: Path, path: str, role: Role) -> SourceFile:
+    """Describe a file of a folder.
+
+    Raises:
+        RopextError: it is a link that leads elsewhere, or no regular file.
+    """
     real = _inside(folder, path)
     found = real.stat()
     if not stat.S_ISREG(found.st_mode):
@@ -462,25 +492,25 @@ def _cached_sha256(file: Path) -> str | None:
 def _weights(folder: Path) -> tuple[tuple[SourceFile, ...], list[str]]:
     """Find and check the safetensors files that transformers would load."""
     if (folder / SINGLE).exists():
-        single = _source_file(folder, SINGLE, "weights")
+        single = source_file(folder, SINGLE, "weights")
         tensor_names(single.real, str(folder / SINGLE))
         note = f"{INDEX} is left out with its shards: transformers loads {SINGLE} where both are there"
         return (single,), [note] if (folder / INDEX).exists() else []
     if not (folder / INDEX).exists():
         raise RopextError(_no_weights(folder))
-    index = _source_file(folder, INDEX, "index")
+    index = source_file(folder, INDEX, "index")
     shards: dict[str, set[str]] = {}
-    for tensor, name in _shards(folder, index.real).items():
+    for tensor, name in shard_names(folder, index.real).items():
         shards.setdefault(name, set()).add(tensor)
     files, headers = [], 0
     for name, promised in sorted(shards.items()):
         if not (folder / name).is_file():
             raise RopextError(f"{folder / INDEX}: names {name}, which is not there; download it again.")
-        file = _source_file(folder, name, "weights")
+        file = source_file(folder, name, "weights")
         headers += header_length(file.real, str(folder / name))
         if headers > MAX_HEADERS_BYTES:
             raise RopextError(f"{folder / INDEX}: the headers of its files are longer than {MAX_HEADERS_BYTES} bytes.")
-        _check_tensors(tensor_names(file.real, str(folder / name)), promised, folder / name)
+        require_tensors(tensor_names(file.real, str(folder / name)), promised, folder / name)
         files.append(file)
     return (*files, index), []
 
@@ -497,8 +527,16 @@ def _no_weights(folder: Path) -> str:
     )
 
 
-def _shards(folder: Path, index: Path) -> dict[str, str]:
-    """Read which file holds each tensor."""
+def shard_names(folder: Path, index: Path) -> dict[str, str]:
+    """Read which file holds each tensor.
+
+    Args:
+        folder: what to name in messages.
+        index: the file to read.
+
+    Raises:
+        RopextError: it names none, too many, or files outside the folder.
+    """
     file = folder / INDEX
     mapping = read_object(index, str(file)).get("weight_map")
     if not isinstance(mapping, dict) or not mapping:
@@ -519,7 +557,12 @@ def _is_plain(name: str) -> bool:
     return plain and not hidden and path.suffix == ".safetensors"
 
 
-def _check_tensors(held: set[str], promised: set[str], file: Path) -> None:
+def require_tensors(held: Set[str], promised: Set[str], file: Path) -> None:
+    """Refuse a file without the tensors that the index promises of it.
+
+    Raises:
+        RopextError: it names the first.
+    """
     missing = sorted(promised - held)
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

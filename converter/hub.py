@@ -242,11 +242,11 @@ def read(repository: Repository, path: str) -> bytes:
     return (folder / path).read_bytes()
 
 
-def tensors(repository: Repository, path: str) -> tuple[set[str], int]:
+def tensors(repository: Repository, path: str) -> tuple[dict[str, tuple[int, ...]], int]:
     """Read the header of a safetensors file, by a request for its first bytes alone.
 
     Returns:
-        The tensors' names, and the bytes that they take.
+        The tensors' shapes by name, and the bytes that they take.
 
     Raises:
         RopextError: it is no safetensors file, or the Hub refuses or cannot be reached.
@@ -258,7 +258,8 @@ def tensors(repository: Repository, path: str) -> tuple[set[str], int]:
     with reading(repo_id, revision):
         try:
             found = HfApi().parse_safetensors_file_metadata(repo_id, path, revision=revision).tensors
-            return set(found), max((int(tensor.data_offsets[1]) for tensor in found.values()), default=0)
+            shapes = {name: tuple(map(int, tensor.shape)) for name, tensor in found.items()}
+            return shapes, max((int(tensor.data_offsets[1]) for tensor in found.values()), default=0)
         except (
             SafetensorsParsingError,
             struct.error,

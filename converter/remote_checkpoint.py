@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import hub
@@ -11,15 +11,15 @@ from .checkpoint import (
     SINGLE,
     Checkpoint,
     SourceFile,
-    _check_tensors,
-    _others,
-    _shards,
-    _source_file,
+    carried_files,
     facts_of,
+    findings,
     read_config,
     require_supported,
+    require_tensors,
+    shard_names,
+    source_file,
 )
-from .config import sliding_window
 from .errors import RopextError
 from .hub import LocalSource, Repository
 
@@ -54,9 +54,10 @@ def read_remote_checkpoint(
     if len(absent) < len(names):  # what git itself holds is small
         hub.fetch(repo_id, repository.revision, [path for path in names if path not in absent])
     weights = [_source(repository, path, folder) for path in names]
-    index = [] if SINGLE in names else [_source_file(folder, INDEX, "index")]
-    files = (*weights, *index, *_others(folder))
-    notes = tuple(_notes(config, dropped, repository, files))
+    index = [] if SINGLE in names else [source_file(folder, INDEX, "index")]
+    files = (*weights, *index, *carried_files(folder))
+    found = {path.split("/")[0] for path in repository.files if not path.startswith(".")}
+    notes = tuple(findings(config, dropped, files, found))
     return Checkpoint(folder, config, facts, files, notes), local, repository, absent
 
 
@@ -74,7 +75,7 @@ def _weights(repository: Repository, folder: Path) -> Iterator[str]:
         pickled = ", ".join(path for path in repository.files if path.endswith((".bin", ".pth", ".pt")))
         found = f"only pickles, which can run code ({pickled})" if pickled else "neither"
         raise RopextError(f"{repository.repo_id}: ropext needs {SINGLE} or {INDEX} and found {found}.")
-    for name in sorted(set(_shards(folder, folder / INDEX).values())):
+    for name in sorted(set(shard_names(folder, folder / INDEX).values())):
         if name not in repository.files:
             raise RopextError(f"{repository.repo_id}: {INDEX} names {name}, which is not there.")
         yield name
@@ -87,18 +88,5 @@ def _check_header(repository: Repository, path: str, folder: Path) -> None:
     if 8 + extent > size:
         raise RopextError(f"{name}: cut off: its header promises {extent} bytes of tensors, and it has {size} in all.")
     if path != SINGLE:
-        promised = {tensor for tensor, shard in _shards(folder, folder / INDEX).items() if shard == path}
-        _check_tensors(held, promised, Path(name))
-
-
-def _notes(
-    config: Mapping[str, object], dropped: list[str], repository: Repository, files: tuple[SourceFile, ...]
-) -> Iterator[str]:
-    carried = {file.path.split("/")[0] for file in files}
-    left_out = sorted({path.split("/")[0] for path in repository.files if not path.startswith(".")} - carried)
-    if dropped:
-        yield f"private keys of config.json dropped: {', '.join(dropped)}"
-    if window := sliding_window(config):
-        yield f"sliding_window of {window} tokens is turned off: every layer sees every token"
-    if left_out:
-        yield f"left out: {', '.join(left_out)}"
+        promised = {tensor for tensor, shard in shard_names(folder, folder / INDEX).items() if shard == path}
+        require_tensors(held.keys(), promised, Path(name))
