@@ -5,23 +5,36 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from . import __version__, yaml_loader
+from .errors import RopextError
 
 if TYPE_CHECKING:
     from .baking import Baked
-    from .checkpoint import Checkpoint
+    from .checkpoint import ModelFacts
     from .hub import LocalSource
     from .presets import Preset
 
-__all__ = ["make_card", "split_front_matter"]
+__all__ = [
+    "Kept",
+    "kept_of_base",
+    "kept_of_card",
+    "make_card",
+    "require_valid",
+    "split_front_matter",
+    "with_repository",
+]
 
-_INHERITED = ("license", "license_name", "license_link", "language")
+_INHERITED = ("license", "license_name", "license_link", "language", "datasets", "pipeline_tag", "tags")
 _LONGEST_CELL = 100
+_BASE_CARD = "# The base model's card"
+_SECTIONS = ("Use", "Method", "How it was made", "Checked", "Limits")
+_HERE = "  # this repository, or the folder you have it in"
 
 _TEMPLATE = """\
 # {title}
@@ -34,9 +47,10 @@ The weights are the base model's, unchanged; {where}
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-path = "{title}"  # this repository, or the folder you have it in
-tokenizer = AutoTokenizer.from_pretrained(path)
-model = AutoModelForCausalLM.from_pretrained(path{trust})
+path = "{path}"{here}
+revision = "{revision}"{about_revision}
+tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+model = AutoModelForCausalLM.from_pretrained(path, revision=revision{trust})
 ```
 
 {needs}
@@ -57,13 +71,21 @@ by ropext {version}, from this preset:
 
 `ropext.json` lists the digests of the files; `config.json` holds the numbers under `rope_ext`.
 
-## Limits
+## Checked
 
-- Nothing was measured on this checkpoint. How well it reads beyond the trained length depends on the task:
+{checked}
+
+{sections}## Limits
+
+- {measured}How well it reads beyond the trained length depends on the task:
   check it on yours before you rely on it.
 - {runtimes}
 """
 
+
+_CHECKED = """\
+The preset was held against the base's configuration, and each file of weights against its header and the index.
+`ropext verify` compares files with their digests, code with ropext's, and the model with a dense reference."""
 
 _REMOTE = {
     "where": "the method's code and numbers are in this repository.",
@@ -80,37 +102,132 @@ _NATIVE = {
 }
 
 
-def make_card(checkpoint: Checkpoint, preset: Preset, baked: Baked, local: LocalSource, *, native: bool = False) -> str:
+@dataclass(frozen=True)
+class Kept:
+    """What a card takes over from another.
+
+    Attributes:
+        metadata: of its front matter.
+        base_text: the base's own card.
+        sections: Markdown that somebody else wrote into the converted checkpoint's card, such as results.
+    """
+
+    metadata: Mapping[str, Any]
+    base_text: str
+    sections: str = ""
+
+
+def kept_of_base(text: str) -> Kept:
+    """Find what a converted checkpoint's card takes over from the base's."""
+    metadata, base_text = split_front_matter(text)
+    return Kept({key: metadata[key] for key in _INHERITED if key in metadata}, base_text)
+
+
+def kept_of_card(text: str) -> Kept:
+    """Find what a converted checkpoint's card takes over from an earlier one: all that is not written anew."""
+    metadata, body = split_front_matter(text)
+    own, _, base_text = body.partition(f"\n{_BASE_CARD}\n")
+    return Kept(metadata, base_text, "".join(f"{part.strip()}\n\n" for part in _foreign_sections(own)))
+
+
+def _foreign_sections(text: str) -> list[str]:
+    """Find the sections whose headings `make_card` does not write; a heading within a block of code is none."""
+    sections: list[str] = []
+    kept, fence = False, ""
+    for line in text.splitlines(keepends=True):
+        marks = re.match("`{3,}", line)
+        if marks and not fence:
+            fence = marks[0]
+        elif marks and line.strip() == fence:
+            fence = ""
+        elif not fence and line.startswith("## "):
+            kept = line[3:].strip() not in _SECTIONS
+            sections += [""] if kept else []
+        if kept:
+            sections[-1] += line
+    return sections
+
+
+def make_card(
+    facts: ModelFacts,
+    kept: Kept,
+    preset: Preset,
+    baked: Baked,
+    local: LocalSource,
+    *,
+    native: bool = False,
+    repo_id: str | None = None,
+    revision: str | None = None,
+    checked: Sequence[str] = (),
+) -> str:
     """Write the README of a converted checkpoint.
 
     Args:
-        checkpoint: the base; licence and language are taken over from its own card, whose text is kept below.
+        facts: of the base.
+        kept: what another card says that stays.
         preset: what it is converted with.
         baked: the parameters, defaults filled in.
         local: where the base came from.
         native: it loads without remote code.
+        repo_id: where it is published, if that is known.
+        revision: the commit to load from there.
+        checked: what `ropext verify` found, line by line.
 
     Returns:
         Markdown with YAML front matter as the Hub reads it.
     """
-    inherited, base_text = split_front_matter(checkpoint.text("README.md") or "")
-    name = local.repo_id or checkpoint.folder.name
+    name = local.repo_id or local.folder.name
     body = _TEMPLATE.format(
         title=preset.name,
+        path=repo_id or preset.name,
+        here=_HERE,
+        revision=revision or "main",
+        about_revision="" if revision else "  # better one commit, which cannot change",
         base=f"[{name}](https://huggingface.co/{name})" if local.repo_id else f"The model `{name}`",
         initial=preset.initial_window,
         target=preset.target_window,
         method=preset.method,
-        rows="\n".join(_rows(checkpoint, preset, baked, local)),
+        rows="\n".join(_rows(facts, preset, baked, local, name)),
         notes="".join(f"- {note}\n" for note in baked.notes) + ("\n" if baked.notes else ""),
         command=_command(preset, local, name, native=native),
         **(_NATIVE if native else _REMOTE),
         version=__version__,
         preset=_fenced(preset.text, "yaml"),
+        checked="\n".join(checked) or _CHECKED,
+        sections=kept.sections,
+        measured="" if kept.sections else "Nothing was measured on this checkpoint. ",
     )
-    if base_text.strip():
-        body += f"\n# The base model's card\n\n{base_text.strip()}\n"
-    return f"---\n{_front_matter(inherited, preset, local, native=native)}---\n\n{body}"
+    if kept.base_text.strip():
+        body += f"\n{_BASE_CARD}\n\n{kept.base_text.strip()}\n"
+    return f"---\n{_front_matter(kept.metadata, preset, local, native=native)}---\n\n{body}"
+
+
+def with_repository(text: str, repo_id: str) -> str:
+    """Name the repository in a card's snippet, where the card still has the line that `make_card` writes."""
+    line = rf'^path = "[^"\n]*"{re.escape(_HERE)}$'
+    return re.sub(line, f'path = "{repo_id}"{_HERE}', text, count=1, flags=re.MULTILINE)
+
+
+def require_valid(text: str, name: str) -> None:
+    """Hold a card against what the Hub's client knows of metadata, without asking the Hub.
+
+    Raises:
+        RopextError: it says what is wrong.
+    """
+    from huggingface_hub import ModelCard
+
+    try:
+        card: Any = ModelCard(text)
+        metadata = card.data.to_dict()
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise RopextError(f"{name}: its metadata is not valid: {error}") from None
+    for key in ("license", "license_name", "license_link", "library_name", "pipeline_tag"):
+        if not isinstance(metadata.get(key, ""), str):
+            raise RopextError(f"{name}: its metadata is not valid: {key} is {metadata[key]!r}, and has to be text.")
+    for key in ("base_model", "datasets", "language", "tags"):
+        values = metadata.get(key, [])
+        if not all(isinstance(value, str) for value in (values if isinstance(values, list) else [values])):
+            raise RopextError(f"{name}: its metadata is not valid: {key} is {values!r}, and has to be text or a list.")
 
 
 def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
@@ -128,23 +245,32 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
     return yaml_loader.metadata(match[1]), text[match.end() :]
 
 
-def _front_matter(inherited: Mapping[str, Any], preset: Preset, local: LocalSource, *, native: bool) -> str:
-    metadata = {key: inherited[key] for key in _INHERITED if key in inherited}
-    if local.repo_id:
-        metadata["base_model"] = local.repo_id
-    metadata |= {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["ropext", "long-context", "rope", preset.method, *([] if native else ["custom_code"])],
-    }
+def _front_matter(kept: Mapping[str, Any], preset: Preset, local: LocalSource, *, native: bool) -> str:
+    tags = ["ropext", "long-context", "rope", preset.method, *([] if native else ["custom_code"])]
+    theirs = kept.get("tags")
+    theirs = [each for each in theirs if isinstance(each, str)] if isinstance(theirs, list) else []
+    pipeline = kept.get("pipeline_tag")
+    own: dict[str, Any] = {"base_model": local.repo_id} if local.repo_id else {}
+    own["library_name"] = "transformers"
+    own["pipeline_tag"] = pipeline if isinstance(pipeline, str) else "text-generation"
+    metadata = {key: value for key, value in kept.items() if key not in own and key != "tags"}
+    if "language" in metadata:
+        metadata["language"] = _languages(metadata["language"])
+    metadata |= {**own, "tags": list(dict.fromkeys([*tags, *theirs]))}
     return str(yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True))
 
 
-def _rows(checkpoint: Checkpoint, preset: Preset, baked: Baked, local: LocalSource) -> list[str]:
-    facts = checkpoint.facts
+def _languages(value: Any) -> Any:
+    """Norwegian is `no`, which YAML reads as false."""
+    if isinstance(value, list):
+        return [_languages(each) for each in value]
+    return "no" if value is False else value
+
+
+def _rows(facts: ModelFacts, preset: Preset, baked: Baked, local: LocalSource, name: str) -> list[str]:
     revision = f" at `{local.revision}`" if local.revision else ""
     rows = {
-        "base model": f"{local.repo_id or checkpoint.folder.name}{revision}",
+        "base model": f"{name}{revision}",
         "preset": preset.name,
         "window": f"{preset.initial_window:,} → {preset.target_window:,} tokens",
         "base RoPE": f"θ {facts.rope_theta:g}, {facts.rope_type}, trained to {facts.trained_length:,} tokens",

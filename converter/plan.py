@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import __version__, shipped
-from .card import make_card
+from .card import kept_of_base, make_card
 from .config import changes, dump_json, extended_config
 from .hub import LocalSource
 from .native import native_config
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint, SourceFile
     from .presets import Preset
 
-__all__ = ["CONFIG", "PROVENANCE", "Plan", "PlannedFile", "make_plan"]
+__all__ = ["CARD", "CONFIG", "PROVENANCE", "Plan", "PlannedFile", "make_plan"]
 
 PROVENANCE = "ropext.json"
 """The file that marks a folder as converted and lists its contents; written from what was really done."""
@@ -129,7 +129,8 @@ def make_plan(
     make_config = native_config if native else extended_config
     config = make_config(checkpoint.config, checkpoint.facts, preset, baked)
     code = {} if native else shipped.code(checkpoint.facts.model_type)
-    card = make_card(checkpoint, preset, baked, local, native=native)
+    kept = kept_of_base(checkpoint.text(CARD) or "")
+    card = make_card(checkpoint.facts, kept, preset, baked, replace(local, folder=checkpoint.folder), native=native)
     tokenizer = _tokenizer_config(checkpoint, preset)
     replaced = {CONFIG, CARD, *([tokenizer.path] if tokenizer else [])}
     files = [

@@ -6,20 +6,22 @@ import fnmatch
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from .card import with_repository
 from .config import dump_json
 from .emit import WrittenFile, provenance
 from .errors import RopextError, UsageError
 from .hub import RemoteFile, Repository
 from .json_object import parse_object
-from .plan import CONFIG, PROVENANCE, Plan
+from .plan import CARD, CONFIG, PROVENANCE, Plan
 from .shipped import sha256
 
-__all__ = ["Contents", "Outgoing", "Reading", "contents_of", "matches", "outgoing", "read_folder"]
+__all__ = ["Contents", "Outgoing", "Reading", "contents_of", "for_repository", "matches", "outgoing", "read_folder"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
 _CHUNK = 4 << 20
@@ -55,6 +57,10 @@ class Outgoing:
     def blob_id(self) -> str:
         """Git's digest of the contents."""
         return self._digest(hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False))
+
+    def read(self) -> bytes:
+        """Return the contents of a small file that is here."""
+        return self.data.read_bytes() if isinstance(self.data, Path) else self.data or b""
 
     def equals(self, other: RemoteFile | None) -> bool:
         """Whether a file of a repository has these contents, byte for byte."""
@@ -177,6 +183,28 @@ def contents_of(
         notes=plan.notes,
         origin=origin,
     )
+
+
+def for_repository(contents: Contents, repo_id: str) -> Contents:
+    """Fit a checkpoint to the repository that it goes to.
+
+    The card's snippet names the repository; `ropext.json` has the card's digest, and those of weights that were
+    linked unread.
+
+    Args:
+        contents: as it lies here.
+        repo_id: where it goes.
+    """
+    files = {file.path: file for file in contents.files}
+    if CARD in files:
+        with suppress(UnicodeDecodeError):
+            files[CARD] = outgoing(CARD, with_repository(files[CARD].read().decode(), repo_id).encode())
+    record = parse_object(files[PROVENANCE].read(), f"{contents.name}: {PROVENANCE}")
+    for path, entry in record["files"].items():
+        if path == CARD or (isinstance(entry, dict) and entry.get("sha256") is None):
+            record["files"][path] = {"sha256": files[path].sha256, "bytes": files[path].size}
+    files[PROVENANCE] = outgoing(PROVENANCE, dump_json(record))
+    return replace(contents, files=tuple(files.values()))
 
 
 def outgoing(path: str, data: bytes | Path, known: str | None = None, reading: Reading | None = None) -> Outgoing:

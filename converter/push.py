@@ -16,7 +16,7 @@ from .errors import UsageError
 from .hub import Change, Repository
 from .json_object import parse_object
 from .plan import CONFIG, PROVENANCE
-from .publication import Contents, Outgoing, matches, outgoing
+from .publication import Contents, Outgoing, for_repository, matches, outgoing
 
 __all__ = ["PushPlan", "Pushed", "Step", "plan_push", "push"]
 
@@ -161,7 +161,7 @@ def plan_push(
         _require_fit(target, private, closed, create_pr=create_pr)
     elif private is None:
         private = True if closed else None
-    contents = _with_terms(contents, base)
+    contents = for_repository(_with_terms(contents, base), repo_id)
     steps = [*_steps(contents, target, base, reason), *_deletions(contents, target)]
     message = message or f"{contents.summary}, by ropext {__version__}"
     changes = [step for step in steps if step.action != "skip"]

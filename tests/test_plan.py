@@ -282,7 +282,7 @@ def test_card(plan, tiny_llama, tiny_preset):
         "base_model": "org/tiny",
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["ropext", "long-context", "rope", "dpe", "custom_code"],
+        "tags": ["ropext", "long-context", "rope", "dpe", "custom_code", "old"],
     }
     assert tiny_preset.read_text().strip() in text
     assert f"ropext convert org/tiny --preset tiny-dpe --revision {'c' * 40} --set target_window=128" in text
