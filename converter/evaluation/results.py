@@ -1,0 +1,232 @@
+"""Files of measurements, read back: what was measured, of which presets, and how."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ropext.converter.errors import RopextError, UsageError
+
+__all__ = ["BASE", "TASKS", "Experiment", "Origin", "read_results"]
+
+BASE = "base"
+"""What the model as it is goes by in reports."""
+
+TASKS = {"passkey": "Passkey", "niah": "Needles", "ppl": "Perplexity", "ruler": "RULER"}
+"""The tasks that can be reported, by their titles."""
+
+_ORIGIN = ("command", "versions", "machine")
+_ANSWER: dict[str, Any] = {"depth": (int, float), "log_probability": (int, float), "exact": bool}
+_NUMBERS: dict[str, Any] = {"length": int, "tokens": int, "seed": int, "seconds": (int, float)}
+_OF_TASK: dict[str, dict[str, Any]] = {
+    "passkey": {"answers": list},
+    "niah": {"answers": list},
+    "ppl": {"nll": (int, float), "counted": int},
+    "ruler": {"task": str, "score": (int, float)},
+}
+
+Value = Mapping[str, Any]
+"""One measurement, as its line has it."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How measurements were made.
+
+    Attributes:
+        command: that was typed; empty where it was not written down.
+        versions: of the packages at work, by their names.
+        machine: in words.
+    """
+
+    command: str
+    versions: str
+    machine: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All measurements of one task on one model, under the same settings.
+
+    Attributes:
+        task: its name in `TASKS`.
+        source: the model.
+        settings: what the measurements depend on, beside preset, length and seed.
+        origins: how they were made.
+        values: by preset (`BASE` for the model as it is), length, seed, and RULER's task (else an empty string).
+        notes: what the reader should know.
+    """
+
+    task: str
+    source: str
+    settings: Mapping[str, Any]
+    origins: tuple[Origin, ...]
+    values: Mapping[tuple[str, int, int, str], Value]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def presets(self) -> list[str]:
+        """As they were measured, the base first."""
+        found = dict.fromkeys(preset for preset, *_ in self.values)
+        return sorted(found, key=lambda preset: preset != BASE)
+
+    @property
+    def lengths(self) -> list[int]:
+        """In tokens, from short to long."""
+        return sorted({length for _, length, *_ in self.values})
+
+    @property
+    def subtasks(self) -> list[str]:
+        """RULER's tasks, as they were measured; for other tasks one without a name."""
+        return list(dict.fromkeys(subtask for *_, subtask in self.values))
+
+    def at(self, preset: str, length: int, subtask: str | None = None) -> dict[tuple[int, str], Value]:
+        """Measurements of a preset at a length, by seed and RULER's task; of one of these alone, or of all."""
+        return {
+            (seed, task): value
+            for (name, tokens, seed, task), value in self.values.items()
+            if (name, tokens) == (preset, length) and subtask in (None, task)
+        }
+
+    def name(self, preset: str) -> str:
+        """What a preset is called: the base, where nothing else was measured, by the model's name."""
+        return self.source if self.presets == [BASE] else preset
+
+    def only(self, presets: Iterable[str]) -> Experiment:
+        """The same, of the base and some presets."""
+        kept = {BASE, *presets}
+        values = {key: value for key, value in self.values.items() if key[0] in kept}
+        return Experiment(self.task, self.source, self.settings, self.origins, values, self.notes)
+
+
+def read_results(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
+    """Read files of measurements, those in folders too.
+
+    Args:
+        paths: files, or folders to look for `*.jsonl` in.
+
+    Returns:
+        One experiment for each task, model and set of settings, by model and in the order of `TASKS`; and what was left
+        out, in words.
+
+    Raises:
+        UsageError: there is nothing there to report.
+        RopextError: a file is none of measurements, or damaged.
+    """
+    read: dict[str, _Gathered] = {}
+    left_out: list[str] = []
+    for file, named in _files(paths):
+        settings, lines = _read(file)
+        task = settings.get("task")
+        if task not in TASKS:
+            if named:
+                raise RopextError(f"{file}: holds no results of {', '.join(TASKS)}, as `ropext eval` writes them")
+            left_out.append(f"{file}: holds no results of {', '.join(TASKS)}; left out")
+            continue
+        same = {key: value for key, value in settings.items() if key not in _ORIGIN}
+        read.setdefault(json.dumps(same, sort_keys=True), _Gathered(same)).add(file, settings, lines)
+    found = [gathered.experiment() for gathered in read.values()]
+    if not any(each.values for each in found):
+        raise UsageError(f"{', '.join(map(str, paths))}: no results here; `ropext eval` makes them")
+    order = list(TASKS)
+    models = list(dict.fromkeys(each.source for each in found))
+    found.sort(key=lambda each: (models.index(each.source), order.index(each.task)))
+    return [each for each in found if each.values], left_out
+
+
+def _files(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
+    """Each file once, and whether it was named itself."""
+    found: dict[Path, tuple[Path, bool]] = {}
+    for path in paths:
+        if path.is_dir():
+            for file in sorted(path.rglob("*.jsonl")):
+                found.setdefault(file.resolve(), (file, False))
+        elif path.exists():
+            found[path.resolve()] = (path, True)
+        else:
+            raise UsageError(f"{path}: there is no such file or folder")
+    return list(found.values())
+
+
+def _read(file: Path) -> tuple[dict[str, Any], list[tuple[int, dict[str, Any]]]]:
+    """The settings, and the lines after them with their numbers."""
+    lines: list[tuple[int, dict[str, Any]]] = []
+    texts = file.read_bytes().split(b"\n")
+    for number, text in enumerate(texts, start=1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+            if not isinstance(line, dict):
+                raise TypeError
+        except (ValueError, TypeError, RecursionError):
+            if not any(rest.strip() for rest in texts[number:]):
+                break  # the line that was being written when the run was killed
+            raise RopextError(f"{file}:{number}: is no line of measurements, as `ropext eval` writes them") from None
+        lines.append((number, line))
+    settings = lines[0][1].get("settings") if lines else None
+    if lines and not isinstance(settings, dict):
+        raise RopextError(f"{file}: its first line does not say under which settings it was measured")
+    return settings or {}, lines[1:]
+
+
+class _Gathered:
+    """The files of one experiment, put together."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._origins: dict[Origin, None] = {}
+        self._values: dict[tuple[str, int, int, str], tuple[object, Value]] = {}
+        self._twice: dict[str, None] = {}
+
+    def add(self, file: Path, settings: Mapping[str, Any], lines: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
+        versions = settings.get("versions")
+        named = versions.items() if isinstance(versions, dict) else ()
+        origin = Origin(
+            str(settings.get("command") or ""),
+            ", ".join(f"{name} {version}" for name, version in named),
+            str(settings.get("machine") or ""),
+        )
+        self._origins[origin] = None
+        for number, line in lines:
+            value = line.get("value")
+            wrong = _wrong(value, self._settings["task"])
+            if wrong or not isinstance(value, dict):
+                raise RopextError(f"{file}:{number}: is no measurement of {self._settings['task']}: {wrong}")
+            preset = value["preset"] or BASE
+            subtask = value["task"] if self._settings["task"] == "ruler" else ""
+            where = (preset, value["length"], value["seed"], subtask)
+            if where in self._values and self._values[where][0] != line.get("key"):
+                self._twice[preset] = None
+            self._values[where] = line.get("key"), value
+
+    def experiment(self) -> Experiment:
+        note = "{} was measured more than once, by different parameters under one name; the last counts."
+        return Experiment(
+            task=self._settings["task"],
+            source=str(self._settings.get("source") or "a model without a name"),
+            settings={key: value for key, value in self._settings.items() if key not in ("task", "source")},
+            origins=tuple(self._origins),
+            values={where: value for where, (_, value) in self._values.items()},
+            notes=tuple(note.format(preset) for preset in self._twice),
+        )
+
+
+def _wrong(value: Any, task: str) -> str:
+    """What keeps a value from being a measurement of a task; empty where nothing does."""
+    if not isinstance(value, dict):
+        return "it has no value"
+    if "preset" not in value or not isinstance(value["preset"], str | None):
+        return "`preset` has to be a name, or null"
+    for key, kind in {**_NUMBERS, **_OF_TASK[task]}.items():
+        if not isinstance(value.get(key), kind) or isinstance(value[key], bool):
+            return f"`{key}` is missing, or of the wrong kind"
+    if task == "ppl" and value["counted"] < 1:
+        return "`counted` has to be 1 or more"
+    for answer in value.get("answers", ()) if "answers" in _OF_TASK[task] else ():
+        if not isinstance(answer, dict) or not all(isinstance(answer.get(key), kind) for key, kind in _ANSWER.items()):
+            return "an answer lacks `depth`, `log_probability` or `exact`"
+    return "`answers` is empty" if value.get("answers") == [] and task != "ruler" else ""
