@@ -31,6 +31,7 @@ _COMMANDS = {
     "suggest": ("commands_suggest:suggest", "Suggest parameters for a model and a length."),
     "calibrate": ("commands_calibrate:calibrate", "Find a method's numbers for a model by measuring it."),
     "eval": ("commands_eval:evaluate", "Measure how well models and presets read at several lengths."),
+    "report": ("commands_report:report", "Make tables and pictures of results."),
     "presets": ("commands_presets:presets", "List or show the shipped presets."),
     "validate": ("commands_presets:validate", "Check preset files, alone or against a model."),
     "schema": ("commands_presets:schema", "Print the JSON Schema of a preset or of a method's parameters."),
