@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .commands_suggest import Length
 from .errors import InvalidPreset, Problem, UsageError, did_you_mean
 from .methods import METHODS, preset_schema, schema_for
 
@@ -35,11 +37,37 @@ def list_command(as_json: bool) -> None:
 
 @presets.command("show")
 @click.argument("name")
-def show_command(name: str) -> None:
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Instead, draw which distances it lets attention see: .png, .svg or .pdf.",
+)
+@click.option(
+    "--model", metavar="SOURCE", help="Draw it on this model (a folder or a Hub id), not on what it requires."
+)
+@click.option("--length", type=Length(), help="Of the text whose last token looks back [default: the target].")
+def show_command(name: str, plot: Path | None, model: str | None, length: int | None) -> None:
     """Print the preset NAME, verbatim: a file to start one's own from."""
     from .presets import load_preset
 
-    click.echo(load_preset(name).text, nl=False)
+    preset = load_preset(name)
+    if plot:
+        _draw(preset, plot, model, length)
+    elif model or length:
+        raise UsageError("--model and --length are for --plot; name its file")
+    else:
+        click.echo(preset.text, nl=False)
+
+
+def _draw(preset: Preset, file: Path, model: str | None, length: int | None) -> None:
+    from .evaluation.drawing import check_file, save
+    from .evaluation.position_map import target_of
+    from .evaluation.preset_pictures import preset_pictures
+
+    check_file(file)
+    save(preset_pictures(target_of(preset, model), length), file)
+    click.echo(f"wrote {file}", err=True)
 
 
 @click.command()
