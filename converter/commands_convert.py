@@ -234,6 +234,9 @@ def _summary(result: Result, preset: Preset) -> Iterator[str]:
     yield f"  {_size(result.bytes_linked)} linked, {_size(result.bytes_moved)} written"
     if "hardlink" in ways:
         yield "  Hard links are the source's own files: change neither copy's weights in place."
+    cached = {file.path for file in plan.files if file.action == "link" and file.cached}
+    if any(file.method == "copy" and file.path in cached for file in result.files):
+        yield "  Copied, so that no edit reaches the Hub cache; --link hardlink or symlink shares its files instead."
     yield from _notes(plan)
     path = json.dumps(str(result.output), ensure_ascii=False)
     trust = "" if plan.native else ", trust_remote_code=True"

@@ -1,14 +1,18 @@
 """Writing a planned checkpoint: the one place that touches the disk.
 
 The output is built in a hidden folder beside its place and renamed when it is whole. `config.json`, without
-which nothing can be loaded, comes last. Whatever interrupts it, what was there before is there again.
+which nothing can be loaded, comes last and, where something is removed, goes first. Whatever interrupts it, what was
+there before is there again. What a killed conversion left behind is removed by the next one into the same place.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import glob
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -21,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
 
+from .checkpoint import stamp_of
 from .config import dump_json
 from .errors import RopextError, UsageError
 from .plan import CONFIG, PROVENANCE, Plan, PlannedFile
@@ -46,6 +51,7 @@ Progress = Callable[[str, int, int], None]
 
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file, copy on write
 _CHUNK = 4 << 20
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 # What "this file system cannot do that" looks like; anything else, such as a full disk, is a failure.
 _CANNOT = {
@@ -135,7 +141,8 @@ def write(
     Args:
         plan: what to write.
         output: the folder to make; missing parents are made too.
-        link: how weights get there; `auto` takes the first of reflink, hard link and copy that works.
+        link: how weights get there; `auto` takes the first of reflink, hard link and copy that works, and leaves
+            out hard links into the download cache, through which an edit of the output would change it for others.
         force: replace what a folder of that name holds.
         progress: told of every chunk that is copied.
 
@@ -144,18 +151,15 @@ def write(
 
     Raises:
         UsageError: `output` is no place for it; see `check_output`.
-        RopextError: the disk refuses, or `link` is not possible between source and output.
+        RopextError: the disk refuses, a source has changed since it was checked, or `link` is not possible between
+            source and output.
     """
     check_output(output, plan.source, force=force)
     output = output.resolve()
-    with terminated_as_exception(), explained(output), _parents_of(output):
-        temp = output.with_name(f".{output.name}.ropext-{secrets.token_hex(4)}")
-        try:
-            temp.mkdir()
-            files = _write_files(plan, temp, link, progress or (lambda path, done, total: None))
-            _move_into_place(temp, output, force=force)
-        finally:
-            shutil.rmtree(temp, ignore_errors=True)
+    with terminated_as_exception(), explained(output), _parents_of(output), _scratch(output) as temp:
+        files = _write_files(plan, temp, link, progress or (lambda path, done, total: None))
+        _check_sources(plan)
+        _move_into_place(temp, output, force=force)
     return Result(output, plan, files)
 
 
@@ -205,7 +209,10 @@ def _write_files(plan: Plan, folder: Path, link: LinkMode, progress: Progress) -
     described = _generated(CONFIG, config)
     record = dump_json(provenance(plan, [*written, described]))
     (folder / PROVENANCE).write_bytes(record)
-    (folder / CONFIG).write_bytes(config)
+    # Never a part of it under its own name, however suddenly this ends.
+    part = folder / f"{CONFIG}.part"
+    part.write_bytes(config)
+    os.rename(part, folder / CONFIG)
     return (*written, _generated(PROVENANCE, record), described)
 
 
@@ -214,11 +221,29 @@ def _write_file(file: PlannedFile, target: Path, link: LinkMode, progress: Progr
         content = file.content or b""
         target.write_bytes(content)
         return _generated(file.path, content)
-    method = _link(file.source, target, link) if file.action == "link" else "copy"
+    _check_source(file)
+    method = _link(file.source, target, link, apart=file.cached) if file.action == "link" else "copy"
+    if method in ("hardlink", "symlink") and file.stamp and stamp_of(target.stat()) != file.stamp:
+        raise _changed(file)
     if method != "copy":
         return WrittenFile(file.path, method, file.size or 0, file.sha256)
     size, digest = _copy(file.source, target, lambda done: progress(file.path, done, file.size or 0))
     return WrittenFile(file.path, method, size, digest)
+
+
+def _check_sources(plan: Plan) -> None:
+    for file in plan.files:
+        _check_source(file)
+
+
+def _check_source(file: PlannedFile) -> None:
+    """Refuse a file that is not, or no longer, the one that was checked."""
+    if file.source and file.stamp and stamp_of(file.source.stat()) != file.stamp:
+        raise _changed(file)
+
+
+def _changed(file: PlannedFile) -> RopextError:
+    return RopextError(f"{file.source}: has changed while it was being converted; run the command again.")
 
 
 def _generated(path: str, content: bytes) -> WrittenFile:
@@ -277,10 +302,18 @@ def _symlink(source: Path, target: Path) -> None:
 _LINKERS = {"reflink": _reflink, "hardlink": _hardlink, "symlink": _symlink}
 
 
-def _link(source: Path, target: Path, mode: LinkMode) -> str:
-    """Put a file into place without moving its bytes and return how; `copy` leaves it to the caller."""
+def _link(source: Path, target: Path, mode: LinkMode, *, apart: bool) -> str:
+    """Put a file into place without moving its bytes and return how; `copy` leaves it to the caller.
+
+    Args:
+        source: the file.
+        target: its place.
+        mode: as the user asks.
+        apart: `auto` must not make the two one file.
+    """
     if mode == "auto":
-        possible = (method for method in ("reflink", "hardlink") if _try_link(source, target, method))
+        methods = ("reflink",) if apart else ("reflink", "hardlink")
+        possible = (method for method in methods if _try_link(source, target, method))
         return next(possible, "copy")
     if mode != "copy":
         try:
@@ -320,7 +353,10 @@ def _move_into_place(temp: Path, output: Path, *, force: bool) -> None:
 
 
 def _swap(temp: Path, output: Path) -> None:
-    """Replace a folder: set it aside, and delete it only when the new one is in its place."""
+    """Replace a folder: in one step where the system has one, else by setting it aside first."""
+    if _exchange(temp, output):
+        _discard(temp)
+        return
     old = output.with_name(f"{temp.name}-old")
     try:
         os.rename(output, old)
@@ -329,7 +365,79 @@ def _swap(temp: Path, output: Path) -> None:
         if old.exists() and not output.exists():
             os.rename(old, output)
         raise
-    shutil.rmtree(old)
+    _discard(old)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two folders take each other's names at once; False where the system or the disk cannot."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    names = os.fsencode(first), os.fsencode(second)
+    return bool(rename and rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder, first that without which it cannot be loaded."""
+    with suppress(OSError):
+        (folder / CONFIG).unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _scratch(output: Path) -> Iterator[Path]:
+    """Make a hidden folder beside the output, locked as long as somebody works in it, and remove what is left of it."""
+    for abandoned in output.parent.glob(f"{_hidden(glob.escape(output.name))}*"):
+        if re.fullmatch(re.escape(_hidden(output.name)) + "[0-9a-f]{8}", abandoned.name):
+            with _locked(abandoned) as alone:
+                if alone:
+                    _discard(abandoned)
+    while True:
+        temp = output.with_name(_hidden(output.name) + secrets.token_hex(4))
+        temp.mkdir()
+        with _locked(temp) as alone:
+            if alone is False:
+                continue  # somebody took it for abandoned in the moment before it was locked
+            try:
+                yield temp
+            finally:
+                _discard(temp)
+            return
+
+
+def _hidden(name: str) -> str:
+    return f".{name}.ropext-"
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool | None]:
+    """Lock a folder until the end of the block or the process; None where there are no such locks.
+
+    Yields:
+        Whether it is there and nobody else has it.
+    """
+    if sys.platform == "win32":
+        yield None
+        return
+    import fcntl
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        yield False if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) else None
+        return
+    try:
+        yield _flock(fcntl, descriptor) and folder.exists()
+    finally:
+        os.close(descriptor)
+
+
+def _flock(fcntl: Any, descriptor: int) -> bool | None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
 
 
 @contextmanager
@@ -380,4 +488,5 @@ _TODO = {
     errno.EACCES: " Choose another --output or change the permissions.",
     errno.EPERM: " Choose another --output or change the permissions.",
     errno.EROFS: " Choose another --output.",
+    errno.EFBIG: " Choose another --output, or raise the limit on the size of files.",
 }

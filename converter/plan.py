@@ -17,7 +17,7 @@ from .tokenizer import adapt_tokenizer_config
 
 if TYPE_CHECKING:
     from .baking import Baked
-    from .checkpoint import Checkpoint, SourceFile
+    from .checkpoint import Checkpoint, SourceFile, Stamp
     from .presets import Preset
 
 __all__ = ["CARD", "CONFIG", "PROVENANCE", "Plan", "PlannedFile", "make_plan"]
@@ -43,6 +43,8 @@ class PlannedFile:
         source: the file to link or copy.
         content: what to write, for a generated file.
         sha256: the digest of `source`, where it is known without reading it.
+        cached: `source` lies in the download cache: an edit of the output must not reach it.
+        stamp: what `source` was when it was checked; None where nothing depends on it.
     """
 
     path: str
@@ -52,6 +54,8 @@ class PlannedFile:
     source: Path | None = None
     content: bytes | None = None
     sha256: str | None = None
+    cached: bool = False
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,17 @@ _WHY = {
 
 
 def _carried(file: SourceFile) -> PlannedFile:
-    action: Action = "link" if file.role in ("weights", "index") else "copy"
-    return PlannedFile(file.path, action, file.size, _WHY[file.role], source=file.real, sha256=file.sha256)
+    link = file.role == "weights"
+    return PlannedFile(
+        path=file.path,
+        action="link" if link else "copy",
+        size=file.size,
+        why=_WHY[file.role] + (", copied where the disk cannot share blocks" if link and file.cached else ""),
+        source=file.real,
+        sha256=file.sha256,
+        cached=file.cached,
+        stamp=file.stamp,
+    )
 
 
 def _generated(path: str, content: bytes, why: str) -> PlannedFile:
