@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from .baking import bake
 from .checkpoint import ModelFacts
 from .errors import InvalidPreset, RopextError, UsageError
 from .frequencies import FREQUENCY_METHODS
+from .gguf_structure import check_structure
 from .presets import Preset, check_fit
-from .rope import float32, plain_inv_freq
+from .rope import MAX_HEAD_DIM, float32, plain_inv_freq
 
 __all__ = ["patch_gguf"]
+
+_LIBRARY = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error)
+"""What the library raises over a file that is not as it expects."""
 
 TENSOR = "rope_freqs.weight"
 _ARCHITECTURE = "llama"
@@ -48,6 +53,8 @@ def patch_gguf(source: Path, output: Path, preset: Preset, *, force: bool = Fals
         raise InvalidPreset(problems)
     plain = plain_inv_freq(facts.rope_theta, facts.rotary_dim)
     before = _divisors(reader) or [1.0] * len(plain)
+    if len(before) != len(plain) or not all(2**-32 < divisor < 2**32 for divisor in before):
+        raise RopextError(f"{source}: its {TENSOR} is no list of {len(plain)} divisors.")
     baked = bake(preset, facts, [float32(w / divisor) for w, divisor in zip(plain, before, strict=True)])
     if baked.parameters.get("attention_factor", 1.0) != 1.0:
         raise UsageError(
@@ -60,6 +67,8 @@ def patch_gguf(source: Path, output: Path, preset: Preset, *, force: bool = Fals
     try:
         _write(reader, temporary, divisors, length)
         os.replace(temporary, output)
+    except _LIBRARY as error:
+        raise RopextError(f"{source}: cannot be copied: {error}.") from None
     finally:
         temporary.unlink(missing_ok=True)
     return divisors
@@ -81,8 +90,9 @@ def _open(source: Path) -> Any:
     except ImportError:
         raise RopextError("gguf-patch needs the package gguf: pip install 'ropext[gguf]'.") from None
     try:
+        check_structure(source)
         return GGUFReader(source)
-    except (ValueError, IndexError) as error:
+    except _LIBRARY as error:
         raise RopextError(f"{source}: not a GGUF file that can be read: {error}.") from None
 
 
@@ -91,9 +101,18 @@ def _facts(reader: Any, source: str) -> ModelFacts:
 
     def value(key: str, default: Any = None) -> Any:
         field = reader.get_field(key)
-        found = default if field is None else field.contents()
+        try:
+            found = default if field is None else field.contents()
+        except _LIBRARY as error:
+            raise RopextError(f"{source}: {key} in its metadata cannot be read: {error}.") from None
         if found is None:
             raise RopextError(f"{source}: no {key} in its metadata; ropext needs it.")
+        return found
+
+    def count(key: str, default: int | None = None) -> int:
+        found = value(key, default)
+        if type(found) is not int or not 0 < found < 2**31:
+            raise RopextError(f"{source}: {key}: {found!r} is not a positive whole number.")
         return found
 
     architecture = value("general.architecture")
@@ -102,25 +121,31 @@ def _facts(reader: Any, source: str) -> ModelFacts:
     scaling = value("llama.rope.scaling.type", "none")
     if scaling != "none":
         raise RopextError(f"{source}: is scaled already (llama.rope.scaling.type {scaling}); start from its base.")
-    heads = value("llama.attention.head_count")
+    heads = count("llama.attention.head_count")
+    width = count("llama.rope.dimension_count", max(1, count("llama.embedding_length") // heads))
+    theta = value("llama.rope.freq_base", 10000.0)
+    if width % 2 or width > MAX_HEAD_DIM:
+        raise RopextError(f"{source}: heads of {width} dimensions are not an even number up to {MAX_HEAD_DIM}.")
+    if not isinstance(theta, int | float) or not 1 < theta < 1e30:
+        raise RopextError(f"{source}: llama.rope.freq_base: {theta!r} is no base of frequencies.")
     return ModelFacts(
         source=source,
         model_type="llama",
         architecture="LlamaForCausalLM",
-        head_dim=value("llama.rope.dimension_count", value("llama.embedding_length") // heads),
-        num_hidden_layers=value("llama.block_count"),
+        head_dim=width,
+        num_hidden_layers=count("llama.block_count"),
         num_attention_heads=heads,
-        num_key_value_heads=value("llama.attention.head_count_kv", heads),
-        rope_theta=float(value("llama.rope.freq_base", 10000.0)),
+        num_key_value_heads=count("llama.attention.head_count_kv", heads),
+        rope_theta=float(theta),
         rope_type="default" if _divisors(reader) is None else "llama3",
-        trained_length=value("llama.context_length"),
+        trained_length=count("llama.context_length"),
     )
 
 
 def _divisors(reader: Any) -> list[float] | None:
     """Those that the file has already: a base of rope_type llama3."""
     found = [tensor for tensor in reader.tensors if tensor.name == TENSOR]
-    return [float(each) for each in found[0].data] if found else None
+    return [float(each) for each in found[0].data.flat] if found else None
 
 
 def _write(reader: Any, output: Path, divisors: list[float], length: int) -> None:
