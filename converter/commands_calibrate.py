@@ -14,8 +14,9 @@ from .calibration.dpe import expected_runs, find_factors, group_borders
 from .calibration.grids import SEARCHED, settings
 from .calibration.report import comparison, disturbances
 from .calibration.search import Factors, race
-from .commands_suggest import Length, target_facts
+from .commands_suggest import target_facts
 from .errors import RopextError, UsageError
+from .options import DEVICE, SEED, TARGET, TEXT, Length, Lengths, options
 from .presets import Preset, found_preset, write_preset
 
 if TYPE_CHECKING:
@@ -38,39 +39,19 @@ def calibrate() -> None:
     """
 
 
-def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_WISH = _options(
+_WISH = options(
     click.argument("source"),
-    click.option("--target", "-t", type=Length(), required=True, help="Length to read in the end: 65536, or 64k."),
-    click.option("--initial-window", type=Length(), help="Length to trust [default: what the model says]."),
+    TARGET,
     click.option("--output", "-o", type=_FILE, required=True, help="The preset to write."),
 )
-_MACHINE = _options(
-    click.option(
-        "--text",
-        "texts",
-        type=click.Path(exists=True, path_type=Path),
-        multiple=True,
-        help="Prose: a file or folder; repeatable [default: Python's documentation of itself].",
-    ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn."),
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto: all GPUs there are."),
-    click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16."),
-)
-_QUESTIONS = _options(
-    click.option("--lengths", multiple=True, type=Length(), help="Of the prompts; repeatable [default: the target]."),
-    click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="Prompts of each, at most."),
+_QUESTIONS = options(
+    click.option("--lengths", "-l", type=Lengths(), default=(), help="Of the prompts, such as 12k,16k [default: N]."),
+    click.option("--samples", "-n", type=click.IntRange(1), default=4, show_default=True, help="Of each, at most."),
     click.option("--needles", type=click.IntRange(1, 100), default=8, show_default=True, help="Questions of each."),
     click.option("--resume", is_flag=True, help="Go on with the measurements beside the output."),
-    _MACHINE,
+    TEXT,
+    SEED,
+    DEVICE,
 )
 
 
@@ -115,7 +96,7 @@ def _calibrate(
     from .evaluation.records import Records
     from .evaluation.texts import load_text
 
-    lengths = tuple(sorted(set(asked["lengths"]))) or (wish.target,)
+    lengths = asked["lengths"] or (wish.target,)
     text = load_text(asked["texts"]).half(0)
     questions = Questions(text, lengths, asked["samples"], asked["needles"], asked["seed"])
     wanted = {"source": wish.source, "method": method, "target": wish.target, "dtype": asked["dtype"]}
@@ -235,10 +216,12 @@ def _scores_beside(wish: _Wish, scores: Path | None, asked: Mapping[str, Any]) -
 
 @calibrate.command(short_help="What each frequency pair contributes, for DPE's --top-k.")
 @click.argument("source")
-@click.option("--lengths", multiple=True, type=Length(), help="[default: the trained one, its half, ..., 2048]")
-@click.option("--samples", type=click.IntRange(1), default=10, show_default=True, help="Texts of each length.")
+@click.option("--lengths", "-l", type=Lengths(), default=(), help="[default: the trained one, its half, ..., 2048]")
+@click.option("--samples", "-n", type=click.IntRange(1), default=10, show_default=True, help="Texts of each length.")
 @click.option("--output", "-o", type=_FILE, required=True, help="The safetensors file to write.")
-@_MACHINE
+@TEXT
+@SEED
+@DEVICE
 def contributions(source: str, output: Path, **asked: Any) -> None:
     """Measure the contribution of every frequency pair to attention, for each layer and query head.
 
@@ -259,7 +242,7 @@ def _measure_contributions(model: SwitchableModel, trained: int, file: Path, ask
     from .calibration.contributions import contribution_lengths, measure_contributions, passages
     from .evaluation.texts import load_text
 
-    lengths = sorted(set(asked["lengths"])) or contribution_lengths(trained)
+    lengths = asked["lengths"] or contribution_lengths(trained)
     texts = passages(model.tokenizer, load_text(asked["texts"]).half(0), lengths, asked["samples"], asked["seed"])
     scores = measure_contributions(model, tqdm(texts, unit="text", total=len(lengths) * asked["samples"]))
     save_file({"scores": scores}, file)

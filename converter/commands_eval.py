@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .commands_suggest import Length
 from .errors import UsageError
+from .options import DEVICE, SEED, TEXT, Length, Lengths, options
 from .presets import Preset, load_preset
 
 if TYPE_CHECKING:
@@ -37,24 +37,13 @@ def evaluate() -> None:
     """
 
 
-def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_MODELS = _options(
+_MODELS = options(
     click.argument("models", metavar="MODEL...", nargs=-1, required=True),
     click.option("--preset", "-p", "presets", multiple=True, metavar="NAME|FILE", help="By this too; repeatable."),
     click.option("--no-base", is_flag=True, help="By the presets only."),
-    click.option(
-        "--lengths", "-l", multiple=True, metavar="N,N,...", help="Tokens, such as 4k,8k,16k [default: M, 3/2 M, 2 M]."
-    ),
+    click.option("--lengths", "-l", type=Lengths(), default=(), help="Such as 4k,8k,16k [default: M, 3/2 M, 2 M]."),
     click.option("--samples", "-n", type=click.IntRange(1), default=1, show_default=True, help="Of each."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn."),
+    SEED,
     click.option(
         "--output",
         "-o",
@@ -64,15 +53,7 @@ _MODELS = _options(
         help="Folder of the results.",
     ),
     click.option("--resume", is_flag=True, help="Go on with the results that are there."),
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto: all GPUs there are."),
-    click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16."),
-)
-_TEXT = click.option(
-    "--text",
-    "texts",
-    type=click.Path(exists=True, path_type=Path),
-    multiple=True,
-    help="Prose: a file or folder; repeatable [default: Python's documentation of itself].",
+    DEVICE,
 )
 
 
@@ -96,7 +77,7 @@ def passkey(depths: int, **asked: Any) -> None:
 
 @evaluate.command(short_help="Several numbers in prose.")
 @_MODELS
-@_TEXT
+@TEXT
 @click.option("--needles", type=click.IntRange(1, 100), default=4, show_default=True, help="Numbers in each text.")
 def niah(needles: int, texts: tuple[Path, ...], **asked: Any) -> None:
     """Hide numbers of seven digits under names in prose, and ask for each (RULER's multi-key, DPE's four needles).
@@ -118,7 +99,7 @@ def niah(needles: int, texts: tuple[Path, ...], **asked: Any) -> None:
 
 @evaluate.command(short_help="Perplexity by length.")
 @_MODELS
-@_TEXT
+@TEXT
 @click.option("--stride", type=Length(), help="Windows this far apart, its last so many tokens count [default: all].")
 def ppl(stride: int | None, texts: tuple[Path, ...], **asked: Any) -> None:
     """Perplexity of a text, read in windows of each length; --samples is how many windows."""
@@ -184,15 +165,9 @@ def _evaluate(task: str, items: Items, settings: Mapping[str, Any], asked: Mappi
     if len(set(names)) < len(names):
         raise UsageError(f"{', '.join(asked['models'])}: two of one name; results are kept by name")
     chosen: list[Preset | None] = [*([] if asked["no_base"] else [None]), *presets]
-    lengths = _lengths(asked["lengths"])
     for model, name in zip(asked["models"], names, strict=True):
-        _evaluate_one(task, items, settings, asked, model, asked["output"] / name / f"{task}.jsonl", chosen, lengths)
+        _evaluate_one(task, items, settings, asked, model, asked["output"] / name / f"{task}.jsonl", chosen)
     click.echo(f"wrote {asked['output']}; see: ropext report {asked['output']}", err=True)
-
-
-def _lengths(given: Sequence[str]) -> list[int]:
-    read = Length()
-    return [read.convert(each.strip(), None, None) for text in given for each in text.split(",")]
 
 
 def _evaluate_one(
@@ -203,7 +178,6 @@ def _evaluate_one(
     source: str,
     file: Path,
     presets: Sequence[Preset | None],
-    lengths: Sequence[int],
 ) -> None:
     from tqdm import tqdm
 
@@ -218,7 +192,7 @@ def _evaluate_one(
         for fitting in filter(None, presets):
             model.check(fitting)
         trained = model.trained_length
-        lengths = lengths or [trained, trained * 3 // 2, 2 * trained]
+        lengths = asked["lengths"] or (trained, trained * 3 // 2, 2 * trained)
         wanted = [item for length in lengths for item in items(model.tokenizer, length)]
         judge = Judge(model, wanted, records)
         with tqdm(total=len(wanted) * len(presets), desc=f"{Path(source).name} {task}", smoothing=0.1) as bar:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .commands_suggest import Length
 from .errors import InvalidPreset, Problem, UsageError, did_you_mean
 from .methods import METHODS, preset_schema, schema_for
+from .options import Length
 
 if TYPE_CHECKING:
     from .checkpoint import ModelFacts

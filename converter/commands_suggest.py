@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from . import __version__
 from .errors import RopextError, UsageError, did_you_mean
 from .methods import METHODS
+from .options import TARGET
 
 if TYPE_CHECKING:
     from .checkpoint import ModelFacts
     from .suggestions import Suggestion
 
-__all__ = ["Length", "suggest", "target_facts"]
-
-
-class Length(click.ParamType[int]):
-    """A number of tokens: 65536, or 64k."""
-
-    name = "tokens"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it; k stands for 1024."""
-        match = re.fullmatch(r"([0-9]{1,9})(k?)", str(value).lower())
-        if not match or not int(match[1]):
-            self.fail(f"{value!r} is no number of tokens; write it as 65536 or 64k", param, ctx)
-        return int(match[1]) * (1024 if match[2] else 1)
+__all__ = ["suggest", "target_facts"]
 
 
 @click.command(short_help="Suggest parameters for a model and a length.")
 @click.argument("source")
-@click.option("--target", "-t", type=Length(), required=True, help="Length to read in the end: 65536, or 64k.")
-@click.option("--initial-window", type=Length(), help="Length to trust [default: what the model says].")
+@TARGET
 @click.option("--method", "-m", metavar="METHOD", help="Of this method only.")
 @click.option("--write", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write METHOD's as a preset.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
