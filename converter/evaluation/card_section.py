@@ -1,6 +1,6 @@
 """Results in a converted checkpoint's model card: a part of its text, and the Hub's `model-index` in its metadata.
 
-All else of the card stays as it is, to the letter.
+All else of the card stays as it is, to the letter, but for its sentence that nothing was measured.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ PICTURE = "results.png"
 _BEGIN, _END = "<!-- ropext report: begin -->", "<!-- ropext report: end -->"
 _HEADINGS = ("## Limits", "# The base model's card")
 """Before the first of these the section goes; the second begins what is others'."""
+_UNMEASURED = "Nothing was measured on this checkpoint. "
 _DATASET = "ropext-"
 """What the names of this section's data sets begin with in `model-index`."""
 
@@ -60,7 +61,7 @@ def update_card(folder: Path, experiments: Sequence[Experiment], kinds: Sequence
     text = _read(card)
     drawn = [picture for _, picture in pictures(own, kinds, measure)]
     newline = "\r\n" if "\r\n" in text else "\n"
-    section = _section(own, [picture.alt for picture in drawn]).replace("\n", newline)
+    section = _section(own, [picture.title for picture in drawn]).replace("\n", newline)
     renewed = _with_metadata(_with_section(text, section, card), preset, own, newline, card)
     written = [card]
     if drawn:
@@ -136,26 +137,27 @@ def _record(folder: Path, written: Sequence[Path]) -> list[Path]:
 # The text
 
 
-def _section(experiments: Sequence[Experiment], alts: Sequence[str]) -> str:
-    picture = f"![{plain(' '.join(alts))}]({PICTURE})\n\n" if alts else ""
-    body = markdown_body(experiments, level=3)
-    return f"{_BEGIN}\n\n## Results\n\n{picture}{body}\n{_END}"
+def _section(experiments: Sequence[Experiment], titles: Sequence[str]) -> str:
+    picture = f"![{plain('; '.join(titles))}]({PICTURE})\n\n" if titles else ""
+    return f"{_BEGIN}\n\n{picture}{markdown_body(experiments, level=3)}\n{_END}"
 
 
 def _with_section(text: str, section: str, card: Path) -> str:
     """The card with the section in the place of the one before, or in its own."""
     end = _headed(text, _HEADINGS[1:])
-    own, rest = text[:end], text[end:]
+    own, rest = text[:end].replace(_UNMEASURED, "", 1), text[end:]
     begins, ends = own.count(_BEGIN), own.count(_END)
     if (begins, ends) == (1, 1) and own.index(_BEGIN) < own.index(_END):
         return own[: own.index(_BEGIN)] + section + own[own.index(_END) + len(_END) :] + rest
     if begins or ends:
         raise RopextError(f"{card}: `{_BEGIN}` and `{_END}` do not stand there once each, in this order; remove both")
-    place = _headed(text, _HEADINGS)
     newline = "\r\n" if "\r\n" in text else "\n"
-    if place < len(text):
-        return text[:place] + section + 2 * newline + text[place:]
-    return text.rstrip("\r\n") + 2 * newline + section + newline
+    # The heading stands before the markers: what is under a heading of its own is kept when the card is written anew.
+    section = f"## Results{2 * newline}{section}{newline}"
+    place = _headed(own, _HEADINGS)
+    if place < len(own):
+        return f"{own[:place]}{section}{newline}{own[place:]}{rest}"
+    return f"{own.rstrip()}{2 * newline}{section}{newline if rest else ''}{rest}"
 
 
 def _headed(text: str, headings: Sequence[str]) -> int:
@@ -196,6 +198,12 @@ def _with_metadata(text: str, preset: str, experiments: Sequence[Experiment], ne
         renewed = f"{written.rstrip()}{newline}{lines}" if written.strip() else lines
     else:
         renewed = written[: before[0].start_mark.index] + lines + written[_last(before[1]) :]
+    try:
+        right = yaml.safe_load(renewed) == {**(metadata or {}), "model-index": index}
+    except yaml.YAMLError:
+        right = False
+    if not right:
+        raise RopextError(f"{card}: its metadata cannot be added to as it is written; put one key on each line")
     return text[: match.start(2)] + renewed + text[match.end(2) :]
 
 
