@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from .checkpoint import ModelFacts
     from .presets import Preset
 
-__all__ = ["native_config", "require_native"]
+__all__ = ["UnsupportedSpelling", "native_config", "require_native"]
+
+
+class UnsupportedSpelling(RopextError):
+    """The family's stock class does not take the keys that a method needs."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def native_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, 
     extended = extended_config(config, facts, preset, baked)
     rope = _SPELLINGS[preset.method](preset, facts, baked)
     if rope.scaling and facts.model_type in _OWN_SCALING:
-        raise RopextError(
+        raise UnsupportedSpelling(
             f"--native: the stock configuration class of {facts.model_type} does not take rope_type "
             f"{rope.scaling['rope_type']!r} on every transformers; leave --native out."
         )

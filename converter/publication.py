@@ -21,7 +21,17 @@ from .json_object import parse_object
 from .plan import CARD, CONFIG, PROVENANCE, Plan
 from .shipped import sha256
 
-__all__ = ["Contents", "Outgoing", "Reading", "contents_of", "for_repository", "matches", "outgoing", "read_folder"]
+__all__ = [
+    "Contents",
+    "Outgoing",
+    "Reading",
+    "contents_of",
+    "for_repository",
+    "matches",
+    "outgoing",
+    "paths_in",
+    "read_folder",
+]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
 _CHUNK = 4 << 20
@@ -132,7 +142,7 @@ def read_folder(folder: Path, reading: Reading | None = None) -> Contents:
         raise RopextError(f"{folder}: {missing[0]} is missing, which {PROVENANCE} lists; convert again.")
     found: list[str] = []
     left_out: list[str] = []
-    for path in sorted(_paths(folder)):
+    for path in sorted(paths_in(folder)):
         kept = path in listed or not (matches(path, _PICKLES) or (folder / path).is_symlink())
         (found if kept else left_out).append(path)
     return Contents(
@@ -212,7 +222,7 @@ def outgoing(path: str, data: bytes | Path, known: str | None = None, reading: R
     return Outgoing(path, len(data) if isinstance(data, bytes) else data.stat().st_size, data, known, reading)
 
 
-def _paths(folder: Path) -> Iterator[str]:
+def paths_in(folder: Path) -> Iterator[str]:
     """Yield the files of a folder, hidden ones and those in hidden folders left out."""
     for where, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

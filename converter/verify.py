@@ -1,0 +1,493 @@
+"""Whether a converted checkpoint is what it says: files, code and numbers as recorded, and a model that computes them.
+
+Nothing of the checkpoint is executed: its code is compared, byte by byte, with this ropext's, which runs instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from . import __version__, hub, shipped
+from .checkpoint import INDEX, SINGLE, require_tensors, role_of
+from .config import FORMAT, dump_json
+from .converted import Converted, Rebuilt, differences, parse_converted, parse_record, rebuild
+from .errors import RopextError, UsageError, printable
+from .json_object import parse_object, read_bounded
+from .plan import CARD, CONFIG, PROVENANCE
+from .progress import size_text
+from .publication import Reading, matches, outgoing, paths_in
+from .safetensors_header import tensor_names
+from .tokenizer import FILE as TOKENIZER_CONFIG
+
+if TYPE_CHECKING:
+    from .verify_model import Shapes
+
+__all__ = ["Check", "Report", "verify"]
+
+Status = Literal["good", "bad", "unchecked"]
+
+_LOADED = ("*.py", "*.safetensors", "*.safetensors.index.json", "adapter_*")
+"""Files that loading would use if they were added."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: what was looked at.
+        status: what came out; `unchecked` is no fault.
+        text: one line about it.
+        faults: all that is wrong.
+    """
+
+    name: str
+    status: Status
+    text: str
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks.
+
+    Attributes:
+        name: of the folder or repository.
+        made_by: the version of ropext that made it.
+        checks: in the order in which they were done.
+    """
+
+    name: str
+    made_by: str
+    checks: tuple[Check, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether no check found a fault."""
+        return not self.bad
+
+    @property
+    def bad(self) -> list[str]:
+        """Names of the checks that found faults."""
+        return [check.name for check in self.checks if check.status == "bad"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {
+            "name": self.name,
+            "good": self.good,
+            "made_by": self.made_by,
+            "ropext_version": __version__,
+            "checks": [
+                {"check": check.name, "status": check.status, "text": check.text, "faults": list(check.faults)}
+                for check in self.checks
+            ],
+        }
+
+
+class _Faults(Exception):
+    """What a check found."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__(faults[0])
+
+
+class _Unchecked(Exception):
+    """Why a check could not be done."""
+
+
+def verify(
+    source: str,
+    revision: str | None = None,
+    *,
+    quick: bool = False,
+    whole: bool = False,
+    reading: Reading | None = None,
+) -> Report:
+    """Check a converted folder, or a repository as far as that goes without its weights.
+
+    Args:
+        source: a folder or a Hub id; a folder of that name wins.
+        revision: branch, tag or commit of a Hub id.
+        quick: read no weights, and run no model.
+        whole: run the model as it is, and not a part of it.
+        reading: told of bytes as they are read.
+
+    Raises:
+        UsageError: it is nothing that ropext converted.
+        RopextError: the Hub refuses or cannot be reached.
+    """
+    place: _Place
+    if Path(source).expanduser().is_dir():
+        if revision is not None:
+            raise UsageError(f"{source}: is a local folder, so --revision {revision} does not apply to it.")
+        place = _Folder(Path(source).expanduser(), source, reading)
+    elif hub.is_hub_id(source):
+        place = _Repository(hub.look_up(source, revision), reading)
+    else:
+        raise UsageError(f"{source}: there is no such folder, and it is no Hub id (`organisation/name`).")
+    if PROVENANCE not in place.paths:
+        raise UsageError(f"{source}: is nothing that ropext converted: it has no {PROVENANCE}.")
+    return _Verification(place, quick=quick, whole=whole).report()
+
+
+# Where the files are
+
+
+class _Place(Protocol):
+    """A folder or a repository.
+
+    Attributes:
+        name: what to call it.
+        paths: of its files, hidden ones left out.
+        here: whether its weights are on this machine.
+    """
+
+    name: str
+    paths: frozenset[str]
+    here: bool
+
+    def size(self, path: str) -> int: ...
+
+    def sha256(self, path: str) -> str: ...
+
+    def read(self, path: str) -> bytes: ...
+
+    def shapes(self, path: str) -> Shapes: ...
+
+    def file(self, path: str) -> Path: ...
+
+
+class _Folder:
+    here = True
+
+    def __init__(self, folder: Path, name: str, reading: Reading | None) -> None:
+        self.name, self._folder, self._reading = name, folder, reading
+        self.paths = frozenset(paths_in(folder))
+
+    def file(self, path: str) -> Path:
+        return self._folder / path
+
+    def size(self, path: str) -> int:
+        return self.file(path).stat().st_size
+
+    def sha256(self, path: str) -> str:
+        return outgoing(path, self.file(path), None, self._reading).sha256
+
+    def read(self, path: str) -> bytes:
+        return read_bounded(self.file(path), path)
+
+    def shapes(self, path: str) -> Shapes:
+        from safetensors import safe_open
+
+        names = tensor_names(self.file(path), path)
+        with safe_open(self.file(path), framework="numpy") as tensors:
+            return {name: tensors.get_slice(name).get_shape() for name in names}
+
+
+class _Repository:
+    """Small files are fetched; of large ones, the Hub knows the digests."""
+
+    here = False
+
+    def __init__(self, repository: hub.Repository, reading: Reading | None) -> None:
+        self.name = repository.repo_id
+        self._repository, self._reading = repository, reading
+        hidden = [path for path in repository.files if any(part.startswith(".") for part in path.split("/"))]
+        self.paths = frozenset(repository.files) - frozenset(hidden)
+
+    @cached_property
+    def _folder(self) -> Path:
+        small = sorted(path for path in self.paths if not self._repository.files[path].sha256)
+        return hub.fetch(self.name, self._repository.revision, small).folder
+
+    def file(self, path: str) -> Path:
+        if self._repository.files[path].sha256:
+            return hub.fetch(self.name, self._repository.revision, [path]).folder / path
+        return self._folder / path
+
+    def size(self, path: str) -> int:
+        return self._repository.files[path].size
+
+    def sha256(self, path: str) -> str:
+        return self._repository.files[path].sha256 or outgoing(path, self.file(path), None, self._reading).sha256
+
+    def read(self, path: str) -> bytes:
+        return read_bounded(self.file(path), path)
+
+    def shapes(self, path: str) -> Shapes:
+        return hub.tensors(self._repository, path)[0]
+
+
+# The checks
+
+
+class _Verification:
+    """The checks of one checkpoint. Each returns what it did, or raises what it found."""
+
+    def __init__(self, place: _Place, *, quick: bool, whole: bool) -> None:
+        self.place, self.quick, self.whole = place, quick, whole
+        self.record: Mapping[str, Any] = {}
+
+    def report(self) -> Report:
+        """Do all of them."""
+        checks = [_carried_out("record", self.check_record)]
+        if self.record:
+            rest = ("files", "weights", "headers", "code", "config", "reference", "base")
+            checks += [_carried_out(name, getattr(self, f"check_{name}")) for name in rest]
+        return Report(self.place.name, str(self.record.get("ropext_version", "")), tuple(checks))
+
+    @cached_property
+    def converted(self) -> Converted:
+        """What the two files say together."""
+        if CONFIG not in self.place.paths:
+            raise RopextError(f"{CONFIG} is missing")
+        return parse_converted(self.place.name, self.place.read(CONFIG), self.record)
+
+    @cached_property
+    def rebuilt(self) -> Rebuilt:
+        """What the recorded preset gives."""
+        return rebuild(self.converted)
+
+    @property
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """As recorded."""
+        files: Mapping[str, Mapping[str, Any]] = self.record["files"]
+        return files
+
+    @property
+    def same_version(self) -> bool:
+        """Whether this ropext made it."""
+        return bool(self.record["ropext_version"] == __version__)
+
+    def check_record(self) -> str:
+        """`ropext.json`: as ropext writes it, and of the same conversion as `config.json`."""
+        data = self.place.read(PROVENANCE)
+        self.record = parse_record(self.place.name, data)
+        faults = [] if dump_json(self.record) == data else ["is not laid out as ropext writes it"]
+        code = {path: entry["sha256"] for path, entry in self.files.items() if path.endswith(".py")}
+        faults += ["the digests under code are not those under files"] if code != self.record.get("code") else []
+        for key, found, given in self._named_twice():
+            faults += [f"{key} is {given!r}, and {CONFIG} says {found!r}"] if found != given else []
+        _require_none(faults)
+        return f"made by ropext {self.record['ropext_version']}, {self.record['method']}"
+
+    def _named_twice(self) -> Iterator[tuple[str, Any, Any]]:
+        try:
+            block = self.converted.block
+        except RopextError:
+            return  # and said where it is checked
+        yield "method", block.get("method"), self.record["method"]
+        yield "preset", block.get("preset"), self.record["preset"].get("name")
+        yield "ropext_version", block.get("ropext_version"), self.record["ropext_version"]
+
+    def check_files(self) -> str:
+        """Every file but weights: there, of its size and its digest; none beside them that loading would use."""
+        paths = [path for path in self.files if not _is_weights(path)]
+        edited = [CARD] if CARD in paths and list(self._file_faults(CARD)) else []
+        faults = [fault for path in paths if path != CARD for fault in self._file_faults(path)]
+        others = sorted(self.place.paths - set(self.files) - {PROVENANCE})
+        used = [path for path in others if matches(path, _LOADED) or role_of(path) in _USED]
+        faults += [f"{printable(path)}: was added, and loading would use it" for path in used]
+        _require_none(faults)
+        size = size_text(sum(self.place.size(path) for path in paths if path in self.place.paths))
+        notes = ["; the card was written anew since"] * bool(edited)
+        notes += [f"; not of the conversion: {printable(', '.join(others))}"] if others else []
+        return f"{len(paths)} files, {size}, as recorded{''.join(notes)}"
+
+    def _file_faults(self, path: str) -> Iterator[str]:
+        entry = self.files[path]
+        if path not in self.place.paths:
+            yield f"{path}: is missing"
+        elif self.place.size(path) != entry["bytes"]:
+            yield f"{path}: has {self.place.size(path)} bytes, and {entry['bytes']} were recorded"
+        elif entry["sha256"] and self.place.sha256(path) != entry["sha256"]:
+            yield f"{path}: is not what was recorded: its SHA-256 is another"
+
+    def check_weights(self) -> str:
+        """The digests of weights."""
+        if self.quick and self.place.here:
+            raise _Unchecked("not read (--quick)")
+        paths = [path for path in self.files if _is_weights(path)]
+        _require_none([fault for path in paths for fault in self._file_faults(path)])
+        unknown = [path for path in paths if not self.files[path]["sha256"]]
+        if unknown:
+            raise _Unchecked(
+                f"{len(unknown)} of {len(paths)} files have no digest, as they were linked unread; "
+                "convert again with --digests"
+            )
+        size = size_text(sum(self.place.size(path) for path in paths))
+        return f"{len(paths)} files, {size}, as recorded"
+
+    def check_headers(self) -> str:
+        """The weights' headers: whole, as the index says, and of the shapes that the configuration asks for."""
+        if not self.place.here and self.quick:
+            raise _Unchecked("not fetched (--quick)")
+        wanted = {path for path in self.files if _is_weights(path)}
+        if SINGLE in self.place.paths:
+            promised: dict[str, set[str]] = {SINGLE: set()}
+        else:
+            promised = self._index()
+        if set(promised) != wanted:
+            raise _Faults([f"transformers would load {_listed(promised)}, and {_listed(wanted)} were recorded"])
+        held: dict[str, Any] = {}
+        for path, names in promised.items():
+            if path not in self.place.paths:
+                raise _Faults([f"{path}: is missing"])
+            shapes = self.place.shapes(path)
+            require_tensors(shapes.keys(), names, Path(path))
+            held |= shapes
+        if self.quick:
+            return f"{len(held)} tensors; not compared with {CONFIG} (--quick)"
+        self._require_readable()
+        from .verify_model import shape_faults
+
+        _require_none(list(shape_faults(self.converted, held)))
+        about = (
+            "; of quantized ones, the names are the quantizer's"
+            if "quantization_config" in self.converted.config
+            else ""
+        )
+        return f"{len(held)} tensors, as {CONFIG} asks for{about}"
+
+    def _index(self) -> dict[str, set[str]]:
+        """The tensors that the index promises of each file."""
+        if INDEX not in self.place.paths:
+            raise _Faults([f"neither {SINGLE} nor {INDEX} is there"])
+        mapping = parse_object(self.place.read(INDEX), INDEX).get("weight_map")
+        promised: dict[str, set[str]] = {}
+        for tensor, path in mapping.items() if isinstance(mapping, dict) else ():
+            promised.setdefault(str(path), set()).add(tensor)
+        return promised
+
+    def check_code(self) -> str:
+        """The shipped code: byte for byte what ropext ships."""
+        held = {path for path in self.place.paths if path.endswith(".py")}
+        if self.record["native"]:
+            _require_none([f"{path}: a native export has no code" for path in sorted(held)])
+            return "none, as a native export has none"
+        wanted = shipped.code(self.converted.family)
+        faults = [f"{path}: is missing" for path in sorted(wanted.keys() - held)]
+        faults += [f"{path}: ropext {__version__} ships no such file" for path in sorted(held - wanted.keys())]
+        faults += [
+            f"{path}: is not that of ropext {__version__}"
+            for path in sorted(held & wanted.keys())
+            if self.place.read(path) != wanted[path]
+        ]
+        if faults and not self.same_version:
+            raise _Unchecked(
+                f"made by ropext {self.record['ropext_version']}, whose code this one, {__version__}, does not have "
+                "to compare; `ropext upgrade` replaces it"
+            )
+        _require_none(faults)
+        return f"{len(wanted)} files, those of ropext {__version__}"
+
+    def check_config(self) -> str:
+        """`config.json`: what the recorded preset gives for the base, and no way to code from elsewhere."""
+        config = self.converted.config
+        _require_none(list(self._strays(config)))
+        rebuilt = self.rebuilt.config if self.same_version else _with_version(self.rebuilt.config, config)
+        faults = list(differences(config, rebuilt))
+        if faults and not self.same_version:
+            raise _Unchecked(
+                f"made by ropext {self.record['ropext_version']}; this one, {__version__}, would write it otherwise: "
+                f"{_summary(faults)}"
+            )
+        _require_none(faults)
+        numbers = len(self.converted.block["inv_freq"])
+        return f"what the preset {self.rebuilt.preset.name} gives: {numbers} frequencies, {self._tables()}, guards"
+
+    def _tables(self) -> str:
+        tables = self.converted.block["tables"]
+        return f"tables {', '.join(tables)}" if tables else "no tables"
+
+    def _strays(self, config: Mapping[str, Any]) -> Iterator[str]:
+        """Name what would make transformers run code that is not the conversion's."""
+        references = config.get("auto_map", {})
+        for reference in references.values() if isinstance(references, dict) else [references]:
+            file = reference.partition(".")[0] + ".py" if isinstance(reference, str) else ""
+            if not re.fullmatch(r"[\w.]+", str(reference)) or file not in self.files:
+                yield f"auto_map: {printable(repr(reference))} is no class of this checkpoint"
+        if TOKENIZER_CONFIG in self.place.paths:
+            tokenizer = parse_object(self.place.read(TOKENIZER_CONFIG), TOKENIZER_CONFIG)
+            if "auto_map" in tokenizer:
+                yield f"{TOKENIZER_CONFIG}: auto_map: names code for the tokenizer"
+
+    def check_reference(self) -> str:
+        """The model loads, and reads as a reference does."""
+        from .verify_model import check_reference
+
+        return check_reference(self._subject())
+
+    def check_base(self) -> str:
+        """Within the method's windows, the model is the base."""
+        from .verify_model import check_base
+
+        done = check_base(self._subject())
+        if done is None:
+            raise _Unchecked(f"{self.record['method']} promises nothing: it changes every length")
+        return done
+
+    def _subject(self) -> Any:
+        if self.quick:
+            raise _Unchecked("no model is run (--quick)")
+        self._require_readable()
+        from .verify_model import Subject
+
+        paths = sorted(path for path in self.files if _is_weights(path))
+        missing = [path for path in paths if path not in self.place.paths]
+        if missing:
+            raise _Faults([f"{missing[0]}: is missing"])
+        files = tuple(self.place.file(path) for path in paths) if self.place.here else ()
+        return Subject(self.converted, self.rebuilt, files, self.whole and self.place.here)
+
+    def _require_readable(self) -> None:
+        found = self.converted.block.get("format")
+        if found != FORMAT and not self.same_version:
+            raise _Unchecked(f"rope_ext has format {found!r}, and this ropext reads {FORMAT}; see `ropext upgrade`")
+
+
+_USED = ("config", "tokenizer", "generation", "quantization")
+
+
+def _carried_out(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "good", check())
+    except _Unchecked as reason:
+        return Check(name, "unchecked", str(reason))
+    except _Faults as found:
+        return Check(name, "bad", _summary(found.faults), tuple(found.faults))
+    except RopextError as error:
+        return Check(name, "bad", str(error), (str(error),))
+    except Exception as error:  # a damaged configuration makes transformers fail in any way
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+        return Check(name, "bad", text, (text,))
+
+
+def _require_none(faults: list[str]) -> None:
+    if faults:
+        raise _Faults(faults)
+
+
+def _summary(faults: list[str]) -> str:
+    return faults[0] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
+
+
+def _with_version(rebuilt: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The rebuilt configuration under the name of the version that made the checkpoint."""
+    version = config["rope_ext"].get("ropext_version")
+    return {**rebuilt, "rope_ext": {**rebuilt["rope_ext"], "ropext_version": version}}
+
+
+def _is_weights(path: str) -> bool:
+    return path.endswith(".safetensors")
+
+
+def _listed(paths: Any) -> str:
+    return printable(", ".join(sorted(paths))) or "nothing"
