@@ -83,6 +83,7 @@ def convert_checkpoint(
     native: bool = False,
     link: LinkMode = "auto",
     force: bool = False,
+    digests: bool | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Convert a checkpoint: `plan_conversion`, carried out.
@@ -95,13 +96,14 @@ def convert_checkpoint(
         native: the same.
         force: the same.
         link: how weights get into the output.
+        digests: read linked weights for their digests; see `emit.write`.
         progress: told of bytes as they are copied.
 
     Raises:
         RopextError: as `plan_conversion`, or the disk refuses; nothing is left behind.
     """
     plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
-    return write(plan, output or Path(preset.name), link=link, force=force, progress=progress)
+    return write(plan, output or Path(preset.name), link=link, force=force, digests=digests, progress=progress)
 
 
 def _contents(
@@ -138,6 +140,11 @@ def _base_model(preset: Preset) -> str:
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id.")
 @click.option("--native", is_flag=True, help="Write stock configuration keys and no code (frequency methods).")
 @click.option("--link", type=click.Choice(LINK_MODES), default="auto", show_default=True, help="How weights get there.")
+@click.option(
+    "--digests/--no-digests",
+    default=None,
+    help="Read linked weights, so that `ropext verify` knows them again [default: up to 1 GiB].",
+)
 @click.option("--push", "push_to", metavar="REPO", help="Publish it as this Hub repository; no DIR unless asked for.")
 @push_options
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
@@ -152,6 +159,7 @@ def convert(
     revision: str | None,
     native: bool,
     link: LinkMode,
+    digests: bool | None,
     push_to: str | None,
     private: bool | None,
     create_pr: bool,
@@ -185,7 +193,7 @@ def convert(
     done = plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
     if not dry_run:
         with _progress(terminal) as progress:
-            done = write(plan, output, link=link, force=force, progress=progress)
+            done = write(plan, output, link=link, force=force, digests=digests, progress=progress)
     if "." in output.absolute().name and not native:
         note = f"transformers before 4.54 loads no code from a folder with a dot in its name: {output}"
         click.echo(f"note: {note}", err=True)

@@ -20,7 +20,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
@@ -51,6 +51,8 @@ Progress = Callable[[str, int, int], None]
 
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file, copy on write
 _CHUNK = 4 << 20
+_READ_ANYWAY = 1 << 30
+"""Bytes of linked weights up to which they are read for their digests unasked."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 # What "this file system cannot do that" looks like; anything else, such as a full disk, is a failure.
@@ -134,6 +136,7 @@ def write(
     *,
     link: LinkMode = "auto",
     force: bool = False,
+    digests: bool | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Write a converted checkpoint, whole or not at all.
@@ -144,7 +147,9 @@ def write(
         link: how weights get there; `auto` takes the first of reflink, hard link and copy that works, and leaves
             out hard links into the download cache, through which an edit of the output would change it for others.
         force: replace what a folder of that name holds.
-        progress: told of every chunk that is copied.
+        digests: read weights that are linked, to record their digests; by default where that takes no more than a
+            second or two.
+        progress: told of every chunk that is copied or read.
 
     Returns:
         What was written, and how.
@@ -157,7 +162,7 @@ def write(
     check_output(output, plan.source, force=force)
     output = output.resolve()
     with terminated_as_exception(), explained(output), _parents_of(output), _scratch(output) as temp:
-        files = _write_files(plan, temp, link, progress or (lambda path, done, total: None))
+        files = _write_files(plan, temp, link, digests, progress or (lambda path, done, total: None))
         _check_sources(plan)
         _move_into_place(temp, output, force=force)
     return Result(output, plan, files)
@@ -198,13 +203,19 @@ def _occupied(output: Path) -> str:
 # Files
 
 
-def _write_files(plan: Plan, folder: Path, link: LinkMode, progress: Progress) -> tuple[WrittenFile, ...]:
+def _write_files(
+    plan: Plan, folder: Path, link: LinkMode, digests: bool | None, progress: Progress
+) -> tuple[WrittenFile, ...]:
     written = []
+    if digests is None:
+        digests = (
+            sum(file.size or 0 for file in plan.files if file.action == "link" and not file.sha256) <= _READ_ANYWAY
+        )
     for file in plan.files:
         target = folder / file.path
         target.parent.mkdir(exist_ok=True, parents=True)
         if file.path not in (PROVENANCE, CONFIG):
-            written.append(_write_file(file, target, link, progress))
+            written.append(_write_file(file, target, link, progress, digests=digests))
     config = dump_json(plan.config)
     described = _generated(CONFIG, config)
     record = dump_json(provenance(plan, [*written, described]))
@@ -216,7 +227,10 @@ def _write_files(plan: Plan, folder: Path, link: LinkMode, progress: Progress) -
     return (*written, _generated(PROVENANCE, record), described)
 
 
-def _write_file(file: PlannedFile, target: Path, link: LinkMode, progress: Progress) -> WrittenFile:
+def _write_file(file: PlannedFile, target: Path, link: LinkMode, progress: Progress, *, digests: bool) -> WrittenFile:
+    def told(done: int) -> None:
+        progress(file.path, done, file.size or 0)
+
     if file.source is None:
         content = file.content or b""
         target.write_bytes(content)
@@ -226,8 +240,9 @@ def _write_file(file: PlannedFile, target: Path, link: LinkMode, progress: Progr
     if method in ("hardlink", "symlink") and file.stamp and stamp_of(target.stat()) != file.stamp:
         raise _changed(file)
     if method != "copy":
-        return WrittenFile(file.path, method, file.size or 0, file.sha256)
-    size, digest = _copy(file.source, target, lambda done: progress(file.path, done, file.size or 0))
+        known = file.sha256 or (_copy(target, None, told)[1] if digests else None)
+        return WrittenFile(file.path, method, file.size or 0, known)
+    size, digest = _copy(file.source, target, told)
     return WrittenFile(file.path, method, size, digest)
 
 
@@ -262,12 +277,13 @@ def provenance(plan: Plan, files: Sequence[WrittenFile]) -> dict[str, Any]:
     }
 
 
-def _copy(source: Path, target: Path, progress: Callable[[int], None]) -> tuple[int, str]:
-    """Copy a file and return its size and digest."""
+def _copy(source: Path, target: Path | None, progress: Callable[[int], None]) -> tuple[int, str]:
+    """Copy a file, or only read it, and return its size and digest."""
     digest, done = hashlib.sha256(), 0
-    with source.open("rb") as reader, target.open("xb") as writer:
+    with source.open("rb") as reader, target.open("xb") if target else nullcontext() as writer:
         while chunk := reader.read(_CHUNK):
-            writer.write(chunk)
+            if writer:
+                writer.write(chunk)
             digest.update(chunk)
             done += len(chunk)
             progress(done)
