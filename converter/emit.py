@@ -20,7 +20,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args
@@ -208,9 +208,8 @@ def _write_files(
 ) -> tuple[WrittenFile, ...]:
     written = []
     if digests is None:
-        digests = (
-            sum(file.size or 0 for file in plan.files if file.action == "link" and not file.sha256) <= _READ_ANYWAY
-        )
+        unknown = [file for file in plan.files if file.action == "link" and not file.sha256]
+        digests = sum(file.size or 0 for file in unknown) <= _READ_ANYWAY
     for file in plan.files:
         target = folder / file.path
         target.parent.mkdir(exist_ok=True, parents=True)
@@ -240,7 +239,7 @@ def _write_file(file: PlannedFile, target: Path, link: LinkMode, progress: Progr
     if method in ("hardlink", "symlink") and file.stamp and stamp_of(target.stat()) != file.stamp:
         raise _changed(file)
     if method != "copy":
-        known = file.sha256 or (_copy(target, None, told)[1] if digests else None)
+        known = file.sha256 or (_digest(target, told) if digests else None)
         return WrittenFile(file.path, method, file.size or 0, known)
     size, digest = _copy(file.source, target, told)
     return WrittenFile(file.path, method, size, digest)
@@ -277,17 +276,27 @@ def provenance(plan: Plan, files: Sequence[WrittenFile]) -> dict[str, Any]:
     }
 
 
-def _copy(source: Path, target: Path | None, progress: Callable[[int], None]) -> tuple[int, str]:
-    """Copy a file, or only read it, and return its size and digest."""
+def _copy(source: Path, target: Path, progress: Callable[[int], None]) -> tuple[int, str]:
+    """Copy a file and return its size and digest."""
     digest, done = hashlib.sha256(), 0
-    with source.open("rb") as reader, target.open("xb") if target else nullcontext() as writer:
+    with source.open("rb") as reader, target.open("xb") as writer:
         while chunk := reader.read(_CHUNK):
-            if writer:
-                writer.write(chunk)
+            writer.write(chunk)
             digest.update(chunk)
             done += len(chunk)
             progress(done)
     return done, digest.hexdigest()
+
+
+def _digest(file: Path, progress: Callable[[int], None]) -> str:
+    """Read a file and return its digest."""
+    digest, done = hashlib.sha256(), 0
+    with file.open("rb") as reader:
+        while chunk := reader.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            progress(done)
+    return digest.hexdigest()
 
 
 # Links
