@@ -12,10 +12,12 @@ import click
 
 from .calibration.dpe import expected_runs, find_factors, group_borders
 from .calibration.grids import SEARCHED, settings
-from .calibration.report import comparison, disturbances
+from .calibration.pictures import scale_picture
+from .calibration.report import comparison, disturbances, group_curves
 from .calibration.search import Factors, race
 from .commands_suggest import target_facts
 from .errors import RopextError, UsageError
+from .evaluation.drawing import check_file, save
 from .options import DEVICE, SEED, TARGET, TEXT, Length, Lengths, options
 from .presets import Preset, found_preset, write_preset
 
@@ -148,6 +150,7 @@ def _load(source: str, asked: Mapping[str, Any]) -> SwitchableModel:
 )
 @click.option("--scale-factors", metavar="S,S,...", help="Take these, from high to low frequency; search none.")
 @click.option("--top-k", type=click.IntRange(1), help="Scale only the K pairs of each head that contribute most.")
+@click.option("--plot", type=_FILE, metavar="PNG|SVG", help="Draw the score against the scale of each group.")
 @click.option("--scores", type=_FILE, help="Contributions that `calibrate contributions` wrote [default: measure].")
 @_QUESTIONS
 def dpe(
@@ -160,6 +163,7 @@ def dpe(
     search: str,
     scale_factors: str | None,
     top_k: int | None,
+    plot: Path | None,
     scores: Path | None,
     **asked: Any,
 ) -> None:
@@ -169,6 +173,8 @@ def dpe(
     contributions`, factors alone without --top-k, the selection alone with --scale-factors.
     """
     wish = _wish(source, output, target, initial_window)
+    if plot:
+        check_file(plot)
     given = _factors(scale_factors)
     groups = len(given) if given else groups
     pairs = wish.facts.rotary_dim // 2
@@ -192,7 +198,10 @@ def dpe(
         def score(factors: Factors, sample: int) -> list[float]:
             return study.scores(setting(factors), sample)
 
-        return setting(find_factors(search, groups, wish.trained, target, score, asked["samples"]))
+        best = setting(find_factors(search, groups, wish.trained, target, score, asked["samples"]))
+        if plot:
+            save([scale_picture(group_curves(study, best))], plot)
+        return best
 
     _calibrate(wish, "dpe", asked, find, expected_runs(search, groups, wish.trained, target))
 

@@ -209,7 +209,22 @@ SMALL = ("--target", "256", "--lengths", "900", "--samples", "2", "--needles", "
 
 def test_dpe_from_the_model_to_a_preset_that_converts(folder, tmp_path):
     file = tmp_path / "found.yaml"
-    wanted = ("dpe", folder, *SMALL, "--groups", 2, "--local-window", 16, "--top-k", 4, "--output", file)
+    picture = tmp_path / "scales.svg"
+    wanted = (
+        "dpe",
+        folder,
+        *SMALL,
+        "--groups",
+        2,
+        "--local-window",
+        16,
+        "--top-k",
+        4,
+        "--plot",
+        picture,
+        "--output",
+        file,
+    )
     result = run(*wanted)
     assert result.exit_code == 0, result.output
     preset = load_preset(str(file))
@@ -219,6 +234,7 @@ def test_dpe_from_the_model_to_a_preset_that_converts(folder, tmp_path):
     factors = " ".join(map(str, preset.parameters["scale_factors"]))
     assert result.stdout.splitlines()[2].startswith(f"| {factors} |")  # the winner leads the table
     assert "frequency pairs" in result.stdout
+    assert "pairs 4 to 7" in picture.read_text()
     assert preset.calibration["lengths"] == [900]
     assert preset.calibration["questions"] == 4
     measured = (tmp_path / "found.jsonl").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
     from .study import Study
 
-__all__ = ["comparison", "disturbances"]
+__all__ = ["GroupCurve", "comparison", "disturbances", "group_curves"]
 
 
 def comparison(study: Study, best: Mapping[str, Any]) -> str:
@@ -57,23 +58,49 @@ def _value(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _groups(study: Study, best: Mapping[str, Any]) -> str:
-    """DPE's groups by scales: how much worse than the best is each that differs from it in one group only."""
+@dataclass(frozen=True)
+class GroupCurve:
+    """What the scales of one of DPE's groups do, the others being the best ones.
+
+    Attributes:
+        pairs: the group's first and last frequency pair.
+        scale: the best one.
+        ahead: by scale, how much higher than with the best one the answers' log-probability is.
+        error: by scale, the standard error of that.
+    """
+
+    pairs: tuple[int, int]
+    scale: int
+    ahead: Mapping[int, float]
+    error: Mapping[int, float]
+
+
+def group_curves(study: Study, best: Mapping[str, Any]) -> list[GroupCurve]:
+    """One for each of DPE's groups, from what was measured."""
     factors, borders = best["parameters"]["scale_factors"], best["parameters"]["dimension_groups"]
     won = study.preset(best)
-    tried = [setting["parameters"]["scale_factors"] for setting in study.tried]
-    scales = sorted({scale for each in tried for scale in each})
-    rows = []
+    curves = []
     for group, scale_won in enumerate(factors):
-        cells = [f"{borders[group]} to {borders[group + 1] - 1}"]
-        for scale in scales:
-            one = [*factors[:group], scale, *factors[group + 1 :]]
-            cell = "best" if scale == scale_won else ""
-            if one in tried and one != factors:
-                varied = study.preset({"parameters": {**best["parameters"], "scale_factors": one}})
-                cell = f"{study.judge.verdict(varied, won).ahead:+.2f}"
-            cells.append(cell)
-        rows.append(cells)
+        ahead, error = {scale_won: 0.0}, {scale_won: 0.0}
+        for setting in study.tried:
+            tried = setting["parameters"]["scale_factors"]
+            if [each for each in range(len(factors)) if tried[each] != factors[each]] == [group]:
+                verdict = study.judge.verdict(study.preset(setting), won)
+                ahead[tried[group]], error[tried[group]] = verdict.ahead, verdict.error or 0.0
+        pairs = (borders[group], borders[group + 1] - 1)
+        curves.append(GroupCurve(pairs, scale_won, dict(sorted(ahead.items())), error))
+    return curves
+
+
+def _groups(study: Study, best: Mapping[str, Any]) -> str:
+    """DPE's groups by scales: how much worse than the best is each that differs from it in one group only."""
+    curves = group_curves(study, best)
+    scales = sorted({scale for curve in curves for scale in curve.ahead})
+    rows = []
+    for curve in curves:
+        cells = [f"{curve.ahead[scale]:+.2f}" if scale in curve.ahead else "" for scale in scales]
+        cells[scales.index(curve.scale)] = "best"
+        rows.append([f"{curve.pairs[0]} to {curve.pairs[1]}", *cells])
     return _table(["frequency pairs", *(f"scale {scale}" for scale in scales)], rows)
 
 
