@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import __version__
-from .errors import UsageError
+from .errors import RopextError, UsageError
 from .options import DEVICE, SEED, TEXT, Length, Lengths, options
 from .presets import Preset, load_preset
 
@@ -37,6 +39,14 @@ def evaluate() -> None:
     """
 
 
+_OUTPUT = click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of the results.",
+)
 _MODELS = options(
     click.argument("models", metavar="MODEL...", nargs=-1, required=True),
     click.option("--preset", "-p", "presets", multiple=True, metavar="NAME|FILE", help="By this too; repeatable."),
@@ -44,14 +54,7 @@ _MODELS = options(
     click.option("--lengths", "-l", type=Lengths(), default=(), help="Such as 4k,8k,16k [default: M, 3/2 M, 2 M]."),
     click.option("--samples", "-n", type=click.IntRange(1), default=1, show_default=True, help="Of each."),
     SEED,
-    click.option(
-        "--output",
-        "-o",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=Path("results"),
-        show_default=True,
-        help="Folder of the results.",
-    ),
+    _OUTPUT,
     click.option("--resume", is_flag=True, help="Go on with the results that are there."),
     DEVICE,
 )
@@ -150,6 +153,41 @@ def ruler(tasks: str | None, prose: Path | None, squad: Path | None, hotpotqa: P
 
     name = prose.name if prose else f"pydoc_data.topics of Python {platform.python_version()}"
     _evaluate("ruler", items, {"tasks": chosen, "text": name}, asked)
+
+
+@evaluate.command(
+    "lm-eval",
+    short_help="Tasks of lm-evaluation-harness.",
+)
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--tasks", required=True, help="Comma-separated names of tasks or groups, such as longbench.")
+@click.option(
+    "--batch-size", default="1", show_default=True, help="Over 1, some methods take the longest row's length for all."
+)
+@_OUTPUT
+@DEVICE
+@click.option("--option", "extra", multiple=True, metavar="--NAME=VALUE", help="Of the harness itself; repeatable.")
+def lm_eval(
+    models: tuple[str, ...], tasks: str, batch_size: str, output: Path, device: str, dtype: str, extra: tuple[str, ...]
+) -> None:
+    """Run lm-evaluation-harness on folders, each as anybody would load it: a converted model's own code is executed.
+
+    The results go to OUTPUT/<model>/lm-eval, as the harness writes them.
+    """
+    if find_spec("lm_eval") is None:
+        raise RopextError("this takes lm-evaluation-harness: pip install 'lm-eval[hf]'")
+    for model in models:
+        folder = Path(model)
+        if not (folder / "config.json").is_file():
+            raise UsageError(f"{model}: is no folder with a config.json; convert it, or download it, first")
+        trust = (folder / "ropext.json").is_file()
+        how = f"pretrained={folder},dtype={dtype}" + (",trust_remote_code=True" if trust else "")
+        command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", how]
+        command += ["--tasks", tasks, "--batch_size", batch_size]
+        command += ["--output_path", str(output / folder.name / "lm-eval"), *extra]
+        command += [] if device == "auto" else ["--device", device]
+        if status := subprocess.run(command).returncode:
+            raise RopextError(f"{model}: lm-evaluation-harness ended with status {status}; what it said stands above")
 
 
 def _named(text: Text) -> dict[str, str]:

@@ -156,3 +156,10 @@ def test_two_models_of_one_name_are_refused(folder, tmp_path):
     result = run("eval", "ppl", folder, folder, "-o", tmp_path / "results")
     assert result.exit_code == 2
     assert "two of one name" in result.stderr
+
+
+def test_without_the_harness_it_is_said(folder, monkeypatch):
+    monkeypatch.setattr("ropext.converter.commands_eval.find_spec", lambda name: None)
+    result = run("eval", "lm-eval", folder, "--tasks", "longbench")
+    assert result.exit_code == 1
+    assert "pip install 'lm-eval[hf]'" in result.stderr

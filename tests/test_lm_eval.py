@@ -1,4 +1,4 @@
-"""lm-evaluation-harness runs a converted checkpoint by its own command: local tasks, no network."""
+"""lm-evaluation-harness runs a converted checkpoint: local tasks, no network."""
 
 import json
 import os
@@ -42,11 +42,10 @@ def write_tasks(folder, documents):
 
 
 def evaluate(model, tasks, batch_size):
-    """Run the command; returns what was answered, by task."""
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--device", "cpu"]
-    command += ["--model_args", f"pretrained={model},trust_remote_code=True,dtype=float32"]
-    command += ["--tasks", "choice,words", "--include_path", str(tasks), "--batch_size", str(batch_size)]
-    command += ["--log_samples", "--output_path", str(tasks / "results")]
+    """Run it; returns what was answered, by task."""
+    command = [sys.executable, "-m", "ropext.converter", "eval", "lm-eval", str(model), "--tasks", "choice,words"]
+    command += ["--batch-size", str(batch_size), "--device", "cpu", "--dtype", "float32"]
+    command += ["--output", str(tasks / "results"), f"--option=--include_path={tasks}", "--option=--log_samples"]
     private = {"HF_HOME": str(tasks / "home"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     run = subprocess.run(command, capture_output=True, text=True, cwd=tasks, env=os.environ | private)
     assert run.returncode == 0, run.stdout + run.stderr
