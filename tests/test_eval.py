@@ -58,6 +58,9 @@ def test_a_preset_in_place_and_converted_answer_alike(task, folder, tiny_preset,
     _, alone = results(out / "converted" / f"{task}.jsonl")
     for here, there in zip(without_seconds(by_preset["tiny-dpe"]), without_seconds(alone), strict=True):
         assert here == there | {"preset": "tiny-dpe"}
+    report = run("report", out)
+    assert report.exit_code == 0, report.output
+    assert "tiny-dpe" in report.stdout
     if task != "ruler":  # what so small a model writes is the same nonsense
         assert without_seconds(by_preset[None]) != without_seconds(alone)
 

@@ -129,6 +129,20 @@ def test_a_method_taken_in_place_is_the_converted_model(method, folder, tmp_path
     assert torch.equal(before, tiny.base()(ids).logits)
 
 
+def test_a_method_is_taken_in_place_where_weights_are_on_several_devices(folder, monkeypatch, no_grad):
+    pytest.importorskip("accelerate")
+    whole = SwitchableModel(folder)
+    parts = ["model.embed_tokens", "model.norm", "model.rotary_emb", "model.layers.0", "lm_head"]
+    places = dict.fromkeys(parts, "cpu") | dict.fromkeys(["model.layers.1", "model.layers.2"], "disk")
+    monkeypatch.setattr("ropext.converter.evaluation.models._device", lambda name: places)
+    spread = SwitchableModel(folder, dtype="float32")
+    assert hasattr(spread.model.model.layers[1].self_attn, "_hf_hook")
+    for name in ("dpe", "yarn", "gali", None):
+        for model in (whole, spread):
+            model.use(preset(name) if name else None)
+        assert torch.equal(*(model.model(tiny.tokens(150)).logits for model in (whole, spread)))
+
+
 @pytest.mark.parametrize("method", ["dpe", "gali", "yarn", "original"])
 def test_answers_are_those_to_each_question_alone(method, folder, no_grad):
     model, prompt = SwitchableModel(folder), text_of(120, questions=3)
