@@ -311,7 +311,7 @@ def _grid_command(method: str) -> click.Command:
         _calibrate(wish, method, asked, find, len(tried))
 
     help_text = f"Race settings of {method}: those of `ropext suggest` first, then others near them."
-    return click.command(method, short_help=f"{method}: settings near the suggested ones.", help=help_text)(command)
+    return click.command(method, short_help="Settings near the suggested ones.", help=help_text)(command)
 
 
 for _method in SEARCHED:

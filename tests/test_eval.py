@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -43,8 +44,11 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("task", SMALL)
-def test_a_preset_in_place_and_converted_answer_alike(task, folder, tiny_preset, tmp_path):
+@pytest.mark.parametrize(("task", "method"), [*((task, "dpe") for task in SMALL), ("ppl", "yarn")])
+def test_a_preset_in_place_and_converted_answer_alike(task, method, folder, tiny_preset, tmp_path):
+    if method != "dpe":
+        text = tiny_preset.read_text().replace("method: dpe", f"method: {method}")
+        tiny_preset.write_text(re.sub("parameters:.*", "parameters: {}", text))
     converted, out = tmp_path / "converted", tmp_path / "results"
     assert run("convert", folder, "-p", tiny_preset, "-o", converted).exit_code == 0
     result = run("eval", task, folder, "-p", tiny_preset, "-o", out, *SMALL[task])

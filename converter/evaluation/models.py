@@ -25,7 +25,6 @@ from ropext.converter.presets import Preset, check_fit, make_preset
 from ropext.converter.rope import base_inv_freq
 from ropext.modeling.rope_ext_frequencies import FrequencyMethod
 from ropext.modeling.rope_ext_methods import build_method
-from ropext.modeling.rope_ext_model import RopeExtAttentionMixin
 from ropext.modeling.rope_ext_original import Original
 
 from .answers import Answer
@@ -63,7 +62,6 @@ class SwitchableModel:
         self._facts, self._why_not = _facts(folder, self._config)
         own: dict[str, Any] | None = self._config.get("rope_ext")
         written = self._config if own else self._written(self._original()) if self._facts else None
-        self._own_block = written["rope_ext"] if written else None
         self.trained_length: int = (own["base"] if own else self._config)["max_position_embeddings"]
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.model = _load(folder, written, device, dtype)
@@ -96,9 +94,9 @@ class SwitchableModel:
             InvalidPreset: the preset does not fit the model.
             UsageError: it is no base.
         """
-        block = self._written(preset)["rope_ext"] if preset else self._own_block
-        if block is None:
-            return  # a stock model, that is as it is
+        if preset is None and self._facts is None:
+            return  # it is as it is, and can be nothing else
+        block = self._written(preset or self._original())["rope_ext"]
         config, decoder = self.model.config, self.model.base_model
         config.rope_ext = block
         method = build_method(config)
@@ -108,8 +106,7 @@ class SwitchableModel:
             method = Original(block)
         decoder._rope_ext_method = method
         for layer in decoder.layers:
-            if isinstance(layer.self_attn, RopeExtAttentionMixin):
-                layer.self_attn.rope_ext_method = method
+            layer.self_attn.rope_ext_method = method
 
     @torch.inference_mode()
     def answers(self, prompt: Prompt) -> list[Answer]:
