@@ -139,7 +139,13 @@ def _base_model(preset: Preset) -> str:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the preset.")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id.")
 @click.option("--native", is_flag=True, help="Write stock configuration keys and no code (frequency methods).")
-@click.option("--link", type=click.Choice(LINK_MODES), default="auto", show_default=True, help="How weights get there.")
+@click.option(
+    "--link",
+    type=click.Choice(LINK_MODES),
+    default="auto",
+    show_default=True,
+    help="How weights get there; auto: reflink, else hard link from a folder, copy from the Hub cache.",
+)
 @click.option(
     "--digests/--no-digests",
     default=None,
@@ -174,6 +180,8 @@ def convert(
     SOURCE is by default the preset's own base model. Weights are linked, never changed: DIR holds the
     model's code and the method's numbers beside them, and loads with transformers and
     trust_remote_code=True alone. With --native there is no code: stock classes read the method's numbers.
+    Hard-linked weights are SOURCE's own files: replace them, but do not edit them in place. Those of the Hub
+    cache are copied where they cannot share blocks, so that no edit of DIR reaches it.
 
     With --push it goes to the Hub. From a Hub id nothing large is downloaded then, and nothing large is sent:
     the Hub copies the weights itself.
