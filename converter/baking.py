@@ -164,6 +164,8 @@ _BAKERS: Mapping[str, Callable[[Preset, ModelFacts, list[float]], Baked]] = {
 
 # The selection of pairs
 
+_MOST_SCORES = 1 << 24
+
 
 def _read_scores(preset: Preset, facts: ModelFacts) -> npt.NDArray[np.floating[Any]]:
     """Contribution of each pair [layers, query heads, pairs]."""
@@ -192,6 +194,9 @@ def _load_tensor(file: str, name: str) -> npt.NDArray[np.floating[Any]]:
         with safe_open(file, framework="numpy") as tensors:
             if name not in tensors.keys():  # noqa: SIM118 - it is no mapping
                 raise ValueError(f"has no tensor {name!r}, only {sorted(tensors.keys())}")
+            shape = tensors.get_slice(name).get_shape()
+            if math.prod(shape) > _MOST_SCORES:
+                raise ValueError(f"{name} is {shape}, more than any model has")
             array = np.asarray(tensors.get_tensor(name))
     except (SafetensorError, TypeError, AttributeError) as error:
         raise ValueError(f"cannot be read ({error}); write {name!r} as float32 safetensors") from None
