@@ -220,17 +220,21 @@ def _evaluate_one(
     from tqdm import tqdm
 
     from . import hub
+    from .checkpoint import read_config
     from .evaluation.judge import Judge
-    from .evaluation.models import SwitchableModel
+    from .evaluation.models import SwitchableModel, trained_length
     from .evaluation.records import Records
 
     same = {"task": task, "source": Path(source).name, **settings, "seed": asked["seed"], "dtype": asked["dtype"]}
-    with closing(Records(file, same, about=_about(), resume=asked["resume"])) as records:
-        model = SwitchableModel(hub.resolve(source).folder, device=asked["device"], dtype=asked["dtype"])
+    folder = hub.resolve(source).folder
+    trained = trained_length(read_config(folder)[0])
+    if not (lengths := asked["lengths"] or ((trained, trained * 3 // 2, 2 * trained) if trained else ())):
+        raise UsageError(f"{source}: does not say how far it was trained to read; give --lengths")
+    about = {"trained_length": trained, **_about()}
+    with closing(Records(file, same, about=about, resume=asked["resume"])) as records:
+        model = SwitchableModel(folder, device=asked["device"], dtype=asked["dtype"])
         for fitting in filter(None, presets):
             model.check(fitting)
-        trained = model.trained_length
-        lengths = asked["lengths"] or (trained, trained * 3 // 2, 2 * trained)
         wanted = [item for length in lengths for item in items(model.tokenizer, length)]
         judge = Judge(model, wanted, records)
         with tqdm(total=len(wanted) * len(presets), desc=f"{Path(source).name} {task}", smoothing=0.1) as bar:

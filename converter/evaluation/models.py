@@ -32,7 +32,7 @@ from .answers import Answer
 if TYPE_CHECKING:
     from .needles import Prompt
 
-__all__ = ["SwitchableModel"]
+__all__ = ["SwitchableModel", "trained_length"]
 
 
 class SwitchableModel:
@@ -41,7 +41,6 @@ class SwitchableModel:
     Attributes:
         tokenizer: the model's.
         model: the model itself, of transformers.
-        trained_length: what it was trained to read before any conversion, tokens.
     """
 
     def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
@@ -60,9 +59,8 @@ class SwitchableModel:
         self._source = str(folder)
         self._config, _ = read_config(folder)
         self._facts, self._why_not = _facts(folder, self._config)
-        own: dict[str, Any] | None = self._config.get("rope_ext")
-        written = self._config if own else self._written(self._original()) if self._facts else None
-        self.trained_length: int = (own["base"] if own else self._config)["max_position_embeddings"]
+        converted = "rope_ext" in self._config
+        written = self._config if converted else self._written(self._original()) if self._facts else None
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.model = _load(folder, written, device, dtype)
         self._rotary = self.model.base_model.rotary_emb
@@ -186,6 +184,12 @@ class SwitchableModel:
             raise InvalidPreset(problems)
         baked = bake(preset, self.facts, base_inv_freq(self._config))
         return extended_config(self._config, self.facts, preset, baked)
+
+
+def trained_length(config: Mapping[str, Any]) -> int | None:
+    """What a model was trained to read before any conversion, tokens, if its configuration tells."""
+    length: int | None = config.get("rope_ext", {}).get("base", config).get("max_position_embeddings")
+    return length
 
 
 def _facts(folder: Path, config: Mapping[str, Any]) -> tuple[ModelFacts | None, str]:
