@@ -9,6 +9,7 @@ and is itself imported only when it runs.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -94,7 +95,7 @@ def shape_faults(converted: Converted, held: Shapes) -> Iterator[str]:
         held: the shapes that its files of weights name.
     """
     config = dict(converted.config)
-    with torch.device("meta"):
+    with _quiet(), torch.device("meta"):
         model = _class(converted)(_configuration(converted, config))
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tied = {"lm_head.weight"} if config.get("tie_word_embeddings", model.config.tie_word_embeddings) else set()
@@ -250,7 +251,8 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.set_verbosity(level)
