@@ -149,7 +149,7 @@ def _base_model(preset: Preset) -> str:
 @click.option(
     "--digests/--no-digests",
     default=None,
-    help="Read linked weights, so that `ropext verify` knows them again [default: up to 1 GiB].",
+    help="Read linked weights, so that `ropext verify` knows them again [default: up to 256 MiB].",
 )
 @click.option("--push", "push_to", metavar="REPO", help="Publish it as this Hub repository; no DIR unless asked for.")
 @push_options

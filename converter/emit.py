@@ -51,7 +51,7 @@ Progress = Callable[[str, int, int], None]
 
 _FICLONE = 0x40049409  # linux/fs.h: share the blocks of another file, copy on write
 _CHUNK = 4 << 20
-_READ_ANYWAY = 1 << 30
+_READ_ANYWAY = 1 << 28
 """Bytes of linked weights up to which they are read for their digests unasked."""
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
@@ -147,8 +147,8 @@ def write(
         link: how weights get there; `auto` takes the first of reflink, hard link and copy that works, and leaves
             out hard links into the download cache, through which an edit of the output would change it for others.
         force: replace what a folder of that name holds.
-        digests: read weights that are linked, to record their digests; by default where that takes no more than a
-            second or two.
+        digests: read weights that are linked, to record their digests; by default where that takes less than half
+            a second.
         progress: told of every chunk that is copied or read.
 
     Returns:
