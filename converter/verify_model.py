@@ -8,6 +8,7 @@ and is itself imported only when it runs.
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -145,9 +146,9 @@ def _configuration(converted: Converted, config: Mapping[str, Any], backend: str
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without what belongs to the files."""
+    """A configuration without what belongs to the files; a copy, since transformers adds to what it is given."""
     return {
-        key: value
+        key: copy.deepcopy(value)
         for key, value in config.items()
         if key not in ("auto_map", "quantization_config", "torch_dtype", "dtype", "transformers_version")
     }
