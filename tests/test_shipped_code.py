@@ -12,7 +12,7 @@ ENTRIES = siblings.entries()
 # All that a checkpoint's code may import: nothing by which to reach files, other processes or the network. A change of
 # this list is a change of what whoever loads one has to trust.
 ALLOWED = {"torch", "transformers", "__future__", "collections", "copy", "dataclasses", "importlib", "itertools"}
-ALLOWED |= {"functools", "math", "sys", "typing", "warnings"}
+ALLOWED |= {"base64", "functools", "math", "sys", "typing", "warnings"}
 BY_NAME = {"flash_attn"}  # what `importlib` may be asked for: optional packages
 FORBIDDEN = {"eval", "exec", "compile", "open", "input", "__import__", "globals", "breakpoint"}
 FORBIDDEN_PARTS = {"load", "hub", "ops.load_library", "save", "cpp_extension", "system", "environ", "load_inline"}

@@ -27,7 +27,7 @@ def starts(groups: int, trained: int, target: int) -> list[Factors]:
     uniform = sorted(scales(trained, target)[1:], key=lambda scale: abs(scale - 2 * target / trained))
     found = [(scale,) * groups for scale in uniform]
     for preset in list_presets():
-        if preset.method == "dpe":
+        if preset.method == "dpe" and not preset.calibration:
             factors = preset.parameters["scale_factors"]
             found.append(tuple(factors[group * len(factors) // groups] for group in range(groups)))
     return list(dict.fromkeys(found))
