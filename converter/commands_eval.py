@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,5 +253,14 @@ def _about() -> dict[str, Any]:
 
     command = shlex.join(["ropext", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "ropext" else "ropext eval"
     versions = {"ropext": __version__, "torch": str(torch.__version__), "transformers": transformers.__version__}
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    return {"command": command, "versions": versions, "machine": device}
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return {"command": command, "versions": versions, "machine": machine}
+
+
+def _processor() -> str:
+    """The CPU's name, and how many of them this process may use."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):  # where Linux tells more
+        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        name = found[1] if found else name
+    return f"{name}, {os.cpu_count()} cores"
