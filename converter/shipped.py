@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from importlib import resources
+from threading import Lock
 from typing import Any
 
 from .errors import RopextError
@@ -14,6 +15,8 @@ __all__ = ["auto_map", "code", "digest", "entry", "extended_class", "families", 
 _PACKAGE = "ropext.modeling"
 _PREFIX, _SUFFIX = "modeling_", "_ext.py"
 _MARK = "RopeExt"
+_PARSING = Lock()
+"""Of two threads that parse at the same time, one may get a SystemError (seen with Python 3.11)."""
 
 # The end of a class's name says under which Auto class transformers finds it; longer endings first.
 _AUTO_CLASSES = {
@@ -68,7 +71,7 @@ def auto_map(family: str) -> dict[str, str]:
         family: a `model_type`.
     """
     name = entry(family)
-    classes = [node.name for node in ast.parse(_read(name)).body if isinstance(node, ast.ClassDef)]
+    classes = [node.name for node in _tree(_read(name)).body if isinstance(node, ast.ClassDef)]
     public = [each for each in classes if _MARK in each and not each.startswith("_")]
     found = {_auto_class(each): f"{name.removesuffix('.py')}.{each}" for each in public}
     return {auto: found[auto] for auto in sorted(filter(None, found))}
@@ -116,6 +119,11 @@ def _read(name: str) -> bytes:
         raise RopextError(f"ropext is not installed whole: {name} is missing; install it again.") from None
 
 
+def _tree(source: bytes) -> ast.Module:
+    with _PARSING:
+        return ast.parse(source)
+
+
 def _siblings(source: bytes) -> list[str]:
-    tree: Any = ast.walk(ast.parse(source))
+    tree: Any = ast.walk(_tree(source))
     return [f"{node.module}.py" for node in tree if isinstance(node, ast.ImportFrom) and node.level == 1]

@@ -347,9 +347,11 @@ def test_in_another_thread(plan, output):
 def _convert_slowly(tiny_llama, tiny_preset, output):
     """Start a conversion that never ends: it is caught in the first copy."""
     program = f"""
-        import sys, time
+        import signal, sys, time
         from pathlib import Path
         from ropext.converter import emit, cli
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 
         def stall(source, target, progress):
             target.write_bytes(b"half")
