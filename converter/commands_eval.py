@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
+_UNUSED = 1_000_000
+"""Seeds from here on are none of a calibration's."""
+
 Items = Callable[[Any, int], Iterable["Item"]]
 """What to ask at a length (tokens), for a tokenizer."""
 
@@ -87,7 +90,7 @@ def passkey(depths: int, **asked: Any) -> None:
 def niah(needles: int, texts: tuple[Path, ...], **asked: Any) -> None:
     """Hide numbers of seven digits under names in prose, and ask for each (RULER's multi-key, DPE's four needles).
 
-    Of the prose it is the half that `ropext calibrate` does not use.
+    Of the prose it is the half that `ropext calibrate` does not use; names, numbers and depths are others too.
     """
     from .evaluation.needles import needle_depths, needle_prompt
     from .evaluation.texts import load_text
@@ -96,7 +99,7 @@ def niah(needles: int, texts: tuple[Path, ...], **asked: Any) -> None:
 
     def items(tokenizer: Any, length: int) -> Iterator[Item]:
         for sample in range(asked["samples"]):
-            seed = asked["seed"] * 1000 + sample
+            seed = _UNUSED + asked["seed"] * 1000 + sample
             yield needle_prompt(tokenizer, text, length, needle_depths(needles, seed), seed)
 
     _evaluate("niah", items, {"needles": needles, **_named(text)}, asked)

@@ -81,10 +81,10 @@ def test_results_are_gone_on_with_and_added_to(folder, tiny_preset, tmp_path):
     assert run("eval", "niah", folder, "-p", tiny_preset, *small, "--samples", 2, "--resume").exit_code == 0
     assert file.read_text().startswith(before)
     assert [(each["preset"], each["seed"]) for each in results(file)[1]] == [
-        (None, 0),
-        (None, 1),
-        ("tiny-dpe", 0),
-        ("tiny-dpe", 1),
+        (None, 1_000_000),
+        (None, 1_000_001),
+        ("tiny-dpe", 1_000_000),
+        ("tiny-dpe", 1_000_001),
     ]
     other = run("eval", "niah", folder, "--needles", 3, *small[2:], "--resume")
     assert other.exit_code == 2
