@@ -8,17 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
 
+from ropext.converter.evaluation.origin import processor
+
 
 def machine(device="cpu"):
     """Date, processor and versions, as one line."""
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as file:
-            model = next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ropext"))
-    where = f"{model}, {os.cpu_count()} cores"
+    where = processor()
     if "OMP_NUM_THREADS" in os.environ:
         where += f" (OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']})"
     if device == "cuda":

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .calibration.dpe import expected_runs, find_factors, group_borders
+from .calibration.dpe import CONTRIBUTION_TEXTS, contribution_lengths, expected_runs, find_factors, group_borders
 from .calibration.grids import SEARCHED, settings
 from .calibration.pictures import scale_picture
 from .calibration.report import comparison, disturbances, group_curves
@@ -67,30 +68,35 @@ class _Wish:
     inv_freq: list[float]
     trained: int
     target: int
+    asked: Mapping[str, Any]
 
     @property
     def records(self) -> Path:
         return self.output.with_suffix(".jsonl")
 
+    @cached_property
+    def model(self) -> SwitchableModel:
+        return _load(self.source, self.asked)
+
     def preset(self, method: str) -> Setting:
         return found_preset(self.output, self.facts, self.trained, self.target, method)
 
 
-def _wish(source: str, output: Path, target: int, initial_window: int | None) -> _Wish:
+def _wish(
+    source: str, output: Path, target: int, initial_window: int | None, asked: Mapping[str, Any] | None = None
+) -> _Wish:
     if output.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--output {output}: a preset's file ends in .yaml")
-    if output.exists():
-        raise UsageError(f"{output} exists; remove it or name another")
-    return _Wish(source, output, *target_facts(source, target, initial_window), target)
+    _require_new(output)
+    return _Wish(source, output, *target_facts(source, target, initial_window), target, asked or {})
 
 
-def _calibrate(
-    wish: _Wish,
-    method: str,
-    asked: Mapping[str, Any],
-    find: Callable[[Study], Setting],
-    expected: int,
-) -> None:
+def _require_new(file: Path) -> None:
+    if file.exists():
+        raise UsageError(f"{file} exists; remove it or name another")
+
+
+def _calibrate(wish: _Wish, method: str, find: Callable[[Study], Setting], expected: int) -> None:
     """Measure, write the preset of the best setting and show how all compare."""
     from tqdm import tqdm
 
@@ -98,13 +104,14 @@ def _calibrate(
     from .evaluation.records import Records
     from .evaluation.texts import load_text
 
+    asked = wish.asked
     lengths = asked["lengths"] or (wish.target,)
     text = load_text(asked["texts"]).half(0)
     questions = Questions(text, lengths, asked["samples"], asked["needles"], asked["seed"])
     wanted = {"source": wish.source, "method": method, "target": wish.target, "dtype": asked["dtype"]}
     preset = wish.preset(method)
     with closing(Records(wish.records, wanted | questions.describe(), resume=asked["resume"])) as records:
-        model = _load(wish.source, asked)
+        model = wish.model
         with tqdm(total=expected * len(lengths), unit="text", smoothing=0.1) as bar:
 
             def tell(preset: Preset | None, result: Mapping[str, Any]) -> None:
@@ -172,7 +179,7 @@ def dpe(
     The publication's steps (arXiv 2504.18857, section 3), in a row or each by itself: contributions alone by `calibrate
     contributions`, factors alone without --top-k, the selection alone with --scale-factors.
     """
-    wish = _wish(source, output, target, initial_window)
+    wish = _wish(source, output, target, initial_window, asked)
     if plot:
         check_file(plot)
     given = _factors(scale_factors)
@@ -185,7 +192,7 @@ def dpe(
         "dimension_groups": group_borders(pairs, groups),
     }
     if top_k:
-        parameters |= {"top_k": top_k, "dimension_scores": _scores_beside(wish, scores, asked)}
+        parameters |= {"top_k": top_k, "dimension_scores": _scores_beside(wish, scores)}
 
     def setting(factors: Factors) -> Setting:
         return {"parameters": {**parameters, "scale_factors": list(factors)}}
@@ -203,7 +210,7 @@ def dpe(
             save([scale_picture(group_curves(study, best))], plot)
         return best
 
-    _calibrate(wish, "dpe", asked, find, expected_runs(search, groups, wish.trained, target))
+    _calibrate(wish, "dpe", find, expected_runs(search, groups, wish.trained, target))
 
 
 def _factors(text: str | None) -> Factors:
@@ -213,20 +220,23 @@ def _factors(text: str | None) -> Factors:
         raise UsageError(f"--scale-factors {text}: write whole numbers, such as 2,8,2,8") from None
 
 
-def _scores_beside(wish: _Wish, scores: Path | None, asked: Mapping[str, Any]) -> str:
+def _scores_beside(wish: _Wish, scores: Path | None) -> str:
     """The name of a file of contributions beside the output; measured, where none is given."""
     beside = scores or wish.output.with_suffix(".safetensors")
     if beside.parent.resolve() != wish.output.parent.resolve():
         raise UsageError(f"--scores {scores}: put it beside {wish.output}, where the preset will look for it")
-    if scores is None and not (asked["resume"] and beside.exists()):
-        _measure_contributions(_load(wish.source, asked), wish.trained, beside, asked)
+    if scores is None and not (wish.asked["resume"] and beside.exists()):
+        _require_new(beside)
+        _measure_contributions(wish.model, contribution_lengths(wish.trained), CONTRIBUTION_TEXTS, beside, wish.asked)
     return beside.name
 
 
 @calibrate.command(short_help="What each frequency pair contributes, for DPE's --top-k.")
 @click.argument("source")
 @click.option("--lengths", "-l", type=Lengths(), default=(), help="[default: the trained one, its half, ..., 2048]")
-@click.option("--samples", "-n", type=click.IntRange(1), default=10, show_default=True, help="Texts of each length.")
+@click.option(
+    "--samples", "-n", type=click.IntRange(1), default=CONTRIBUTION_TEXTS, show_default=True, help="Of each length."
+)
 @click.option("--output", "-o", type=_FILE, required=True, help="The safetensors file to write.")
 @TEXT
 @SEED
@@ -237,24 +247,27 @@ def contributions(source: str, output: Path, **asked: Any) -> None:
     The mean over tokens of |q| |k| in a pair (arXiv 2504.18857, section 3.1), averaged over texts and lengths. The
     file's tensor `scores` [layers, query heads, pairs] is what a preset's dimension_scores names.
     """
-    if output.exists():
-        raise UsageError(f"{output} exists; remove it or name another")
+    _require_new(output)
     model = _load(source, asked)
-    _measure_contributions(model, model.facts.trained_length, output, asked)
+    lengths = asked["lengths"] or contribution_lengths(model.facts.trained_length)
+    _measure_contributions(model, lengths, asked["samples"], output, asked)
     click.echo(f"wrote {output}", err=True)
 
 
-def _measure_contributions(model: SwitchableModel, trained: int, file: Path, asked: Mapping[str, Any]) -> None:
+def _measure_contributions(
+    model: SwitchableModel, lengths: Sequence[int], samples: int, file: Path, asked: Mapping[str, Any]
+) -> None:
     from safetensors.torch import save_file
     from tqdm import tqdm
 
-    from .calibration.contributions import contribution_lengths, measure_contributions, passages
+    from .calibration.contributions import measure_contributions, passages
     from .evaluation.texts import load_text
 
-    lengths = asked["lengths"] or contribution_lengths(trained)
-    texts = passages(model.tokenizer, load_text(asked["texts"]).half(0), lengths, asked["samples"], asked["seed"])
-    scores = measure_contributions(model, tqdm(texts, unit="text", total=len(lengths) * asked["samples"]))
-    save_file({"scores": scores}, file)
+    texts = passages(model.tokenizer, load_text(asked["texts"]).half(0), lengths, samples, asked["seed"])
+    scores = measure_contributions(model, tqdm(texts, unit="text", total=len(lengths) * samples))
+    whole = file.with_name(f".{file.name}")  # a file that is there was written to its end
+    save_file({"scores": scores}, whole)
+    whole.replace(file)
 
 
 @calibrate.command(short_help="DPRoPE: candidates and threshold; nothing is measured.")
@@ -299,7 +312,7 @@ def _grid_command(method: str) -> click.Command:
     @_WISH
     @_QUESTIONS
     def command(source: str, target: int, initial_window: int | None, output: Path, **asked: Any) -> None:
-        wish = _wish(source, output, target, initial_window)
+        wish = _wish(source, output, target, initial_window, asked)
         tried = settings(method, wish.facts, wish.inv_freq, wish.trained, target)
         if not tried:
             raise RopextError(f"{method}: no setting reaches {target} tokens on {source}; see `ropext suggest`")
@@ -308,7 +321,7 @@ def _grid_command(method: str) -> click.Command:
             numbers = range(len(tried))
             return tried[race(numbers, lambda n, sample: study.scores(tried[n], sample), asked["samples"])[0].candidate]
 
-        _calibrate(wish, method, asked, find, len(tried))
+        _calibrate(wish, method, find, len(tried))
 
     help_text = f"Race settings of {method}: those of `ropext suggest` first, then others near them."
     return click.command(method, short_help="Settings near the suggested ones.", help=help_text)(command)

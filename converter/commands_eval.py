@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import __version__
 from .errors import RopextError, UsageError
 from .options import DEVICE, SEED, TEXT, Length, Lengths, options
 from .presets import Preset, load_preset
@@ -160,10 +157,7 @@ def ruler(tasks: str | None, prose: Path | None, squad: Path | None, hotpotqa: P
     _evaluate("ruler", items, {"tasks": chosen, "text": name}, asked)
 
 
-@evaluate.command(
-    "lm-eval",
-    short_help="Tasks of lm-evaluation-harness.",
-)
+@evaluate.command("lm-eval", short_help="Tasks of lm-evaluation-harness.")
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--tasks", required=True, help="Comma-separated names of tasks or groups, such as longbench.")
 @click.option(
@@ -252,18 +246,9 @@ def _evaluate_one(
 def _about() -> dict[str, Any]:
     """How results came about, beside what they depend on."""
     import torch
-    import transformers
+
+    from .evaluation.origin import processor, versions
 
     command = shlex.join(["ropext", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "ropext" else "ropext eval"
-    versions = {"ropext": __version__, "torch": str(torch.__version__), "transformers": transformers.__version__}
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return {"command": command, "versions": versions, "machine": machine}
-
-
-def _processor() -> str:
-    """The CPU's name, and how many of them this process may use."""
-    name = platform.processor() or platform.machine()
-    with suppress(OSError):  # where Linux tells more
-        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        name = found[1] if found else name
-    return f"{name}, {os.cpu_count()} cores"
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    return {"command": command, "versions": versions(), "machine": machine}

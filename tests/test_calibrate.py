@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from ropext.converter.calibration import dpe, grids
-from ropext.converter.calibration.contributions import contribution_lengths, measure_contributions, passages
+from ropext.converter.calibration.contributions import measure_contributions, passages
 from ropext.converter.calibration.search import clearly_behind, climb, one_group_at_a_time, race
 from ropext.converter.checkpoint import read_facts
 from ropext.converter.cli import main
@@ -97,9 +97,9 @@ def test_nothing_is_kept_of_a_text(folder, no_grad):
 
 
 def test_lengths_are_halved_down_to_2048():
-    assert contribution_lengths(8192) == [8192, 4096, 2048]
-    assert contribution_lengths(6000) == [6000, 3000]
-    assert contribution_lengths(512) == [512]
+    assert dpe.contribution_lengths(8192) == [8192, 4096, 2048]
+    assert dpe.contribution_lengths(6000) == [6000, 3000]
+    assert dpe.contribution_lengths(512) == [512]
 
 
 def test_passages_have_the_lengths_asked_for():
@@ -271,6 +271,26 @@ def test_a_run_that_is_interrupted_goes_on(folder, tmp_path, monkeypatch):
     assert statuses[-1] == 0
     whole, pieces = (load_preset(str(tmp_path / name)) for name in ("whole.yaml", "pieces.yaml"))
     assert (whole.parameters, whole.calibration) == (pieces.parameters, pieces.calibration)
+
+
+def test_contributions_are_measured_at_their_own_lengths_by_the_one_model(folder, tmp_path, monkeypatch):
+    loaded, read = [], []
+    for name, seen in [("__init__", loaded), ("read", read)]:
+        method = getattr(SwitchableModel, name)
+        monkeypatch.setattr(
+            SwitchableModel,
+            name,
+            lambda self, given, _seen=seen, _do=method, **how: (_seen.append(given), _do(self, given, **how))[0],
+        )
+    file = tmp_path / "found.yaml"
+    wanted = ("dpe", folder, *SMALL, "--groups", 1, "--top-k", 4, "--output", file)
+    assert run(*wanted).exit_code == 0
+    assert [len(ids) for ids in read] == [64] * 10  # the trained length, not that of the prompts
+    assert len(loaded) == 1
+    file.unlink()
+    refused = run(*wanted)
+    assert refused.exit_code == 2
+    assert "found.safetensors exists" in refused.stderr
 
 
 def test_steps_by_themselves(folder, tmp_path):

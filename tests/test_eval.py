@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 
 import pytest
 import torch
@@ -163,6 +164,38 @@ def test_two_models_of_one_name_are_refused(folder, tmp_path):
     result = run("eval", "ppl", folder, folder, "-o", tmp_path / "results")
     assert result.exit_code == 2
     assert "two of one name" in result.stderr
+
+
+@pytest.mark.parametrize("method", ["linear", "yarn"])
+def test_a_native_export_is_measured_by_its_stock_class(method, folder, tiny_preset, tmp_path):
+    text = tiny_preset.read_text().replace("method: dpe", f"method: {method}")
+    tiny_preset.write_text(re.sub("parameters:.*", "parameters: {}", text))
+    native, out = tmp_path / "native", tmp_path / "results"
+    assert run("convert", folder, "-p", tiny_preset, "-o", native, "--native").exit_code == 0
+    found = []
+    for model in (native, folder):
+        result = run(
+            "eval", "ppl", model, "-o", out, "-l", 200, *(["-p", tiny_preset, "--no-base"] if model == folder else [])
+        )
+        assert result.exit_code == 0, result.output
+        found.append(results(out / model.name / "ppl.jsonl")[1][0]["nll"])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_pickles_and_code_of_a_folder_are_left_alone(folder, tmp_path):
+    for name in ("auto_map", "pickle"):
+        other = tmp_path / name
+        shutil.copytree(folder, other)
+    (tmp_path / "pickle" / "model.safetensors").rename(tmp_path / "pickle" / "pytorch_model.bin")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"auto_map": {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}}
+    (tmp_path / "auto_map" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "auto_map" / "evil.py").write_text("raise SystemExit('executed')")
+    for name in ("auto_map", "pickle"):
+        result = run("eval", "ppl", tmp_path / name, "-o", tmp_path / "results", "-l", 200)
+        assert "executed" not in result.output
+        assert "Traceback" not in result.output
+    assert result.exit_code == 1
 
 
 def test_without_the_harness_it_is_said(folder, monkeypatch):

@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from ropext.converter.evaluation.models import SwitchableModel
     from ropext.converter.evaluation.texts import Text
 
-__all__ = ["Contributions", "contribution_lengths", "measure_contributions", "passages"]
+__all__ = ["Contributions", "measure_contributions", "passages"]
 
 _BLOCK = 4096
-SHORTEST = 2048
-"""Of the lengths that are averaged over, tokens."""
+"""Tokens whose norms are held at once."""
 
 
 class Contributions:
@@ -55,16 +54,8 @@ class Contributions:
         return (self._sums / max(1, self.texts)).float()
 
 
-def contribution_lengths(trained: int) -> list[int]:
-    """The trained length, its half and so on, none under 2048 but the trained one (tokens)."""
-    lengths = [trained]
-    while lengths[-1] // 2 >= SHORTEST:
-        lengths.append(lengths[-1] // 2)
-    return lengths
-
-
 def passages(tokenizer: Any, text: Text, lengths: Sequence[int], samples: int, seed: int) -> Iterator[list[int]]:
-    """So many passages of each length, token ids, each from a place of its own in the text."""
+    """So many passages of each length, token ids; those of one sample begin at the same place in the text."""
     for sample in range(samples):
         for length in lengths:
             ids: list[int] = list(tokenizer("").input_ids)  # a token for the beginning, where the model has one

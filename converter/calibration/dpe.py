@@ -1,4 +1,4 @@
-"""DPE's scale factors for a model, found by retrieval (arXiv 2504.18857, section 3.2)."""
+"""What DPE's numbers are searched on, and how: contributions and scale factors (arXiv 2504.18857, section 3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,30 @@ from ropext.converter.presets import list_presets
 
 from .search import Factors, Scores, climb, expected_climb, one_group_at_a_time
 
-__all__ = ["expected_runs", "find_factors", "group_borders", "scales", "starts"]
+__all__ = [
+    "CONTRIBUTION_TEXTS",
+    "contribution_lengths",
+    "expected_runs",
+    "find_factors",
+    "group_borders",
+    "scales",
+    "starts",
+]
+
+
+CONTRIBUTION_TEXTS = 10
+"""Of each length, as published."""
+
+_SHORTEST = 2048
+"""Of the lengths that contributions are averaged over, tokens."""
+
+
+def contribution_lengths(trained: int) -> list[int]:
+    """The trained length, its half and so on, none under 2048 but the trained one (tokens)."""
+    lengths = [trained]
+    while lengths[-1] // 2 >= _SHORTEST:
+        lengths.append(lengths[-1] // 2)
+    return lengths
 
 
 def group_borders(pairs: int, groups: int) -> list[int]:

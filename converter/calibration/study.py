@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers
-
-from ropext.converter import __version__
 from ropext.converter.evaluation.judge import Judge
 from ropext.converter.evaluation.needles import needle_depths, needle_prompt
+from ropext.converter.evaluation.origin import versions
 from ropext.converter.presets import Preset, make_preset
 
 if TYPE_CHECKING:
@@ -115,9 +112,5 @@ class Study:
             "questions": verdict.questions,
             "log_probability": round(verdict.score, 3),
             "exact": round(verdict.exact, 3),
-            "versions": {
-                "ropext": __version__,
-                "torch": str(torch.__version__),
-                "transformers": transformers.__version__,
-            },
+            "versions": versions(),
         }

@@ -62,7 +62,6 @@ class Judge:
 
     Attributes:
         items: what there is to ask.
-        runs: how often the model was asked; what was measured before does not count.
     """
 
     def __init__(
@@ -81,7 +80,6 @@ class Judge:
             tell: hears of every result, measured now or before.
         """
         self.items = items
-        self.runs = 0
         self._model = model
         self._records = records
         self._tell = tell
@@ -104,7 +102,6 @@ class Judge:
             seconds = round(time.perf_counter() - begin, 3)
             result = {"preset": preset.name if preset else None, "seconds": seconds, **measured}
             self._records.put(key, result)
-            self.runs += 1
         self._tell(preset, result)
         return result
 

@@ -17,6 +17,7 @@ import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
+from ropext.converter import shipped
 from ropext.converter.baking import bake
 from ropext.converter.checkpoint import ModelFacts, read_checkpoint, read_config
 from ropext.converter.config import extended_config
@@ -59,11 +60,10 @@ class SwitchableModel:
         self._source = str(folder)
         self._config, _ = read_config(folder)
         self._facts, self._why_not = _facts(folder, self._config)
-        converted = "rope_ext" in self._config
-        written = self._config if converted else self._written(self._original()) if self._facts else None
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        written = self._written(self._original()) if self._facts else self._config
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.model = _load(folder, written, device, dtype)
-        self._rotary = self.model.base_model.rotary_emb
+        self._rotary = self.model.base_model.rotary_emb if self._facts else None
 
     @property
     def facts(self) -> ModelFacts:
@@ -203,18 +203,20 @@ def _facts(folder: Path, config: Mapping[str, Any]) -> tuple[ModelFacts | None, 
         return None, str(error)
 
 
-def _load(folder: Path, written: Mapping[str, Any] | None, device: str, dtype: str) -> Any:
+def _load(folder: Path, written: Mapping[str, Any], device: str, dtype: str) -> Any:
     device = _device(device)
-    how: dict[str, Any] = {_DTYPE: _dtype(dtype, written or {}, device)}
+    how: dict[str, Any] = {_DTYPE: _dtype(dtype, written, device), "use_safetensors": True}
     if device != "cpu":
         how["device_map"] = device
-    if written is None:
-        return AutoModelForCausalLM.from_pretrained(folder, **how).eval()
-    (architecture,), classes = written["architectures"], written["auto_map"]
+    if "rope_ext" not in written or "auto_map" not in written:  # a native export has a block, and stock classes
+        return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **how).eval()
+    (architecture,), family = written["architectures"], written["model_type"]
     if not architecture.endswith("ForCausalLM"):
         raise UsageError(f"{folder}: {architecture.replace('RopeExt', '')} answers no questions; give a language model")
-    file, _, config_class = classes["AutoConfig"].partition(".")
-    module = import_module(f"ropext.modeling.{file}")
+    if family not in shipped.families():
+        raise UsageError(f"{folder}: model_type {family!r} is none that this ropext has code for")
+    module = import_module(f"ropext.modeling.{shipped.entry(family).removesuffix('.py')}")
+    config_class = shipped.auto_map(family)["AutoConfig"].partition(".")[2]
     config = getattr(module, config_class)(**written)
     return getattr(module, architecture).from_pretrained(folder, config=config, **how).eval()
 

@@ -14,11 +14,7 @@ __all__ = ["Records"]
 
 
 class Records:
-    """Measurements by their keys, in a file of JSON lines; the first line says under which settings.
-
-    Attributes:
-        found: how many there were when the file was opened.
-    """
+    """Measurements by their keys, in a file of JSON lines; the first line says under which settings."""
 
     def __init__(
         self, file: Path, settings: Mapping[str, Any], *, resume: bool, about: Mapping[str, Any] | None = None
@@ -43,7 +39,6 @@ class Records:
         whole = text[: text.rfind(b"\n") + 1]  # a line that was being written when the run was killed is no line
         if whole:
             self._read(whole, settings)
-        self.found = len(self._values)
         file.parent.mkdir(parents=True, exist_ok=True)
         self._stream = file.open("r+b" if text else "xb")
         self._stream.truncate(len(whole))

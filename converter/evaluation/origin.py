@@ -1,0 +1,26 @@
+"""By what a measurement was made."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+
+__all__ = ["processor", "versions"]
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that numbers depend on."""
+    return {name: version(name) for name in ("ropext", "torch", "transformers")}
+
+
+def processor() -> str:
+    """The CPU's name, and how many cores the machine has."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):  # where Linux tells more
+        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        name = found[1] if found else name
+    return f"{name}, {os.cpu_count()} cores"
