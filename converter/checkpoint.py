@@ -41,6 +41,7 @@ __all__ = [
     "shard_names",
     "source_file",
     "stamp_of",
+    "without_private",
 ]
 
 Role = Literal["weights", "index", "config", "card", "tokenizer", "generation", "quantization", "license", "other"]
@@ -269,7 +270,8 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Read `config.json` without its private keys.
 
     Keys that begin with `_` are transformers' own state; some make it load code (CVE-2026-4372). Those inside
-    `quantization_config` are the quantizer's own and stay: torchao's settings cannot be read without.
+    `quantization_config` are the quantizer's own and stay: torchao's settings cannot be read without. By
+    `configuration_files` it would read another file in the place of this one.
 
     Args:
         folder: where it lies.
@@ -284,6 +286,15 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     if not file.is_file():
         raise RopextError(f"{folder}: no config.json: this is not a Hugging Face checkpoint.")
     config = read_object(_inside(folder, "config.json"), str(file), MAX_CONFIG_BYTES)
+    return without_private(config)
+
+
+def without_private(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Drop the keys by which transformers would load other code, or another configuration; see `read_config`.
+
+    Returns:
+        The configuration and the dotted names of the keys that were dropped.
+    """
     dropped: list[str] = []
     return _without_private(config, "", dropped), dropped
 
@@ -382,7 +393,8 @@ def _without_private(value: Any, path: str, dropped: list[str]) -> Any:
         return value
     kept = {}
     for key, entry in value.items():
-        if key.startswith("_") or (key == "attn_implementation" and not _is_word(entry)):
+        kernel = key == "attn_implementation" and not _is_word(entry)
+        if key.startswith("_") or kernel or path + key == "configuration_files":
             dropped.append(path + key)
         elif path + key == "quantization_config":
             kept[key] = entry

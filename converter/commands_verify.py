@@ -10,7 +10,7 @@ import click
 
 from . import __version__, hub
 from .commands_push import quiet_client
-from .errors import RopextError, UsageError
+from .errors import RopextError, UsageError, printable
 from .progress import progress_line
 from .upgrade import Upgraded, rewrite_card, upgrade
 from .verify import Report, verify
@@ -24,7 +24,7 @@ _FOLDER = click.Path(path_type=Path)
 @click.argument("source", metavar="DIR|REPO")
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id.")
 @click.option("--quick", is_flag=True, help="Read no weights but their headers, and run no model.")
-@click.option("--forward", "whole", is_flag=True, help="Run the whole model, and not two layers of it.")
+@click.option("--forward", "whole", is_flag=True, help="Run the whole model of DIR, and not two layers of it.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="Report by the exit status only.")
 def verify_command(source: str, revision: str | None, quick: bool, whole: bool, as_json: bool, quiet: bool) -> int:
@@ -100,10 +100,11 @@ def card_command(folder: Path, repo_id: str | None, revision: str | None, verifi
 
 def _checked(report: Report) -> Iterator[str]:
     for check in report.checks:
-        yield f"- {check.name}: {'' if check.status == 'good' else 'not checked: '}{check.text}"
+        yield printable(f"- {check.name}: {'' if check.status == 'good' else 'not checked: '}{check.text}")
 
 
 def _lines(report: Report) -> Iterator[str]:
     for check in report.checks:
-        yield f"{check.status:<9}  {check.name:<9}  {check.text}"
-    yield f"{report.name}: " + ("good" if report.good else f"bad: {', '.join(report.bad)}")
+        yield printable(f"{check.status:<9}  {check.name:<9}  {check.text}")
+    place = report.name + (f" at {report.revision}" if report.revision else "")
+    yield f"{place}: " + ("good" if report.good else f"bad: {', '.join(report.bad)}")

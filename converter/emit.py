@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ __all__ = [
     "check_output",
     "explained",
     "provenance",
+    "sealed",
     "terminated_as_exception",
     "write",
 ]
@@ -268,12 +269,20 @@ def provenance(plan: Plan, files: Sequence[WrittenFile]) -> dict[str, Any]:
     """Return what `ropext.json` says of files that were written."""
     linked = {file.path for file in plan.files if file.action == "link"}
     code = {file.path for file in plan.files if file.path.endswith(".py")}
-    return {
-        **plan.provenance,
-        "link": ", ".join(sorted({file.method for file in files if file.path in linked})),
-        "code": {file.path: file.sha256 for file in files if file.path in code},
-        "files": {file.path: {"sha256": file.sha256, "bytes": file.size} for file in files},
-    }
+    return sealed(
+        {
+            **plan.provenance,
+            "link": ", ".join(sorted({file.method for file in files if file.path in linked})),
+            "code": {file.path: file.sha256 for file in files if file.path in code},
+            "files": {file.path: {"sha256": file.sha256, "bytes": file.size} for file in files},
+        }
+    )
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `ropext.json` with a digest of all of it but `files`, which the files themselves give away."""
+    rest = {key: value for key, value in record.items() if key not in ("sha256", "files")}
+    return {**rest, "sha256": sha256(dump_json(rest)), "files": record["files"]}
 
 
 def _copy(source: Path, target: Path, progress: Callable[[int], None]) -> tuple[int, str]:

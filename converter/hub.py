@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import struct
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import RopextError, UsageError
-from .hub_errors import CopyRefused, NoSuchRepository, NoSuchRevision, reading, writing
+from .hub_errors import CopyRefused, HubFailure, NoSuchRepository, NoSuchRevision, reading, writing
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Change",
     "CopyRefused",
+    "HubFailure",
     "LocalSource",
     "NoSuchRepository",
     "NoSuchRevision",
@@ -30,6 +32,7 @@ __all__ = [
     "create",
     "create_branch",
     "fetch",
+    "fetch_files",
     "is_hub_id",
     "is_snapshot",
     "look_up",
@@ -232,34 +235,55 @@ def _remote_file(entry: RepoFile) -> RemoteFile:
     return RemoteFile(entry.path, entry.size, entry.blob_id, sha256, getattr(entry, "xet_hash", None))
 
 
+def fetch_files(repository: Repository, paths: Collection[str]) -> Path:
+    """Download files of a repository, as it is at its commit, into the Hugging Face cache.
+
+    Returns:
+        The folder that they are in.
+
+    Raises:
+        HubFailure: the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+
+    repo_id, revision = repository.repo_id, repository.revision
+    with reading(repo_id, revision):
+        names = [glob.escape(path) for path in paths]
+        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=names))
+        for path in paths:  # where the Hub cannot be reached, the client takes what is in the cache for all there is
+            if not (folder / path).is_file():
+                raise ConnectionError(f"{path} was not received")
+    return folder
+
+
 def read(repository: Repository, path: str) -> bytes:
     """Read a small file of a repository.
 
     Raises:
-        RopextError: the Hub refuses or cannot be reached.
+        HubFailure: the Hub refuses or cannot be reached.
     """
-    folder = fetch(repository.repo_id, repository.revision, [path]).folder
-    return (folder / path).read_bytes()
+    return (fetch_files(repository, [path]) / path).read_bytes()
 
 
-def tensors(repository: Repository, path: str) -> tuple[dict[str, tuple[int, ...]], int]:
+def tensors(repository: Repository, path: str) -> dict[str, tuple[int, ...]]:
     """Read the header of a safetensors file, by a request for its first bytes alone.
 
     Returns:
-        The tensors' shapes by name, and the bytes that they take.
+        The tensors' shapes by name.
 
     Raises:
-        RopextError: it is no safetensors file, or the Hub refuses or cannot be reached.
+        RopextError: it is no safetensors file, or cut off.
+        HubFailure: the Hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, SafetensorsParsingError
 
-    repo_id, revision = repository.repo_id, repository.revision
+    repo_id, revision, size = repository.repo_id, repository.revision, repository.files[path].size
     with reading(repo_id, revision):
         try:
             found = HfApi().parse_safetensors_file_metadata(repo_id, path, revision=revision).tensors
             shapes = {name: tuple(map(int, tensor.shape)) for name, tensor in found.items()}
-            return shapes, max((int(tensor.data_offsets[1]) for tensor in found.values()), default=0)
+            extent = max((int(tensor.data_offsets[1]) for tensor in found.values()), default=0)
         except (
             SafetensorsParsingError,
             struct.error,
@@ -272,6 +296,11 @@ def tensors(repository: Repository, path: str) -> tuple[dict[str, tuple[int, ...
             if isinstance(error, HfHubHTTPError):
                 raise
             raise RopextError(f"{repo_id}: {path}: not a safetensors file.") from None
+    if 8 + extent > size:
+        raise RopextError(
+            f"{repo_id}: {path}: cut off: its header promises {extent} bytes of tensors, and it has {size} in all."
+        )
+    return shapes
 
 
 def pull_requests(repo_id: str, title: str) -> list[int]:

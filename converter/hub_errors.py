@@ -12,18 +12,22 @@ from .errors import RopextError, UsageError
 if TYPE_CHECKING:
     from .hub import Repository
 
-__all__ = ["CopyRefused", "NoSuchRepository", "NoSuchRevision", "reading", "writing"]
+__all__ = ["CopyRefused", "HubFailure", "NoSuchRepository", "NoSuchRevision", "reading", "writing"]
 
 
-class NoSuchRepository(RopextError):
+class HubFailure(RopextError):
+    """The Hub refuses or cannot be reached."""
+
+
+class NoSuchRepository(HubFailure):
     """The Hub knows no such repository, or does not show it to this user."""
 
 
-class NoSuchRevision(RopextError):
+class NoSuchRevision(HubFailure):
     """The repository has no such branch, tag or commit."""
 
 
-class CopyRefused(RopextError):
+class CopyRefused(HubFailure):
     """The Hub does not copy these files from one repository to another; they can still be uploaded."""
 
 
@@ -34,7 +38,7 @@ def reading(repo_id: str, revision: str | None) -> Iterator[None]:
     Raises:
         NoSuchRepository: the Hub knows none of that name.
         NoSuchRevision: the repository has no such revision.
-        RopextError: the Hub refuses or cannot be reached.
+        HubFailure: the Hub refuses or cannot be reached.
     """
     from huggingface_hub import errors
 
@@ -43,7 +47,7 @@ def reading(repo_id: str, revision: str | None) -> Iterator[None]:
         yield
     except errors.GatedRepoError:
         todo = f"ask for access at https://huggingface.co/{repo_id}, then run `hf auth login`"
-        raise RopextError(f"{repo_id}: access to this model is gated: {todo}.") from None
+        raise HubFailure(f"{repo_id}: access to this model is gated: {todo}.") from None
     except errors.RevisionNotFoundError:
         raise NoSuchRevision(f"{repo_id}: has no revision {revision!r}; its page lists branches and tags.") from None
     except errors.RepositoryNotFoundError:
@@ -52,15 +56,15 @@ def reading(repo_id: str, revision: str | None) -> Iterator[None]:
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         answer = error.__cause__  # the client says "not found locally" of every failure, whatever its cause
         refused = isinstance(answer, errors.HfHubHTTPError)
-        raise RopextError(_refused(repo_id, answer) if refused else _unreachable(repo_id)) from None
+        raise HubFailure(_refused(repo_id, answer) if refused else _unreachable(repo_id)) from None
     except errors.HfHubHTTPError as error:
-        raise RopextError(_refused(repo_id, error)) from None
+        raise HubFailure(_refused(repo_id, error)) from None
     except errors.HFValidationError as error:
         raise UsageError(f"{repo_id}: there is no such folder, and it is no Hub id: {_first_line(error)}") from None
     except broken as error:
         if _is_of_the_disk(error):
             raise
-        raise RopextError(_broken(repo_id, error)) from None
+        raise HubFailure(_broken(repo_id, error)) from None
 
 
 @contextmanager
@@ -69,7 +73,7 @@ def writing(repo_id: str, base: Repository | None = None) -> Iterator[None]:
 
     Raises:
         CopyRefused: the Hub does not copy from the base.
-        RopextError: the Hub refuses or cannot be reached.
+        HubFailure: the Hub refuses or cannot be reached.
     """
     from huggingface_hub import errors
 
@@ -80,21 +84,21 @@ def writing(repo_id: str, base: Repository | None = None) -> Iterator[None]:
     except refusal as error:
         raise CopyRefused(_not_copied(base, _last_line(error))) from None
     except errors.OfflineModeIsEnabled:
-        raise RopextError(f"{repo_id}: HF_HUB_OFFLINE is set; unset it to push.") from None
+        raise HubFailure(f"{repo_id}: HF_HUB_OFFLINE is set; unset it to push.") from None
     except errors.HfHubHTTPError as error:
         raise _of_answer(repo_id, base, error) from None
     except broken as error:
         if _is_of_the_disk(error):
             raise
         if isinstance(error, ValueError):
-            raise RopextError(f"{repo_id}: nothing was committed: {' '.join(str(error).split())}") from None
+            raise HubFailure(f"{repo_id}: nothing was committed: {' '.join(str(error).split())}") from None
         answer = error.__cause__  # an upload in a thread
         if isinstance(answer, errors.HfHubHTTPError):
             raise _of_answer(repo_id, None, answer) from None
-        raise RopextError(_broken(repo_id, answer or error)) from None
+        raise HubFailure(_broken(repo_id, answer or error)) from None
 
 
-def _of_answer(repo_id: str, base: Repository | None, error: Any) -> RopextError:
+def _of_answer(repo_id: str, base: Repository | None, error: Any) -> HubFailure:
     """Explain an answer of the Hub that is an error."""
     status = error.response.status_code
     if (
@@ -105,16 +109,16 @@ def _of_answer(repo_id: str, base: Repository | None, error: Any) -> RopextError
     ):
         return CopyRefused(_not_copied(base, _answer(error)))
     if status in (409, 412):
-        return RopextError(
+        return HubFailure(
             f"{repo_id}: somebody else has written to it meanwhile, and nothing was changed; "
             "run the same command again."
         )
     if status in (401, 403, 404):
-        return RopextError(
+        return HubFailure(
             f"{repo_id}: your token may not write there ({_answer(error)}): run `hf auth login` with a token "
             "that may, or name a repository of your own."
         )
-    return RopextError(_refused(repo_id, error))
+    return HubFailure(_refused(repo_id, error))
 
 
 def _not_copied(base: Repository | None, reason: str) -> str:

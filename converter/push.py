@@ -353,7 +353,7 @@ def _downloaded(plan: PushPlan) -> PushPlan:
     absent = {step.path for step in plan.steps if step.action == "upload" and step.file and step.file.data is None}
     if not absent or not plan.base:
         return plan
-    folder = hub.fetch(plan.base.repo_id, plan.base.revision, sorted(absent)).folder
+    folder = hub.fetch_files(plan.base, sorted(absent))
     steps = tuple(_from_folder(step, folder) if step.path in absent else step for step in plan.steps)
     return replace(plan, steps=steps)
 

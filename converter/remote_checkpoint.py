@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from . import hub
@@ -47,12 +46,13 @@ def read_remote_checkpoint(
     config, dropped = read_config(folder)
     facts = facts_of(config, repo_id)
     require_supported(facts)
-    names = list(_weights(repository, folder))
-    for path in names:
-        _check_header(repository, path, folder)
+    promised = _weights(repository, folder)
+    names = list(promised)
+    for path, tensors in promised.items():
+        require_tensors(hub.tensors(repository, path).keys(), tensors, Path(f"{repo_id}: {path}"))
     absent = [path for path in names if repository.files[path].sha256]
     if len(absent) < len(names):  # what git itself holds is small
-        hub.fetch(repo_id, repository.revision, [path for path in names if path not in absent])
+        hub.fetch_files(repository, [path for path in names if path not in absent])
     weights = [_source(repository, path, folder) for path in names]
     index = [] if SINGLE in names else [source_file(folder, INDEX, "index")]
     files = (*weights, *index, *carried_files(folder))
@@ -66,27 +66,18 @@ def _source(repository: Repository, path: str, folder: Path) -> SourceFile:
     return SourceFile(path, "weights", folder / path, held.size, held.sha256)
 
 
-def _weights(repository: Repository, folder: Path) -> Iterator[str]:
-    """Yield the safetensors files that transformers would load."""
+def _weights(repository: Repository, folder: Path) -> dict[str, set[str]]:
+    """Find the safetensors files that transformers would load, and the tensors that the index promises of each."""
     if SINGLE in repository.files:
-        yield SINGLE
-        return
+        return {SINGLE: set()}
     if INDEX not in repository.files:
         pickled = ", ".join(path for path in repository.files if path.endswith((".bin", ".pth", ".pt")))
         found = f"only pickles, which can run code ({pickled})" if pickled else "neither"
         raise RopextError(f"{repository.repo_id}: ropext needs {SINGLE} or {INDEX} and found {found}.")
-    for name in sorted(set(shard_names(folder, folder / INDEX).values())):
+    promised: dict[str, set[str]] = {}
+    for tensor, name in shard_names(folder, folder / INDEX).items():
+        promised.setdefault(name, set()).add(tensor)
+    for name in promised:
         if name not in repository.files:
             raise RopextError(f"{repository.repo_id}: {INDEX} names {name}, which is not there.")
-        yield name
-
-
-def _check_header(repository: Repository, path: str, folder: Path) -> None:
-    """Hold a file's header against its size and against the index."""
-    name, size = f"{repository.repo_id}: {path}", repository.files[path].size
-    held, extent = hub.tensors(repository, path)
-    if 8 + extent > size:
-        raise RopextError(f"{name}: cut off: its header promises {extent} bytes of tensors, and it has {size} in all.")
-    if path != SINGLE:
-        promised = {tensor for tensor, shard in shard_names(folder, folder / INDEX).items() if shard == path}
-        require_tensors(held.keys(), promised, Path(name))
+    return dict(sorted(promised.items()))

@@ -19,7 +19,7 @@ from . import __version__, hub, shipped
 from .card import Kept, kept_of_card, make_card, require_valid
 from .config import changes, dump_json
 from .converted import Converted, read_converted, rebuild
-from .emit import terminated_as_exception
+from .emit import sealed, terminated_as_exception
 from .errors import RopextError, UsageError
 from .json_object import read_bounded
 from .plan import CARD, CONFIG, PROVENANCE
@@ -157,7 +157,7 @@ def _record(converted: Converted, code: Mapping[str, bytes], config: bytes) -> d
         files |= new if path.endswith(".py") else {path: entry}
     files[CONFIG] = {"sha256": shipped.sha256(config), "bytes": len(config)}
     digests = {path: entry["sha256"] for path, entry in new.items()}
-    return {**converted.record, "ropext_version": __version__, "code": digests, "files": files}
+    return sealed({**converted.record, "ropext_version": __version__, "code": digests, "files": files})
 
 
 def _in_order_of(old: Any, new: Any) -> Any:

@@ -6,100 +6,29 @@ Nothing of the checkpoint is executed: its code is compared, byte by byte, with 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any
 
-from . import __version__, hub, shipped
-from .checkpoint import INDEX, SINGLE, require_tensors, role_of
+from . import __version__, shipped
+from .checkpoint import INDEX, SINGLE, require_tensors, role_of, without_private
 from .config import FORMAT, dump_json
 from .converted import Converted, Rebuilt, differences, parse_converted, parse_record, rebuild
+from .emit import sealed
 from .errors import RopextError, UsageError, printable
-from .json_object import parse_object, read_bounded
+from .json_object import parse_object
 from .plan import CARD, CONFIG, PROVENANCE
 from .progress import size_text
-from .publication import Reading, matches, outgoing, paths_in
-from .safetensors_header import tensor_names
+from .publication import Reading, matches
 from .tokenizer import FILE as TOKENIZER_CONFIG
-
-if TYPE_CHECKING:
-    from .verify_model import Shapes
+from .verify_places import Place, find_place
+from .verify_report import Check, Faults, Report, Unchecked, carried_out, require_none, summary
 
 __all__ = ["Check", "Report", "verify"]
 
-Status = Literal["good", "bad", "unchecked"]
-
 _LOADED = ("*.py", "*.safetensors", "*.safetensors.index.json", "adapter_*")
 """Files that loading would use if they were added."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check.
-
-    Attributes:
-        name: what was looked at.
-        status: what came out; `unchecked` is no fault.
-        text: one line about it.
-        faults: all that is wrong.
-    """
-
-    name: str
-    status: Status
-    text: str
-    faults: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Report:
-    """All checks.
-
-    Attributes:
-        name: of the folder or repository.
-        made_by: the version of ropext that made it.
-        checks: in the order in which they were done.
-    """
-
-    name: str
-    made_by: str
-    checks: tuple[Check, ...]
-
-    @property
-    def good(self) -> bool:
-        """Whether no check found a fault."""
-        return not self.bad
-
-    @property
-    def bad(self) -> list[str]:
-        """Names of the checks that found faults."""
-        return [check.name for check in self.checks if check.status == "bad"]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return {
-            "name": self.name,
-            "good": self.good,
-            "made_by": self.made_by,
-            "ropext_version": __version__,
-            "checks": [
-                {"check": check.name, "status": check.status, "text": check.text, "faults": list(check.faults)}
-                for check in self.checks
-            ],
-        }
-
-
-class _Faults(Exception):
-    """What a check found."""
-
-    def __init__(self, faults: list[str]) -> None:
-        self.faults = faults
-        super().__init__(faults[0])
-
-
-class _Unchecked(Exception):
-    """Why a check could not be done."""
 
 
 def verify(
@@ -120,128 +49,29 @@ def verify(
         reading: told of bytes as they are read.
 
     Raises:
-        UsageError: it is nothing that ropext converted.
-        RopextError: the Hub refuses or cannot be reached.
+        UsageError: it is nothing that ropext converted, or a repository that is to be run whole.
+        HubFailure: the Hub refuses or cannot be reached.
     """
-    place: _Place
-    if Path(source).expanduser().is_dir():
-        if revision is not None:
-            raise UsageError(f"{source}: is a local folder, so --revision {revision} does not apply to it.")
-        place = _Folder(Path(source).expanduser(), source, reading)
-    elif hub.is_hub_id(source):
-        place = _Repository(hub.look_up(source, revision), reading)
-    else:
-        raise UsageError(f"{source}: there is no such folder, and it is no Hub id (`organisation/name`).")
-    if PROVENANCE not in place.paths:
-        raise UsageError(f"{source}: is nothing that ropext converted: it has no {PROVENANCE}.")
+    place = find_place(source, revision, reading)
+    if whole and not place.here:
+        raise UsageError(f"{source}: its weights are not here, so --forward does not apply to it; download it first.")
     return _Verification(place, quick=quick, whole=whole).report()
-
-
-# Where the files are
-
-
-class _Place(Protocol):
-    """A folder or a repository.
-
-    Attributes:
-        name: what to call it.
-        paths: of its files, hidden ones left out.
-        here: whether its weights are on this machine.
-    """
-
-    name: str
-    paths: frozenset[str]
-    here: bool
-
-    def size(self, path: str) -> int: ...
-
-    def sha256(self, path: str) -> str: ...
-
-    def read(self, path: str) -> bytes: ...
-
-    def shapes(self, path: str) -> Shapes: ...
-
-    def file(self, path: str) -> Path: ...
-
-
-class _Folder:
-    here = True
-
-    def __init__(self, folder: Path, name: str, reading: Reading | None) -> None:
-        self.name, self._folder, self._reading = name, folder, reading
-        self.paths = frozenset(paths_in(folder))
-
-    def file(self, path: str) -> Path:
-        return self._folder / path
-
-    def size(self, path: str) -> int:
-        return self.file(path).stat().st_size
-
-    def sha256(self, path: str) -> str:
-        return outgoing(path, self.file(path), None, self._reading).sha256
-
-    def read(self, path: str) -> bytes:
-        return read_bounded(self.file(path), path)
-
-    def shapes(self, path: str) -> Shapes:
-        from safetensors import safe_open
-
-        names = tensor_names(self.file(path), path)
-        with safe_open(self.file(path), framework="numpy") as tensors:
-            return {name: tensors.get_slice(name).get_shape() for name in names}
-
-
-class _Repository:
-    """Small files are fetched; of large ones, the Hub knows the digests."""
-
-    here = False
-
-    def __init__(self, repository: hub.Repository, reading: Reading | None) -> None:
-        self.name = repository.repo_id
-        self._repository, self._reading = repository, reading
-        hidden = [path for path in repository.files if any(part.startswith(".") for part in path.split("/"))]
-        self.paths = frozenset(repository.files) - frozenset(hidden)
-
-    @cached_property
-    def _folder(self) -> Path:
-        small = sorted(path for path in self.paths if not self._repository.files[path].sha256)
-        return hub.fetch(self.name, self._repository.revision, small).folder
-
-    def file(self, path: str) -> Path:
-        if self._repository.files[path].sha256:
-            return hub.fetch(self.name, self._repository.revision, [path]).folder / path
-        return self._folder / path
-
-    def size(self, path: str) -> int:
-        return self._repository.files[path].size
-
-    def sha256(self, path: str) -> str:
-        return self._repository.files[path].sha256 or outgoing(path, self.file(path), None, self._reading).sha256
-
-    def read(self, path: str) -> bytes:
-        return read_bounded(self.file(path), path)
-
-    def shapes(self, path: str) -> Shapes:
-        return hub.tensors(self._repository, path)[0]
-
-
-# The checks
 
 
 class _Verification:
     """The checks of one checkpoint. Each returns what it did, or raises what it found."""
 
-    def __init__(self, place: _Place, *, quick: bool, whole: bool) -> None:
+    def __init__(self, place: Place, *, quick: bool, whole: bool) -> None:
         self.place, self.quick, self.whole = place, quick, whole
         self.record: Mapping[str, Any] = {}
 
     def report(self) -> Report:
         """Do all of them."""
-        checks = [_carried_out("record", self.check_record)]
+        checks = [carried_out("record", self.check_record)]
         if self.record:
             rest = ("files", "weights", "headers", "code", "config", "reference", "base")
-            checks += [_carried_out(name, getattr(self, f"check_{name}")) for name in rest]
-        return Report(self.place.name, str(self.record.get("ropext_version", "")), tuple(checks))
+            checks += [carried_out(name, getattr(self, f"check_{name}")) for name in rest]
+        return Report(self.place.name, str(self.record.get("ropext_version", "")), tuple(checks), self.place.revision)
 
     @cached_property
     def converted(self) -> Converted:
@@ -270,12 +100,14 @@ class _Verification:
         """`ropext.json`: as ropext writes it, and of the same conversion as `config.json`."""
         data = self.place.read(PROVENANCE)
         self.record = parse_record(self.place.name, data)
-        faults = [] if dump_json(self.record) == data else ["is not laid out as ropext writes it"]
+        self.place.fetch(path for path in {CONFIG, TOKENIZER_CONFIG, *self.files} if not _is_weights(path))
+        faults = [] if dump_json(self.record) == data else [f"{PROVENANCE}: is not laid out as ropext writes it"]
+        faults += [f"{PROVENANCE}: is not what its sha256 says"] if sealed(self.record) != self.record else []
         code = {path: entry["sha256"] for path, entry in self.files.items() if path.endswith(".py")}
-        faults += ["the digests under code are not those under files"] if code != self.record.get("code") else []
+        faults += [f"{PROVENANCE}: code: is not as under files"] if code != self.record.get("code") else []
         for key, found, given in self._named_twice():
-            faults += [f"{key} is {given!r}, and {CONFIG} says {found!r}"] if found != given else []
-        _require_none(faults)
+            faults += [f"{PROVENANCE}: {key} is {given!r}, and {CONFIG} says {found!r}"] if found != given else []
+        require_none(faults)
         return f"made by ropext {self.record['ropext_version']}, {self.record['method']}"
 
     def _named_twice(self) -> Iterator[tuple[str, Any, Any]]:
@@ -295,7 +127,7 @@ class _Verification:
         others = sorted(self.place.paths - set(self.files) - {PROVENANCE})
         used = [path for path in others if matches(path, _LOADED) or role_of(path) in _USED]
         faults += [f"{printable(path)}: was added, and loading would use it" for path in used]
-        _require_none(faults)
+        require_none(faults)
         size = size_text(sum(self.place.size(path) for path in paths if path in self.place.paths))
         notes = ["; the card was written anew since"] * bool(edited)
         notes += [f"; not of the conversion: {printable(', '.join(others))}"] if others else []
@@ -313,12 +145,12 @@ class _Verification:
     def check_weights(self) -> str:
         """The digests of weights."""
         if self.quick and self.place.here:
-            raise _Unchecked("not read (--quick)")
+            raise Unchecked("not read (--quick)")
         paths = [path for path in self.files if _is_weights(path)]
-        _require_none([fault for path in paths for fault in self._file_faults(path)])
+        require_none([fault for path in paths for fault in self._file_faults(path)])
         unknown = [path for path in paths if not self.files[path]["sha256"]]
         if unknown:
-            raise _Unchecked(
+            raise Unchecked(
                 f"{len(unknown)} of {len(paths)} files have no digest, as they were linked unread; "
                 "convert again with --digests"
             )
@@ -328,18 +160,18 @@ class _Verification:
     def check_headers(self) -> str:
         """The weights' headers: whole, as the index says, and of the shapes that the configuration asks for."""
         if not self.place.here and self.quick:
-            raise _Unchecked("not fetched (--quick)")
+            raise Unchecked("not fetched (--quick)")
         wanted = {path for path in self.files if _is_weights(path)}
         if SINGLE in self.place.paths:
             promised: dict[str, set[str]] = {SINGLE: set()}
         else:
             promised = self._index()
         if set(promised) != wanted:
-            raise _Faults([f"transformers would load {_listed(promised)}, and {_listed(wanted)} were recorded"])
+            raise Faults([f"transformers would load {_listed(promised)}, and {_listed(wanted)} were recorded"])
         held: dict[str, Any] = {}
         for path, names in promised.items():
             if path not in self.place.paths:
-                raise _Faults([f"{path}: is missing"])
+                raise Faults([f"{path}: is missing"])
             shapes = self.place.shapes(path)
             require_tensors(shapes.keys(), names, Path(path))
             held |= shapes
@@ -348,7 +180,7 @@ class _Verification:
         self._require_readable()
         from .verify_model import shape_faults
 
-        _require_none(list(shape_faults(self.converted, held)))
+        require_none(list(shape_faults(self.converted, held)))
         about = (
             "; of quantized ones, the names are the quantizer's"
             if "quantization_config" in self.converted.config
@@ -359,7 +191,7 @@ class _Verification:
     def _index(self) -> dict[str, set[str]]:
         """The tensors that the index promises of each file."""
         if INDEX not in self.place.paths:
-            raise _Faults([f"neither {SINGLE} nor {INDEX} is there"])
+            raise Faults([f"neither {SINGLE} nor {INDEX} is there"])
         mapping = parse_object(self.place.read(INDEX), INDEX).get("weight_map")
         promised: dict[str, set[str]] = {}
         for tensor, path in mapping.items() if isinstance(mapping, dict) else ():
@@ -370,7 +202,7 @@ class _Verification:
         """The shipped code: byte for byte what ropext ships."""
         held = {path for path in self.place.paths if path.endswith(".py")}
         if self.record["native"]:
-            _require_none([f"{path}: a native export has no code" for path in sorted(held)])
+            require_none([f"{path}: a native export has no code" for path in sorted(held)])
             return "none, as a native export has none"
         wanted = shipped.code(self.converted.family)
         faults = [f"{path}: is missing" for path in sorted(wanted.keys() - held)]
@@ -381,25 +213,25 @@ class _Verification:
             if self.place.read(path) != wanted[path]
         ]
         if faults and not self.same_version:
-            raise _Unchecked(
+            raise Unchecked(
                 f"made by ropext {self.record['ropext_version']}, whose code this one, {__version__}, does not have "
                 "to compare; `ropext upgrade` replaces it"
             )
-        _require_none(faults)
+        require_none(faults)
         return f"{len(wanted)} files, those of ropext {__version__}"
 
     def check_config(self) -> str:
         """`config.json`: what the recorded preset gives for the base, and no way to code from elsewhere."""
         config = self.converted.config
-        _require_none(list(self._strays(config)))
+        require_none(list(self._strays(config)))
         rebuilt = self.rebuilt.config if self.same_version else _with_version(self.rebuilt.config, config)
         faults = list(differences(config, rebuilt))
         if faults and not self.same_version:
-            raise _Unchecked(
+            raise Unchecked(
                 f"made by ropext {self.record['ropext_version']}; this one, {__version__}, would write it otherwise: "
-                f"{_summary(faults)}"
+                f"{summary(faults)}"
             )
-        _require_none(faults)
+        require_none(faults)
         numbers = len(self.converted.block["inv_freq"])
         return f"what the preset {self.rebuilt.preset.name} gives: {numbers} frequencies, {self._tables()}, guards"
 
@@ -409,6 +241,7 @@ class _Verification:
 
     def _strays(self, config: Mapping[str, Any]) -> Iterator[str]:
         """Name what would make transformers run code that is not the conversion's."""
+        yield from (f"{key}: is no key of a converted checkpoint" for key in without_private(config)[1])
         references = config.get("auto_map", {})
         for reference in references.values() if isinstance(references, dict) else [references]:
             file = reference.partition(".")[0] + ".py" if isinstance(reference, str) else ""
@@ -431,52 +264,29 @@ class _Verification:
 
         done = check_base(self._subject())
         if done is None:
-            raise _Unchecked(f"{self.record['method']} promises nothing: it changes every length")
+            raise Unchecked(f"{self.record['method']} promises nothing: it changes every length")
         return done
 
     def _subject(self) -> Any:
         if self.quick:
-            raise _Unchecked("no model is run (--quick)")
+            raise Unchecked("no model is run (--quick)")
         self._require_readable()
         from .verify_model import Subject
 
         paths = sorted(path for path in self.files if _is_weights(path))
         missing = [path for path in paths if path not in self.place.paths]
         if missing:
-            raise _Faults([f"{missing[0]}: is missing"])
+            raise Faults([f"{missing[0]}: is missing"])
         files = tuple(self.place.file(path) for path in paths) if self.place.here else ()
         return Subject(self.converted, self.rebuilt, files, self.whole and self.place.here)
 
     def _require_readable(self) -> None:
         found = self.converted.block.get("format")
         if found != FORMAT and not self.same_version:
-            raise _Unchecked(f"rope_ext has format {found!r}, and this ropext reads {FORMAT}; see `ropext upgrade`")
+            raise Unchecked(f"rope_ext has format {found!r}, and this ropext reads {FORMAT}; see `ropext upgrade`")
 
 
 _USED = ("config", "tokenizer", "generation", "quantization")
-
-
-def _carried_out(name: str, check: Callable[[], str]) -> Check:
-    try:
-        return Check(name, "good", check())
-    except _Unchecked as reason:
-        return Check(name, "unchecked", str(reason))
-    except _Faults as found:
-        return Check(name, "bad", _summary(found.faults), tuple(found.faults))
-    except RopextError as error:
-        return Check(name, "bad", str(error), (str(error),))
-    except Exception as error:  # a damaged configuration makes transformers fail in any way
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
-        return Check(name, "bad", text, (text,))
-
-
-def _require_none(faults: list[str]) -> None:
-    if faults:
-        raise _Faults(faults)
-
-
-def _summary(faults: list[str]) -> str:
-    return faults[0] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
 
 
 def _with_version(rebuilt: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,11 +31,9 @@ from .converted import Converted, Rebuilt
 from .errors import RopextError
 from .frequencies import FREQUENCY_METHODS
 from .native import UnsupportedSpelling, native_config
+from .verify_places import Shapes
 
-__all__ = ["Shapes", "Subject", "check_base", "check_reference", "shape_faults"]
-
-Shapes = Mapping[str, Sequence[int]]
-"""Of tensors, by name."""
+__all__ = ["Subject", "check_base", "check_reference", "shape_faults"]
 
 LAYERS = 2
 VOCABULARY = 256

@@ -89,10 +89,13 @@ def test_configurations(convert, tiny_llama, key, raw, message):
     refused(convert(), message)
 
 
-def test_what_would_fetch_a_kernel_is_dropped(convert, tiny_llama, tmp_path):
-    edit(tiny_llama, "config.json", attn_implementation='"somebody/kernel"')
-    assert "attn_implementation" in convert().stdout
-    assert "attn_implementation" not in json.loads((tmp_path / "out" / "config.json").read_text())
+@pytest.mark.parametrize(
+    ("key", "raw"), [("attn_implementation", '"somebody/kernel"'), ("configuration_files", '["config.4.0.0.json"]')]
+)
+def test_what_would_fetch_a_kernel_or_another_configuration_is_dropped(convert, tiny_llama, tmp_path, key, raw):
+    edit(tiny_llama, "config.json", **{key: raw})
+    assert key in convert().stdout
+    assert key not in json.loads((tmp_path / "out" / "config.json").read_text())
 
 
 def test_a_pair_of_surrogates_is_a_character():
@@ -322,6 +325,31 @@ def test_inspect_reads_small_files_only(convert, tmp_path, name):
     (tmp_path / "out" / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / "out" / name)
     refused(CliRunner().invoke(main, ["inspect", str(tmp_path / "out")]))
+
+
+def test_verify_of_what_is_no_file(convert, tmp_path):
+    assert convert().exit_code == 0
+    out = tmp_path / "out"
+    for name in ("generation_config.json", "rope_ext_dpe.py", "config.json", "model.safetensors"):
+        (out / name).unlink()
+        os.mkfifo(out / name)
+    record = json.loads((out / "ropext.json").read_text())
+    record["files"]["generation_config.json"]["bytes"] = 0
+    (out / "ropext.json").write_text(json.dumps(record))
+    run = CliRunner().invoke(main, ["verify", str(out), "--quick"])
+    assert run.exit_code == 1
+    assert run.stdout.endswith("bad: record, files, headers, code, config\n")
+
+
+def test_verify_prints_neither_control_characters_nor_lines_of_others(convert, tmp_path):
+    assert convert().exit_code == 0
+    file = tmp_path / "out" / "ropext.json"
+    record = json.loads(file.read_text()) | {"ropext_version": "1\n\x1b[2Jgood       record     made"}
+    file.write_text(json.dumps(record))
+    run = CliRunner().invoke(main, ["verify", str(tmp_path / "out"), "--quick"])
+    assert run.exit_code == 1
+    assert "\x1b" not in run.stdout
+    assert len(run.stdout.splitlines()) == 9
 
 
 def test_inspect_prints_no_control_characters(convert, tmp_path):

@@ -15,6 +15,7 @@ from ropext.converter.cli import main
 from ropext.converter.commands_convert import convert_checkpoint
 from ropext.converter.config import dump_json
 from ropext.converter.converted import read_converted, rebuild
+from ropext.converter.emit import sealed
 from ropext.converter.errors import RopextError
 from ropext.converter.presets import load_preset
 from ropext.converter.shipped import sha256
@@ -75,7 +76,7 @@ def record_anew(folder):
         data = (folder / path).read_bytes()
         record["files"][path] = {"sha256": sha256(data), "bytes": len(data)}
     record["code"] = {path: entry["sha256"] for path, entry in record["files"].items() if path.endswith(".py")}
-    (folder / "ropext.json").write_bytes(dump_json(record))
+    (folder / "ropext.json").write_bytes(dump_json(sealed(record)))
 
 
 def change_config(folder, change):
@@ -164,7 +165,7 @@ KINDS = {
 @pytest.mark.parametrize("place", [0.0, 0.01, 0.3, 0.7, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_flipped_bit(copied, kind, place, monkeypatch):
-    monkeypatch.setattr(verification, "_carried_out", carried_out_without_models)
+    monkeypatch.setattr(verification, "carried_out", carried_out_without_models)
     folder = copied()
     file = folder / KINDS[kind]
     if kind == "record":  # its own digests: of the rest of it, the preset, nothing more is known
@@ -180,7 +181,7 @@ def test_flipped_bit(copied, kind, place, monkeypatch):
     assert verify(str(folder)).good
 
 
-def carried_out_without_models(name, check, real=verification._carried_out):
+def carried_out_without_models(name, check, real=verification.carried_out):
     """The checks that read files, for those are to find it."""
     if name in ("headers", "reference", "base"):
         return verification.Check(name, "unchecked", "")
@@ -218,6 +219,9 @@ def select_more(config):
         (lambda c: c.update(hidden_act="silu"), "config", "hidden_act: is "),
         (lambda c: c["auto_map"].update(AutoModel="org/evil--x.Y"), "config", "is no class of this checkpoint"),
         (lambda c: c["auto_map"].update(AutoModel="other.Model"), "config", "is no class of this checkpoint"),
+        (lambda c: c.update(_attn_implementation="evil/kernel"), "config", "_attn_implementation: is no key"),
+        (lambda c: c.update(attn_implementation="evil/kernel"), "config", "attn_implementation: is no key"),
+        (lambda c: c.update(configuration_files=["config.4.0.0.json"]), "config", "configuration_files: is no key"),
         (lambda c: c["rope_ext"].update(format=2), "config", "rope_ext.format: is 2"),
         (lambda c: c["rope_ext"].update(method="gali"), "record", "method is 'dpe', and config.json says 'gali'"),
         (lambda c: c.update(intermediate_size=97), "headers", "and the configuration asks for"),
