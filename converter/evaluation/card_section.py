@@ -238,8 +238,8 @@ def _is_own(result: Any) -> bool:
     return isinstance(dataset, dict) and str(dataset.get("type", "")).startswith(_DATASET)
 
 
-_REPORTED = {"exact": "exact_match", "perplexity": "perplexity", "score": "ruler"}
-"""The metrics of `model-index`, by those of reports."""
+_REPORTED = {"exact": "exact_match", "perplexity": "perplexity", "score": None}
+"""The metrics of `model-index`, by those of reports; None is called as the task is."""
 
 
 def _eval_results(preset: str, experiments: Sequence[Experiment]) -> Iterator[Any]:
@@ -260,7 +260,7 @@ def _eval_results(preset: str, experiments: Sequence[Experiment]) -> Iterator[An
                     dataset_type=f"{_DATASET}{experiment.task}",
                     dataset_name=f"{TASKS[experiment.task]}, {kind}{length:,} tokens",
                     dataset_config=f"{kind}{length}",
-                    metric_type=_REPORTED[metric.name],
+                    metric_type=_REPORTED[metric.name] or experiment.task,
                     metric_name=metric.title,
                     metric_value=round(found.value, 3),
                 )

@@ -136,9 +136,10 @@ class SwitchableModel:
         return total
 
     @torch.inference_mode()
-    def continuation(self, text: str, new_tokens: int) -> str:
-        """What the model writes after a text, greedily."""
-        ids = self.tokenizer(text, return_tensors="pt").input_ids.to(self.model.device)
+    def continuation(self, text: str, new_tokens: int, *, special_tokens: bool = True) -> str:
+        """What the model writes after a text, greedily; the tokenizer adds its special tokens, unless told not to."""
+        ids = self.tokenizer(text, add_special_tokens=special_tokens, return_tensors="pt").input_ids
+        ids = ids.to(self.model.device)
         pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id
         mask = torch.ones_like(ids)
         out = self.model.generate(

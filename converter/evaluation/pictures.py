@@ -51,7 +51,7 @@ def _of(experiment: Experiment, kinds: Sequence[Kind], measure: Measure) -> Iter
             yield _heatmap(experiment, measure)
         if "score" in kinds:
             yield _curves(experiment, METRICS[experiment.task][MEASURES.index(measure)])
-    elif {"ppl": "perplexity", "ruler": "score"}[experiment.task] in kinds:
+    elif {"ppl": "perplexity", "ruler": "score", "leval": "score"}[experiment.task] in kinds:
         yield _curves(experiment, METRICS[experiment.task][0])
 
 
@@ -225,7 +225,7 @@ def _mark(axes: Axes, experiment: Experiment, place: object, metric: Metric) -> 
     if callable(place) and isinstance(trained, int) and experiment.lengths[0] <= trained < experiment.lengths[-1]:
         axes.axvline(place(trained), color="0.5", linewidth=0.8, linestyle=":", zorder=0)
         axes.text(place(trained), 1.0, " trained to here", transform=axes.get_xaxis_transform(), fontsize=6, va="top")
-    if metric.name == "score":
+    if experiment.task == "ruler":
         axes.axhline(THRESHOLD, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
         text = f"{THRESHOLD}, Llama-2-7B at 4k"
         axes.text(1.0, THRESHOLD, text, transform=axes.get_yaxis_transform(), fontsize=6, ha="right", va="bottom")

@@ -15,7 +15,7 @@ __all__ = ["BASE", "TASKS", "Experiment", "Origin", "read_results"]
 BASE = "base"
 """What the model as it is goes by in reports."""
 
-TASKS = {"passkey": "Passkey", "niah": "Needles", "ppl": "Perplexity", "ruler": "RULER"}
+TASKS = {"passkey": "Passkey", "niah": "Needles", "ppl": "Perplexity", "ruler": "RULER", "leval": "L-Eval"}
 """The tasks that can be reported, by their titles."""
 
 _ORIGIN = ("command", "versions", "machine")
@@ -26,6 +26,7 @@ _OF_TASK: dict[str, dict[str, Any]] = {
     "niah": {"answers": list},
     "ppl": {"nll": (int, float), "counted": int},
     "ruler": {"task": str, "score": (int, float)},
+    "leval": {"task": str, "score": (int, float), "document": int},
 }
 
 Value = Mapping[str, Any]
@@ -56,7 +57,7 @@ class Experiment:
         source: the model.
         settings: what the measurements depend on, beside preset, length and seed.
         origins: how they were made.
-        values: by preset (`BASE` for the model as it is), length, seed, and RULER's task (else an empty string).
+        values: by preset (`BASE` for the model as it is), length, seed, and RULER's or L-Eval's task (else empty).
         notes: what the reader should know.
     """
 
@@ -80,11 +81,11 @@ class Experiment:
 
     @property
     def subtasks(self) -> list[str]:
-        """RULER's tasks, as they were measured; for other tasks one without a name."""
+        """RULER's or L-Eval's tasks, as they were measured; for other tasks one without a name."""
         return list(dict.fromkeys(subtask for *_, subtask in self.values))
 
     def at(self, preset: str, length: int, subtask: str | None = None) -> dict[tuple[int, str], Value]:
-        """Measurements of a preset at a length, by seed and RULER's task; of one of these alone, or of all."""
+        """Measurements of a preset at a length, by seed and subtask; of one of these alone, or of all."""
         return {
             (seed, task): value
             for (name, tokens, seed, task), value in self.values.items()
@@ -197,7 +198,7 @@ class _Gathered:
             if wrong or not isinstance(value, dict):
                 raise RopextError(f"{file}:{number}: is no measurement of {self._settings['task']}: {wrong}")
             preset = value["preset"] or BASE
-            subtask = value["task"] if self._settings["task"] == "ruler" else ""
+            subtask = value["task"] if "task" in _OF_TASK[self._settings["task"]] else ""
             where = (preset, value["length"], value["seed"], subtask)
             if where in self._values and self._values[where][0] != line.get("key"):
                 self._twice[preset] = None
@@ -229,4 +230,4 @@ def _wrong(value: Any, task: str) -> str:
     for answer in value.get("answers", ()) if "answers" in _OF_TASK[task] else ():
         if not isinstance(answer, dict) or not all(isinstance(answer.get(key), kind) for key, kind in _ANSWER.items()):
             return "an answer lacks `depth`, `log_probability` or `exact`"
-    return "`answers` is empty" if value.get("answers") == [] and task != "ruler" else ""
+    return "`answers` is empty" if value.get("answers") == [] and "answers" in _OF_TASK[task] else ""

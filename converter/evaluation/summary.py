@@ -86,7 +86,7 @@ class Metric:
 def estimate(
     metric: Metric, experiment: Experiment, preset: str, length: int, subtask: str | None = None
 ) -> Estimate | None:
-    """A metric of a preset at a length, for one of RULER's tasks or over all; None where it was not measured."""
+    """A metric of a preset at a length, for one of the subtasks or over all; None where it was not measured."""
     mine = experiment.at(preset, length, subtask)
     if metric.of:
         return metric.of(list(mine.values())) if mine else None
@@ -98,7 +98,7 @@ def estimate(
 
 
 def estimates(experiment: Experiment) -> Iterator[tuple[Metric, str, int, str, Estimate]]:
-    """Every estimate there is: metric, preset, length, RULER's task (empty over all of them)."""
+    """Every estimate there is: metric, preset, length, subtask of RULER or L-Eval (empty over all of them)."""
     subtasks = [None, *(each for each in experiment.subtasks if each)]
     for metric in METRICS[experiment.task]:
         for preset in experiment.presets:
@@ -141,14 +141,22 @@ def student(freedom: int) -> float:
 
 def _mean_of(parts: Sequence[tuple[float, int]], count: int) -> Estimate:
     """The mean of what comes in sums over so many items, one sum for each prompt; the interval is over prompts."""
+    mean, error = _mean_and_error(parts)
+    if error is None:
+        return Estimate(mean, count=count)
+    margin = student(len(parts) - 1) * error
+    return Estimate(mean, mean - margin, mean + margin, count)
+
+
+def _mean_and_error(parts: Sequence[tuple[float, int]]) -> tuple[float, float | None]:
+    """The same mean and its standard error, over prompts; none for fewer than two."""
     items = sum(weight for _, weight in parts)
     mean = sum(each for each, _ in parts) / items
     prompts = len(parts)
     if prompts < 2 or not math.isfinite(mean):
-        return Estimate(mean, count=count)
+        return mean, None
     square = sum((each - mean * weight) ** 2 for each, weight in parts)
-    margin = student(prompts - 1) * math.sqrt(square * prompts / (prompts - 1)) / items
-    return Estimate(mean, mean - margin, mean + margin, count)
+    return mean, math.sqrt(square * prompts / (prompts - 1)) / items
 
 
 # Needles and passkeys
@@ -219,30 +227,32 @@ def _exp(value: float) -> float:
         return math.inf
 
 
-# RULER
-
-
-def _by_task(values: Sequence[tuple[str, float]]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for task, score in values:
-        found.setdefault(task, []).append(100 * score)
-    return found
+# RULER and L-Eval
 
 
 def _score(values: Values) -> Estimate:
     """The mean of the tasks' means."""
-    scores = _by_task([(value["task"], value["score"]) for value in values])
+    scores: dict[str, list[float]] = {}
+    for value in values:
+        scores.setdefault(value["task"], []).append(100 * value["score"])
     return Estimate(fmean(map(fmean, scores.values())), count=len(values))
 
 
 def _score_difference(pairs: Pairs) -> Estimate:
-    """The mean of the tasks' mean differences; the interval takes the tasks as given and their prompts as drawn."""
-    tasks = _by_task([(mine["task"], mine["score"] - its["score"]) for mine, its in pairs])
-    mean = fmean(map(fmean, tasks.values()))
-    if any(len(each) < 2 for each in tasks.values()):
+    """The mean of the tasks' mean differences; the interval takes the tasks as given and their texts as drawn.
+
+    A text is a prompt of RULER's, or a document of L-Eval's with all its questions.
+    """
+    tasks: dict[str, dict[int, list[float]]] = {}
+    for mine, its in pairs:
+        texts = tasks.setdefault(mine["task"], {})
+        texts.setdefault(mine.get("document", mine["seed"]), []).append(100 * (mine["score"] - its["score"]))
+    found = [_mean_and_error([(math.fsum(each), len(each)) for each in texts.values()]) for texts in tasks.values()]
+    mean = fmean(each for each, _ in found)
+    squares = [error**2 for _, error in found if error is not None]
+    if len(squares) < len(found):
         return Estimate(mean, count=len(pairs))
-    freedom = sum(len(each) - 1 for each in tasks.values())
-    squares = [sum((x - fmean(each)) ** 2 for x in each) / (len(each) - 1) / len(each) for each in tasks.values()]
+    freedom = sum(len(texts) - 1 for texts in tasks.values())
     margin = student(freedom) * math.sqrt(sum(squares)) / len(tasks)
     return Estimate(mean, mean - margin, mean + margin, len(pairs))
 
@@ -279,6 +289,12 @@ _QUESTIONS = (
     _TIME,
 )
 
+_TASKS = (
+    Metric("score", "Average over the tasks, percent", _score),
+    Metric("score_difference", "Average less the base's, same prompts, percentage points", beside=_score_difference),
+    _TIME,
+)
+
 METRICS: Mapping[str, Sequence[Metric]] = {
     "passkey": _QUESTIONS,
     "niah": _QUESTIONS,
@@ -287,12 +303,7 @@ METRICS: Mapping[str, Sequence[Metric]] = {
         Metric("perplexity_ratio", "Perplexity over the base's, same texts", beside=_perplexity_ratio, neutral=1.0),
         _TIME,
     ),
-    "ruler": (
-        Metric("score", "Average over the tasks, percent", _score),
-        Metric(
-            "score_difference", "Average less the base's, same prompts, percentage points", beside=_score_difference
-        ),
-        _TIME,
-    ),
+    "ruler": _TASKS,
+    "leval": _TASKS,
 }
 """What is reported of each task."""

@@ -75,7 +75,9 @@ def tables(experiment: Experiment) -> list[Table]:
     """What a reader is shown of an experiment."""
     found = [_by_length(metric, experiment) for metric in METRICS[experiment.task]]
     if experiment.task == "ruler":
-        found += [_ruler_summary(experiment), *_ruler_tasks(experiment)]
+        found.append(_ruler_summary(experiment))
+    if any(experiment.subtasks):
+        found += _by_subtask(experiment)
     return [table for table in found if table.rows]
 
 
@@ -107,8 +109,8 @@ def _ruler_summary(experiment: Experiment) -> Table:
     return Table(caption, header, rows)
 
 
-def _ruler_tasks(experiment: Experiment) -> Iterator[Table]:
-    metric = METRICS["ruler"][0]
+def _by_subtask(experiment: Experiment) -> Iterator[Table]:
+    metric = METRICS[experiment.task][0]
     for preset in experiment.presets:
         rows = []
         for task in experiment.subtasks:
