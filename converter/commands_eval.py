@@ -49,17 +49,29 @@ _OUTPUT = click.option(
     show_default=True,
     help="Folder of the results.",
 )
-_MODELS = options(
-    click.argument("models", metavar="MODEL...", nargs=-1, required=True),
-    click.option("--preset", "-p", "presets", multiple=True, metavar="NAME|FILE", help="By this too; repeatable."),
-    click.option("--no-base", is_flag=True, help="By the presets only."),
-    click.option("--lengths", "-l", type=Lengths(), default=(), help="Such as 4k,8k,16k [default: M, 3/2 M, 2 M]."),
-    click.option("--samples", "-n", type=click.IntRange(1), default=1, show_default=True, help="Of each."),
-    SEED,
-    _OUTPUT,
-    click.option("--resume", is_flag=True, help="Go on with the results that are there."),
-    DEVICE,
-)
+
+
+def _models(samples: int | None) -> Callable[[Any], Any]:
+    """What all tasks take.
+
+    Args:
+        samples: how many are asked for where nothing is said; None for all documents of a file.
+    """
+    of = "Of each." if samples else "Documents of each task [default: all]."
+    return options(
+        click.argument("models", metavar="MODEL...", nargs=-1, required=True),
+        click.option("--preset", "-p", "presets", multiple=True, metavar="NAME|FILE", help="By this too; repeatable."),
+        click.option("--no-base", is_flag=True, help="By the presets only."),
+        click.option("--lengths", "-l", type=Lengths(), default=(), help="Such as 4k,8k,16k [default: M, 3/2 M, 2 M]."),
+        click.option("--samples", "-n", type=click.IntRange(1), default=samples, show_default=True, help=of),
+        SEED,
+        _OUTPUT,
+        click.option("--resume", is_flag=True, help="Go on with the results that are there."),
+        DEVICE,
+    )
+
+
+_MODELS = _models(samples=1)
 
 
 @evaluate.command(short_help="A number in filler, at lengths and depths.")
@@ -155,6 +167,33 @@ def ruler(tasks: str | None, prose: Path | None, squad: Path | None, hotpotqa: P
 
     name = prose.name if prose else f"pydoc_data.topics of Python {platform.python_version()}"
     _evaluate("ruler", items, {"tasks": chosen, "text": name}, asked)
+
+
+@evaluate.command(short_help="L-Eval's seven closed-ended tasks.")
+@_models(samples=None)
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of tpo.jsonl, quality.jsonl, ... [default: from the Hub].",
+)
+@click.option("--tasks", help="Comma-separated [default: all that the folder has].")
+def leval(data: Path | None, tasks: str | None, **asked: Any) -> None:
+    """L-Eval (arXiv 2307.11088): exams, stories, sums and code, in documents cut to each length; scored as published.
+
+    A length is of prompt and answer together. Nothing is drawn: --seed changes nothing.
+    """
+    from .evaluation.leval import find, read, runs
+
+    files, left_out = find([each.strip() for each in tasks.split(",")] if tasks else None, data)
+    for task in left_out:
+        click.echo(f"{task} is left out: {data} holds no {task}.jsonl", err=True)
+    documents, digest = read(files)
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for task, found in documents.items():
+            yield from runs(tokenizer, task, found[: asked["samples"]], length)
+
+    _evaluate("leval", items, {"tasks": list(documents), "data_sha256": digest}, asked)
 
 
 @evaluate.command("lm-eval", short_help="Tasks of lm-evaluation-harness.")
