@@ -8,6 +8,7 @@ at cd34b05 (July 2024), and what its authors said of other models: `docs/leval.m
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +24,7 @@ from ropext.converter.json_object import parse_object
 from .leval_scores import score
 
 if TYPE_CHECKING:
-    from .models import SwitchableModel
+    from .judge import Model
 
 __all__ = ["NEW_TOKENS", "TASKS", "Document", "LevalRun", "Task", "find", "fit", "prompt", "read", "runs"]
 
@@ -272,11 +273,15 @@ def fit(text: str, room: int, fits: Callable[[str], bool], *, keeps_end: bool = 
     Returns:
         What fits; nothing where no part does.
     """
-    words, kept = text.split(" "), room
-    while text and not fits(text):
-        text = " ".join(words[-kept:] if keeps_end else words[:kept]) if kept > 0 else ""
-        kept -= _STEP
-    return text
+    if fits(text):
+        return text
+    words, sizes = text.split(" "), range(room, 0, -_STEP)
+
+    def cut(kept: int) -> str:
+        return " ".join(words[-kept:] if keeps_end else words[:kept])
+
+    found = bisect_left(sizes, True, key=lambda kept: fits(cut(kept)))  # the published search tries one after the other
+    return cut(sizes[found]) if found < len(sizes) else ""
 
 
 # What to ask
@@ -309,7 +314,7 @@ class LevalRun:
         """What tells it from the others."""
         return f"{self.task} {self.length} {self.number}"
 
-    def measure(self, model: SwitchableModel) -> dict[str, Any]:
+    def measure(self, model: Model) -> dict[str, Any]:
         """Let a model answer; of `sci_fi` by the story and in fact."""
         asked = prompt(model.tokenizer, self.task, self.text, self.question)
         special = not is_chat(model.tokenizer)
