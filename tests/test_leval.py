@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from ropext.converter.cli import main
@@ -372,6 +373,20 @@ def test_what_is_converted_answers_as_in_place(folder, data, tiny_preset, tmp_pa
     for here, there in zip(*found, strict=True):
         assert {**here, "preset": None, "seconds": 0} == {**there, "seconds": 0}
     assert any(each["prediction"] for each in found[0])
+    pytest.importorskip("matplotlib")
+    run("report", out / converted.name, "--card", converted, "--plot", tmp_path / "leval.svg")
+    assert "Llama-2-7B" not in (tmp_path / "leval.svg").read_text()  # that threshold is RULER's
+    (result,) = ModelCard.load(converted / "README.md", ignore_metadata_errors=True).data.eval_results
+    assert (result.dataset_type, result.metric_type) == ("ropext-leval", "leval")
+    assert result.metric_value == round(np.mean(means(found[1])), 3)
+
+
+def means(values):
+    """By task, percent."""
+    by_task = {}
+    for each in values:
+        by_task.setdefault(each["task"], []).append(100 * each["score"])
+    return [np.mean(each) for each in by_task.values()]
 
 
 def test_wrong_usage_is_said(folder, data, tmp_path):
