@@ -41,7 +41,7 @@ def settings(method: str, facts: ModelFacts, inv_freq: list[float], trained: int
 _AROUND: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "dca": {"chunk_size": (1, 2 / 3), "local_window": (1, 0.5)},
     "dynamic_ntk": {"scaling_factor": (1, 1.5, 2)},
-    "gali": {"chunk_size": (1, 2, 3), "local_window": (1, 2, 4, 8)},
+    "gali": {"chunk_size": (1, 2, 3), "local_window": (1, 8)},
     "jet_long": {"window": (1, 2 / 3, 0.5), "local_window": (1, 0.5)},
     "linear": {"scaling_factor": (1, 1.5, 2)},
     "ntk": {"scaling_factor": (1, 1.5, 2)},
