@@ -64,14 +64,17 @@ class _Verification:
     def __init__(self, place: Place, *, quick: bool, whole: bool) -> None:
         self.place, self.quick, self.whole = place, quick, whole
         self.record: Mapping[str, Any] = {}
+        self.checks: list[Check] = []
 
     def report(self) -> Report:
         """Do all of them."""
-        checks = [carried_out("record", self.check_record)]
+        self.checks.append(carried_out("record", self.check_record))
         if self.record:
-            rest = ("files", "weights", "headers", "code", "config", "reference", "base")
-            checks += [carried_out(name, getattr(self, f"check_{name}")) for name in rest]
-        return Report(self.place.name, str(self.record.get("ropext_version", "")), tuple(checks), self.place.revision)
+            for name in ("files", "weights", "headers", "code", "config", "reference", "base"):
+                self.checks.append(carried_out(name, getattr(self, f"check_{name}")))
+        return Report(
+            self.place.name, str(self.record.get("ropext_version", "")), tuple(self.checks), self.place.revision
+        )
 
     @cached_property
     def converted(self) -> Converted:
@@ -270,13 +273,13 @@ class _Verification:
     def _subject(self) -> Any:
         if self.quick:
             raise Unchecked("no model is run (--quick)")
+        bad = [check.name for check in self.checks if check.name in ("headers", "config") and check.status == "bad"]
+        if bad:
+            raise Unchecked(f"no model is run, as {bad[0]} is bad")
         self._require_readable()
         from .verify_model import Subject
 
         paths = sorted(path for path in self.files if _is_weights(path))
-        missing = [path for path in paths if path not in self.place.paths]
-        if missing:
-            raise Faults([f"{missing[0]}: is missing"])
         files = tuple(self.place.file(path) for path in paths) if self.place.here else ()
         return Subject(self.converted, self.rebuilt, files, self.whole and self.place.here)
 

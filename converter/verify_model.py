@@ -9,6 +9,7 @@ and is itself imported only when it runs.
 from __future__ import annotations
 
 import copy
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,14 +32,16 @@ from .converted import Converted, Rebuilt
 from .errors import RopextError
 from .frequencies import FREQUENCY_METHODS
 from .native import UnsupportedSpelling, native_config
+from .progress import size_text
 from .verify_places import Shapes
+from .verify_report import Unchecked
 
 __all__ = ["Subject", "check_base", "check_reference", "shape_faults"]
 
 LAYERS = 2
 VOCABULARY = 256
 MOST_BYTES = 8 << 30
-"""Of two layers in float32; where they take more, one has to do."""
+"""Of two layers in float32; where they take more, one has to do, which may take twice as much."""
 
 BEYOND = 32
 """Tokens that are read where the method works: beyond its windows."""
@@ -89,6 +92,9 @@ class Subject:
 def shape_faults(converted: Converted, held: Shapes) -> Iterator[str]:
     """Name the tensors that the configuration asks for and the weights do not have, or have otherwise.
 
+    Of quantized matrices, whose tensors a quantizer names, there has to be something; experts, which transformers
+    stores one by one or joined, are counted.
+
     Args:
         converted: the checkpoint.
         held: the shapes that its files of weights name.
@@ -96,26 +102,51 @@ def shape_faults(converted: Converted, held: Shapes) -> Iterator[str]:
     config = dict(converted.config)
     with _quiet(), torch.device("meta"):
         model = _class(converted)(_configuration(converted, config))
+    start = f"{model.base_model_prefix}."  # which transformers adds or takes away where a head is or is not there
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name.removeprefix(start): tuple(shape) for name, shape in held.items()}
+    modules = {name[: dot.start()] for name in found for dot in re.finditer(r"\.", name)}
+    quantized, mixture = bool(config.get("quantization_config")), any(key in config for key in _COUNTS_OF_EXPERTS)
     tied = {"lm_head.weight"} if config.get("tie_word_embeddings", model.config.tie_word_embeddings) else set()
     for name, shape in wanted.items():
-        if _is_stored_so(name, config) and name not in held and name not in tied:
+        stored = name.removeprefix(start)
+        if mixture and _EXPERTS.search(name):
+            continue
+        if quantized and not re.search("norm|embed_tokens", name):
+            missing = stored.rpartition(".")[0] not in modules
+        else:
+            missing = stored not in found
+            if not missing and found[stored] != shape:
+                yield f"{name} is {list(found[stored])}, and the configuration asks for {list(shape)}"
+        if missing and name not in tied:
             yield f"{name} is missing"
-        elif name in held and _is_stored_so(name, config) and tuple(held[name]) != shape:
-            yield f"{name} is {list(held[name])}, and the configuration asks for {list(shape)}"
     layers = int(config["num_hidden_layers"])
+    if mixture and not quantized:
+        yield from _expert_faults(wanted, found, layers)
     known = [re.compile(each) for each in getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()]
     for name in held:
         if _layer(name) >= layers and not any(pattern.search(name) for pattern in known):
             yield f"{name} belongs to a layer beyond the {layers} of the configuration"
 
 
-def _is_stored_so(name: str, config: Mapping[str, Any]) -> bool:
-    """Whether a file has a tensor as the model has it: not quantized, and not joined from parts while it is loaded."""
-    if config.get("quantization_config"):
-        return "norm" in name or "embed_tokens" in name
-    mixture = any(key in config for key in ("num_experts", "num_local_experts", "n_routed_experts"))
-    return not (mixture and re.search(r"\.(mlp|block_sparse_moe)\.", name))
+_COUNTS_OF_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+_EXPERTS = re.compile(r"layers\.\d+\.(mlp|block_sparse_moe)\.")
+"""What is called otherwise in a file than in a mixture's model."""
+
+
+def _expert_faults(wanted: Shapes, found: Shapes, layers: int) -> Iterator[str]:
+    """Compare how many numbers the experts of each layer have, with what is beside them."""
+    asked, there = ([0] * layers for _ in range(2))
+    for shapes, numbers in ((wanted, asked), (found, there)):
+        for name, shape in shapes.items():
+            if _EXPERTS.search(name) and _layer(name) < layers:
+                numbers[_layer(name)] += math.prod(shape)
+    for layer in range(layers):
+        if asked[layer] != there[layer]:
+            yield (
+                f"the experts of layer {layer} have {there[layer]:,} numbers, and the configuration asks for "
+                f"{asked[layer]:,}"
+            )
 
 
 def _layer(name: str) -> int:
@@ -186,6 +217,10 @@ def _layers(subject: Subject) -> int:
     with torch.device("meta"):
         model = _class(subject.converted)(_configuration(subject.converted, _cut(subject.converted.config, 1)))
     size = sum(4 * parameter.numel() for parameter in model.parameters())
+    if size > 2 * MOST_BYTES:
+        raise Unchecked(
+            f"one layer takes {size_text(size)} in float32, and at most {size_text(2 * MOST_BYTES)} are run"
+        )
     return min(count, LAYERS if LAYERS * size <= MOST_BYTES else 1)
 
 
@@ -274,6 +309,7 @@ def check_reference(subject: Subject) -> str:
 
     Raises:
         RopextError: they differ, or the model does not load.
+        Unchecked: it is too large.
     """
     with _quiet():
         layers = _layers(subject)
@@ -298,6 +334,7 @@ def check_reference(subject: Subject) -> str:
 def _about(subject: Subject, layers: int) -> str:
     count = int(subject.converted.config["num_hidden_layers"])
     made_up = ", made-up weights" if subject.made_up else ""
+    made_up += " in the place of quantized ones" if subject.quantized else ""
     return f"{layers} of {count} layers{made_up}, float32"
 
 
@@ -340,7 +377,7 @@ def _ids(count: int, model: Any) -> Tensor:
 
 def _read(model: Any, ids: Tensor, backend: str = "sdpa", **how: Any) -> Tensor:
     """[tokens, hidden]: what the decoder makes of a prompt, by a backend of attention."""
-    decoder = getattr(model, model.base_model_prefix)
+    decoder = getattr(model, model.base_model_prefix, model)
     decoder.config._attn_implementation = backend
     hidden: Tensor = decoder(input_ids=ids, **how).last_hidden_state[0]
     return hidden
@@ -392,6 +429,7 @@ def check_base(subject: Subject) -> str | None:
 
     Raises:
         RopextError: they differ, or the base does not load.
+        Unchecked: it is too large.
     """
     converted, rebuilt = subject.converted, subject.rebuilt
     length = _promised(converted, rebuilt)
