@@ -1,7 +1,8 @@
 """A base model, and the same weights under any method.
 
-The settings are those of the presets `smollm2-135m-*`: token counts scaled to the length that a model was trained to,
-dimension groups to its frequency pairs. So every method runs on every model, at the same share of its window.
+The settings are published or suggested ones for a model that was trained to 8192 tokens, with 32 frequency pairs. Token
+counts are scaled to the length that a model was trained to, dimension groups to its pairs. So every method runs on every
+model, at the same share of its window.
 """
 
 import argparse
@@ -25,8 +26,21 @@ from ropext.converter.config import extended_config
 from ropext.converter.presets import check_fit, load_preset
 from ropext.converter.rope import base_inv_freq
 
-SETTINGS = "smollm2-135m-{}"
-SETTINGS_WINDOW, SETTINGS_PAIRS = 8192, 32
+SETTINGS = {
+    "dpe": {
+        "local_window": 1024,
+        "scale_factors": [2, 8, 2, 8, 16, 16, 128, 8],
+        "dimension_groups": [0, 4, 8, 12, 16, 20, 24, 28, 32],
+    },
+    "gali": {"chunk_size": 1000, "local_window": 128},
+    "self_extend": {"group_size": 4, "local_window": 1024},
+    "jet_long": {"window": 8192, "local_window": 2048},
+    "rerope": {"local_window": 1024},
+    "string": {"shift": 2730, "local_window": 128},
+    "dca": {"chunk_size": 6144, "local_window": 1024},
+}
+"""Parameters by method; the others have none but their defaults."""
+SETTINGS_WINDOW, SETTINGS_TARGET, SETTINGS_PAIRS = 8192, 16384, 32
 TOKEN_COUNTS = ("local_window", "window", "shift")
 
 REGION_METHODS = ["dpe", "dpe_top_k", "gali", "self_extend", "jet_long", "rerope", "string", "dca"]
@@ -148,8 +162,8 @@ class Models:
 
     def preset(self, name):
         """The file of a preset of these settings."""
-        shipped = load_preset(SETTINGS.format(name.removesuffix("_top_k")))
-        parameters, pairs = dict(shipped.parameters), self.facts.rotary_dim // 2
+        method = name.removesuffix("_top_k")
+        parameters, pairs = dict(SETTINGS.get(method, {})), self.facts.rotary_dim // 2
         trained, window = (n / SETTINGS_WINDOW for n in (self.facts.trained_length, self.window))
         for key in TOKEN_COUNTS:
             if key in parameters:
@@ -159,7 +173,7 @@ class Models:
             parameters["chunk_size"] = int(parameters["chunk_size"] * (window if name == "dca" else trained))
         if "dimension_groups" in parameters:
             parameters["dimension_groups"] = [
-                border * pairs // SETTINGS_PAIRS for border in shipped.parameters["dimension_groups"]
+                border * pairs // SETTINGS_PAIRS for border in parameters["dimension_groups"]
             ]
         if name == "dpe_top_k":
             shape = self.facts.num_hidden_layers, self.facts.num_attention_heads, pairs
@@ -171,8 +185,8 @@ class Models:
             "description": f"{name} for benchmarks",
             "base_model": self.options.model,
             "initial_window": self.window,
-            "target_window": int(shipped.target_window * window),
-            "method": shipped.method,
+            "target_window": int(SETTINGS_TARGET * window),
+            "method": method,
             "parameters": parameters,
         }
         file = self._scratch / f"{name}.json"
