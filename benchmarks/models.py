@@ -1,8 +1,8 @@
 """A base model, and the same weights under any method.
 
 The settings are published or suggested ones for a model that was trained to 8192 tokens, with 32 frequency pairs. Token
-counts are scaled to the length that a model was trained to, dimension groups to its pairs. So every method runs on every
-model, at the same share of its window.
+counts are scaled to the length that a model was trained to, dimension groups to its pairs. So every method runs on
+every model, at the same share of its window.
 """
 
 import argparse
