@@ -1,7 +1,7 @@
 """Plots of growth from the raw figures of `prefill` and `decode`: time against length, both logarithmic, as SVG.
 
 Each curve's exponent, fitted by least squares, stands in the legend: 2 means four times the time for twice the length.
-Lengths at which a method is the base by design are left out of its curve. Needs matplotlib, the extra `bench`.
+Lengths at which a method is the base by design are left out of its curve, and figures of one length altogether. Needs matplotlib, the extra `bench`.
 """
 
 import argparse
@@ -73,6 +73,9 @@ def main(argv=None):
     options.output.mkdir(parents=True, exist_ok=True)
     files = options.figures or sorted([*RESULTS.glob("prefill*.json"), *RESULTS.glob("decode*.json")])
     for figures in files:
+        record = json.loads(figures.read_text())
+        if len({figure["length"] for figure in record["figures"]}) < 2:
+            continue  # nothing grows
         file = options.output / f"{figures.stem}.svg"
-        draw(json.loads(figures.read_text()), file)
+        draw(record, file)
         print(file)
