@@ -1,7 +1,8 @@
 """Plots of growth from the raw figures of `prefill` and `decode`: time against length, both logarithmic, as SVG.
 
 Each curve's exponent, fitted by least squares, stands in the legend: 2 means four times the time for twice the length.
-Lengths at which a method is the base by design are left out of its curve, and figures of one length altogether. Needs matplotlib, the extra `bench`.
+Lengths at which a method is the base by design are left out of its curve, and figures of one length altogether. Needs
+matplotlib, the extra `bench`.
 """
 
 import argparse
