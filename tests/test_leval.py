@@ -190,6 +190,27 @@ def test_special_tokens_are_there_once(tiny_llama, monkeypatch):
     assert given == [[1, 0, 0], [0, 0]]
 
 
+@pytest.mark.parametrize("words", [tokenizer(), chatting()])
+def test_a_story_is_asked_about_twice(words):
+    asked = []
+
+    class Model:
+        tokenizer = words
+
+        def continuation(self, text, new_tokens, *, special_tokens):
+            asked.append((text, new_tokens, special_tokens))
+            return " True."
+
+    (one,) = leval.runs(words, "sci_fi", [leval.Document("D", (("Q", "True [fact: False]"),), "x:1")], 4096)
+    found = one.measure(Model())
+    special = words.chat_template is None
+    assert asked == [
+        (leval.prompt(words, "sci_fi", "D", "Q"), 512, special),
+        (leval.prompt_in_fact(words, "Q"), 512, special),
+    ]
+    assert (found["prediction"], found["score"]) == (" True. [fact:  True.]", 0.5)
+
+
 # Scores
 
 
@@ -205,8 +226,10 @@ def test_special_tokens_are_there_once(tiny_llama, monkeypatch):
         ("tpo", " \n", "A", 0),  # but silence is not
         ("quality", "B", "(B) Mira", 1),
         ("quality", "(A) Jon", "(B) Mira", 0),
+        ("quality", "B", "(B) A Door", 1),
         ("coursera", "ABD", "ABD", 1),
         ("coursera", "DAB", "ABD", 1),
+        ("coursera", "AB. C. too", "AB", 1),  # several at the start are all
         ("coursera", "A, B and D.", "ABD", 1),
         ("coursera", "A, B, D", "ABD", 0.25),  # after B and D there is no space, point or bracket
         ("coursera", "A. trees\nB. ferns", "AB", 1),
@@ -224,15 +247,19 @@ def test_special_tokens_are_there_once(tiny_llama, monkeypatch):
         ("codeU", "The sums of each row: `[1, 2]`.", "[1 2]", 1),
         ("codeU", "It is\n[[1, 2],\n [3, 4]]", "[[1 2][3 4]]", 1),
         ("codeU", "Then the final output of the code is [1, 2] as f returns a list", "[1 2]", 1),
-        ("codeU", "[1, 2] was the list that it began with, and then came 3", "[1 2]", 0),
+        ("codeU", "it began as [1, 2] and then came 3 more", "[1 2]", 0),  # the last five words
+        ("codeU", "It gives [[1, 2], [3, 4]] as it should", "[[1 2][3 4]]", 1),  # the last six
+        ("codeU", "the A", "A", 1),
         ("codeU", "a value of 1.0", "1", 1),
         ("codeU", "12", "2", 0),  # numbers alone are compared as such
         ("codeU", "it gives 12", "2", 1),
         ("sci_fi", "True [fact: False]", "True [fact: False]", 1),
         ("sci_fi", "true, by the story [fact: That is True.]", "True [fact: False]", 0.5),
         ("sci_fi", "It is untrue, so False [fact: no]", "True [fact: False]", 0.5),
+        ("sci_fi", "True/False [fact: False]", "True [fact: False]", 1),
         ("sci_fi", "[fact: False]", "False [fact: True]", 0),
         ("topic_retrieval_longchat", 'The first topic was "the price of tea."', "The price of tea", 1),
+        ("topic_retrieval_longchat", "The  price of tea", "The price of tea", 1),
         ("topic_retrieval_longchat", "The price of coffee", "The price of tea", 0),
     ],
 )
