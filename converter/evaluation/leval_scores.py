@@ -17,9 +17,7 @@ _LETTERS = set("ABCD")
 _PART = 0.25
 """For some of several right letters and no wrong one."""
 
-_FILLING = (
-    "will be", "of the code", "is", "would be", "the value of", "the result of", "printed"
-)  # fmt: skip
+_FILLING = ("will be", "of the code", "is", "would be", "the value of", "the result of", "printed")
 """What is taken out of an answer to a question about code, wherever it stands, in this order."""
 
 _MORE_WORDS = 3
