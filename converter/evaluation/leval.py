@@ -54,6 +54,7 @@ _ONE_LETTER = (
     "corresponding to the answer (like A or B) when answering. For other questions, please directly give the concise "
     "and accurate answer. "
 )
+"""As published, “sinlge” too."""
 
 
 @dataclass(frozen=True)
