@@ -25,9 +25,11 @@ __all__ = [
     "kept_of_base",
     "kept_of_card",
     "make_card",
+    "names_tag",
     "require_valid",
     "split_front_matter",
     "with_repository",
+    "with_tag",
 ]
 
 _INHERITED = ("license", "license_name", "license_link", "language", "datasets", "pipeline_tag", "tags")
@@ -35,6 +37,9 @@ _LONGEST_CELL = 100
 _BASE_CARD = "# The base model's card"
 _SECTIONS = ("Use", "Method", "How it was made", "Checked", "Limits")
 _HERE = "  # this repository, or the folder you have it in"
+_MAIN = 'revision = "main"  # better one commit, which cannot change'
+_TAG = "ropext-[0-9a-f]{10}"
+_TAGGED = 'revision = "{tag}"  # a tag of this repository, named after what is in it'
 
 _TEMPLATE = """\
 # {title}
@@ -48,7 +53,7 @@ The weights are the base model's, unchanged; {where}
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 path = "{path}"{here}
-revision = "{revision}"{about_revision}
+{revision}
 tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
 model = AutoModelForCausalLM.from_pretrained(path, revision=revision{trust})
 ```
@@ -181,8 +186,7 @@ def make_card(
         title=preset.name,
         path=repo_id or preset.name,
         here=_HERE,
-        revision=revision or "main",
-        about_revision="" if revision else "  # better one commit, which cannot change",
+        revision=f'revision = "{revision}"' if revision else _MAIN,
         base=f"[{name}](https://huggingface.co/{name})" if local.repo_id else f"The model `{name}`",
         initial=preset.initial_window,
         target=preset.target_window,
@@ -206,6 +210,17 @@ def with_repository(text: str, repo_id: str) -> str:
     """Name the repository in a card's snippet, where the card still has the line that `make_card` writes."""
     line = rf'^path = "[^"\n]*"{re.escape(_HERE)}$'
     return re.sub(line, f'path = "{repo_id}"{_HERE}', text, count=1, flags=re.MULTILINE)
+
+
+def with_tag(text: str, tag: str | None) -> str:
+    """Let a card's snippet load a tag, or `main` again, where it names nothing else and is as `make_card` writes it."""
+    line = _TAGGED.format(tag=tag) if tag else _MAIN
+    return re.sub(rf'^revision = "(?:main|{_TAG})"(?:  # .*)?$', line, text, count=1, flags=re.MULTILINE)
+
+
+def names_tag(revision: str) -> bool:
+    """Whether a revision is a tag that `ropext push` makes."""
+    return re.fullmatch(_TAG, revision) is not None
 
 
 def require_valid(text: str, name: str) -> None:

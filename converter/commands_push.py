@@ -108,6 +108,8 @@ def _planned(plan: PushPlan) -> Iterator[str]:
     yield f"\n{_sizes(plan)}"
     if plan.base and plan.size_of("copy"):
         yield f"copies come from {plan.base.repo_id} at {plan.base.revision}"
+    if plan.tag:
+        yield f"tag {plan.tag}, which the card's snippet loads" + (", is there" if plan.tagged else "")
     if plan.proposed:
         yield f"pull request {plan.proposed} proposes the same already"
     yield from (f"note: {note}" for note in plan.notes)
@@ -118,11 +120,13 @@ def _pushed(done: Pushed) -> Iterator[str]:
     if plan.proposed:
         yield f"{plan.repo_id}: pull request {plan.proposed} proposes the same already; nothing was sent"
     elif done.url is None:
-        yield f"{plan.repo_id}: holds all of it already; nothing was sent"
+        tag = "" if plan.tagged or not plan.tag else f", but for the tag {plan.tag}, which was missing"
+        yield f"{plan.repo_id}: holds all of it already{tag or '; nothing was sent'}"
     else:
         yield f"{_place(plan)}: {plan.contents.summary}"
         yield f"  {_sizes(plan)}"
         yield from (f"  {note}" for note in done.notes[len(plan.notes) :])
+        yield from [f"  tag {plan.tag}, which the card's snippet loads"] * bool(plan.tag)
         yield f"\n{done.url}"
 
 

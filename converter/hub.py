@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Change",
+    "Committed",
     "CopyRefused",
     "HubFailure",
     "LocalSource",
@@ -31,6 +32,7 @@ __all__ = [
     "commit",
     "create",
     "create_branch",
+    "create_tag",
     "fetch",
     "fetch_files",
     "is_hub_id",
@@ -129,6 +131,21 @@ class Change:
     path: str
     action: Literal["copy", "upload", "delete"]
     data: bytes | Path = b""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A commit that was made.
+
+    Attributes:
+        oid: which.
+        url: its address, or that of the pull request.
+        remarks: what the Hub remarks on the card.
+    """
+
+    oid: str
+    url: str
+    remarks: tuple[str, ...]
 
 
 # Reading
@@ -350,6 +367,18 @@ def create_branch(repo_id: str, branch: str) -> None:
         HfApi().create_branch(repo_id, branch=branch)
 
 
+def create_tag(repo_id: str, tag: str, revision: str) -> None:
+    """Name a commit; one that has the name already keeps it.
+
+    Raises:
+        HubFailure: the token may not, or the Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with writing(repo_id):
+        HfApi().create_tag(repo_id, tag=tag, revision=revision, exist_ok=True)
+
+
 def commit(
     repo_id: str,
     changes: Sequence[Change],
@@ -359,7 +388,7 @@ def commit(
     parent: str,
     branch: str | None = None,
     create_pr: bool = False,
-) -> tuple[str, list[str]]:
+) -> Committed:
     """Make one commit.
 
     Args:
@@ -370,9 +399,6 @@ def commit(
         parent: the commit that it must follow.
         branch: by default `main`.
         create_pr: propose it in a pull request.
-
-    Returns:
-        The address of the commit or pull request, and what the Hub remarks on the card.
 
     Raises:
         CopyRefused: nothing was committed; with uploads in the place of copies it can be.
@@ -387,7 +413,9 @@ def commit(
             repo_id, operations, commit_message=message, parent_commit=parent, revision=branch, create_pr=create_pr
         )
     about_card = [str(each.message) for each in remarks if "README.md" in str(each.message)]
-    return str(done.pr_url or done.commit_url), [" ".join(text.split()) for text in about_card]
+    return Committed(
+        done.oid, str(done.pr_url or done.commit_url), tuple(" ".join(text.split()) for text in about_card)
+    )
 
 
 def _operation(

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .card import with_repository
+from .card import with_repository, with_tag
 from .config import dump_json
 from .emit import WrittenFile, provenance
 from .errors import RopextError, UsageError
@@ -108,6 +108,7 @@ class Contents:
         summary: the method and its lengths, in a few words.
         notes: what the user should know.
         origin: that repository, where it has been looked up already.
+        tag: that the card's snippet loads, if it does.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Contents:
     summary: str
     notes: tuple[str, ...] = ()
     origin: Repository | None = None
+    tag: str | None = None
 
 
 def read_folder(folder: Path, reading: Reading | None = None) -> Contents:
@@ -195,20 +197,36 @@ def contents_of(
     )
 
 
-def for_repository(contents: Contents, repo_id: str) -> Contents:
+def for_repository(contents: Contents, repo_id: str, *, tagged: bool = True) -> Contents:
     """Fit a checkpoint to the repository that it goes to.
 
-    The card's snippet names the repository; `ropext.json` has the card's digest, and those of weights that were
-    linked unread.
+    The card's snippet names the repository and a tag, which is called after all that is published but the tag itself;
+    `ropext.json` has the card's digest, and those of weights that were linked unread.
 
     Args:
         contents: as it lies here.
         repo_id: where it goes.
+        tagged: whether there is to be a tag.
     """
+    plain = _with_card(contents, lambda text: with_tag(with_repository(text, repo_id), None))
+    if not tagged:
+        return plain
+    digests = {file.path: file.sha256 for file in sorted(plain.files, key=lambda file: file.path)}
+    tag = f"ropext-{sha256(dump_json(digests))[:10]}"
+    pinned = _with_card(plain, lambda text: with_tag(text, tag))
+    return plain if _card(pinned) == _card(plain) else replace(pinned, tag=tag)
+
+
+def _card(contents: Contents) -> bytes | None:
+    return next((file.read() for file in contents.files if file.path == CARD), None)
+
+
+def _with_card(contents: Contents, edit: Callable[[str], str]) -> Contents:
+    """Edit the card, and bring `ropext.json` up to date."""
     files = {file.path: file for file in contents.files}
     if CARD in files:
         with suppress(UnicodeDecodeError):
-            files[CARD] = outgoing(CARD, with_repository(files[CARD].read().decode(), repo_id).encode())
+            files[CARD] = outgoing(CARD, edit(files[CARD].read().decode()).encode())
     record = parse_object(files[PROVENANCE].read(), f"{contents.name}: {PROVENANCE}")
     for path, entry in record["files"].items():
         if path == CARD or (isinstance(entry, dict) and entry.get("sha256") is None):

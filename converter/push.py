@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import __version__, hub
-from .errors import UsageError
+from .errors import RopextError, UsageError
 from .hub import Change, Repository
 from .json_object import parse_object
 from .plan import CONFIG, PROVENANCE
@@ -63,6 +63,7 @@ class PushPlan:
         message: of the commit.
         notes: what the user should know.
         proposed: the open pull request that proposes the same, if there is one.
+        tagged: the tag that the card names is there already.
     """
 
     contents: Contents
@@ -77,6 +78,12 @@ class PushPlan:
     message: str
     notes: tuple[str, ...]
     proposed: int | None = None
+    tagged: bool = False
+
+    @property
+    def tag(self) -> str | None:
+        """The tag that the card's snippet loads, if it does."""
+        return self.contents.tag
 
     @property
     def changes(self) -> tuple[Step, ...]:
@@ -96,6 +103,7 @@ class PushPlan:
             "exists": self.parent is not None,
             "private": self.private,
             "branch": self.branch,
+            "tag": self.tag,
             "create_pr": self.create_pr,
             "files": [{"path": s.path, "action": s.action, "bytes": s.size, "why": s.why} for s in self.steps],
             "bytes": {action: self.size_of(action) for action in ("copy", "upload", "skip")},
@@ -161,7 +169,7 @@ def plan_push(
         _require_fit(target, private, closed, create_pr=create_pr)
     elif private is None:
         private = True if closed else None
-    contents = for_repository(_with_terms(contents, base), repo_id)
+    contents = for_repository(_with_terms(contents, base), repo_id, tagged=not create_pr)
     steps = [*_steps(contents, target, base, reason), *_deletions(contents, target)]
     message = message or f"{contents.summary}, by ropext {__version__}"
     changes = [step for step in steps if step.action != "skip"]
@@ -181,6 +189,7 @@ def plan_push(
         message=message,
         notes=tuple(notes),
         proposed=_proposed(contents, repo_id, message) if create_pr and changes else None,
+        tagged=target is not None and _tagged(contents, repo_id),
     )
 
 
@@ -291,20 +300,45 @@ def _proposed(contents: Contents, repo_id: str, title: str) -> int | None:
     return None
 
 
+def _tagged(contents: Contents, repo_id: str) -> bool:
+    """Whether the card's tag is there.
+
+    Raises:
+        UsageError: somebody gave that name to something else.
+    """
+    if not contents.tag:
+        return False
+    try:
+        files = hub.look_up(repo_id, contents.tag).files
+    except hub.NoSuchRevision:
+        return False
+    other = next((file.path for file in contents.files if not file.equals(files.get(file.path))), None)
+    if other:
+        raise UsageError(
+            f"{repo_id}: its tag {contents.tag}, which is the name of what is pushed, holds another {other}; "
+            f"delete the tag: `hf repos tag delete {repo_id} {contents.tag}`."
+        )
+    return True
+
+
 # Carrying out
 
 
 def push(plan: PushPlan, say: Callable[[str], None] = lambda text: None) -> Pushed:
-    """Publish in one commit; where the Hub refuses to copy, upload.
+    """Publish in one commit; where the Hub refuses to copy, upload. Then name the commit by the tag in the card.
 
     Args:
         plan: what to do.
         say: told what the user should know before it takes time.
 
     Raises:
-        RopextError: nothing was committed, and the same command can be run again.
+        RopextError: nothing was committed, or all but the tag was done; the same command can be run again.
     """
-    if not plan.changes or plan.proposed:
+    if plan.proposed:
+        return Pushed(plan, None, plan.notes)
+    if not plan.changes:
+        assert plan.parent is not None
+        _tag(plan, plan.parent)
         return Pushed(plan, None, plan.notes)
     parent = plan.parent
     if parent is None:
@@ -313,15 +347,26 @@ def push(plan: PushPlan, say: Callable[[str], None] = lambda text: None) -> Push
     if plan.new_branch and plan.branch:
         hub.create_branch(plan.repo_id, plan.branch)
     try:
-        url, remarks = _commit(plan, parent)
+        done = _commit(plan, parent)
     except hub.CopyRefused as refusal:
         plan = _without_copies(plan, str(refusal))
         say(plan.notes[-1])
-        url, remarks = _commit(plan, parent)
-    return Pushed(plan, url, (*plan.notes, *remarks))
+        done = _commit(plan, parent)
+    _tag(plan, done.oid)
+    return Pushed(plan, done.url, (*plan.notes, *done.remarks))
 
 
-def _commit(plan: PushPlan, parent: str) -> tuple[str, list[str]]:
+def _tag(plan: PushPlan, revision: str) -> None:
+    if not plan.tag or plan.tagged:
+        return
+    try:
+        hub.create_tag(plan.repo_id, plan.tag, revision)
+    except hub.HubFailure as failure:
+        todo = f"The commit was made; its tag {plan.tag}, which the card names, was not: run the same command again."
+        raise RopextError(f"{failure} {todo}") from None
+
+
+def _commit(plan: PushPlan, parent: str) -> hub.Committed:
     plan = _downloaded(plan)
     return hub.commit(
         plan.repo_id,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, hub, shipped
-from .card import Kept, kept_of_card, make_card, require_valid
+from .card import Kept, kept_of_card, make_card, names_tag, require_valid
 from .config import changes, dump_json
 from .converted import Converted, read_converted, rebuild
 from .emit import sealed, terminated_as_exception
@@ -169,12 +169,13 @@ def _in_order_of(old: Any, new: Any) -> Any:
 
 
 def _published(card: str, revision: str | None) -> tuple[str | None, str | None]:
-    """The repository and the revision that a card's snippet names."""
+    """The repository that a card's snippet names, and the revision, where that is not of `main` or of a push."""
     path = re.search(r'^path = "([^"\n]+)"', card, re.MULTILINE)
     pinned = re.search(r'^revision = "([^"\n]+)"', card, re.MULTILINE)
     if not path or not hub.is_hub_id(path[1]):
         return None, revision
-    return path[1], revision or (pinned[1] if pinned and pinned[1] != "main" else None)
+    kept = pinned and pinned[1] != "main" and not names_tag(pinned[1])
+    return path[1], revision or (pinned[1] if pinned and kept else None)
 
 
 # Files

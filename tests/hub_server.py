@@ -72,6 +72,7 @@ class Repo:
     readers: set[str] = field(default_factory=set)
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     pull_requests: dict[int, str] = field(default_factory=dict)
     objects: set[str] = field(default_factory=set)
@@ -85,7 +86,7 @@ class Repo:
         return commit
 
     def at(self, revision: str) -> Commit | None:
-        return self.commits.get(self.refs.get(revision, revision))
+        return self.commits.get({**self.tags, **self.refs}.get(revision, revision))
 
     @property
     def head(self) -> Commit:
@@ -342,6 +343,14 @@ class Hub:
         found.refs[name] = self._commit(found, request.json().get("startingPoint") or "main").oid
         return _json({})
 
+    def tag(self, request: _Request, repo: str, revision: str) -> _Answer:
+        found, name = self._writable(request, repo), request.json()["tag"]
+        commit = self._commit(found, revision)
+        if name in found.tags:
+            raise Refused(409, "Tag reference exists already")
+        found.tags[name] = commit.oid
+        return _json({})
+
     def discussions(self, request: _Request, repo: str) -> _Answer:
         found = self._readable(request, repo)
         listed = [
@@ -421,6 +430,7 @@ _ROUTES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("POST", f"/api/models/{_NAME}/preupload/(?P<revision>[^/]+)", Hub.preupload),
     ("POST", f"/api/models/{_NAME}/lfs-files/duplicate", Hub.duplicate),
     ("POST", f"/api/models/{_NAME}/commit/(?P<revision>[^/]+)", Hub.commit),
+    ("POST", f"/api/models/{_NAME}/tag/(?P<revision>[^/]+)", Hub.tag),
     ("POST", f"/api/models/{_NAME}/branch/(?P<name>[^/]+)", Hub.branch),
     ("POST", f"/{_NAME}\\.git/info/lfs/objects/batch", Hub.batch),
     ("PUT", f"/lfs/{_NAME}/(?P<oid>[0-9a-f]+)", Hub.put),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -90,6 +91,12 @@ def report(ran):
     found = json.loads(ran.stdout)
     found["actions"] = {file["path"]: file["action"] for file in found["files"]}
     return found
+
+
+def snippet(repo):
+    """What the card's snippet loads."""
+    card = repo.head.files["README.md"].data.decode()
+    return {key: re.search(rf'^{key} = "(.*?)"', card, re.MULTILINE)[1] for key in ("path", "revision")}
 
 
 # From the Hub to the Hub
@@ -285,6 +292,78 @@ def test_files_of_others_stay(hub, client):
     assert "results.txt" in repo.head.files
 
 
+# The tag that the card names
+
+
+def test_snippet_loads_this_very_content(hub, client):
+    ran = convert(client)
+    repo = hub.repos["me/tiny-256"]
+    named = snippet(repo)
+    assert named["path"] == "me/tiny-256"
+    assert re.fullmatch("ropext-[0-9a-f]{10}", named["revision"])
+    assert repo.tags == {named["revision"]: repo.head.oid}
+    assert f"tag {named['revision']}, which the card's snippet loads" in ran.stdout
+    convert(client, "--set", "target_window=512")
+    other = snippet(repo)["revision"]
+    assert repo.tags == {named["revision"]: repo.history[1], other: repo.history[2]}
+    convert(client)  # back again: the first tag names it still
+    assert snippet(repo) == named
+    assert len(repo.tags) == 2
+    client.run("verify", "me/tiny-256", "--revision", named["revision"], "--quick")
+
+
+def test_what_was_downloaded_has_its_tag(hub, client):
+    convert(client)
+    repo = hub.repos["me/tiny-256"]
+    (client.work / "out").mkdir()
+    for path, blob in repo.head.files.items():
+        (client.work / "out" / path).write_bytes(blob.data)
+    assert "nothing was sent" in client.run("push", "out", "me/tiny-256").stdout
+    (client.work / "out" / "LICENSE").write_text("Another.\n")
+    client.run("push", "out", "me/tiny-256")
+    assert repo.tags[snippet(repo)["revision"]] == repo.history[2]
+    assert len(repo.tags) == 2
+
+
+def test_tag_that_is_missing_is_made(hub, client):
+    convert(client)
+    repo = hub.repos["me/tiny-256"]
+    before, tags = repo.history.copy(), repo.tags.copy()
+    repo.tags.clear()
+    hub.watch()
+    ran = convert(client)
+    assert f"holds all of it already, but for the tag {next(iter(tags))}, which was missing" in ran.stdout
+    assert [call for call in hub.calls if call.startswith("POST")] == [f"POST /api/models/me/tiny-256/tag/{before[-1]}"]
+    assert (repo.history, repo.tags) == (before, tags)
+
+
+def test_tag_of_another_content(hub, client):
+    convert(client)
+    repo = hub.repos["me/tiny-256"]
+    tag = snippet(repo)["revision"]
+    repo.tags[tag] = repo.history[0]
+    assert f"me/tiny-256: its tag {tag}, which" in convert(client, status=2).error
+
+
+def test_tag_that_the_hub_refuses(hub, client):
+    hub.watch(lambda at, seen: 403 if "/tag/" in seen.path else None)
+    error = convert(client, status=1).error
+    assert "your token may not write there" in error
+    assert error.endswith("which the card names, was not: run the same command again.")
+    hub.watch()
+    convert(client)
+    assert len(hub.repos["me/tiny-256"].tags) == 1
+
+
+def test_card_that_names_a_commit_keeps_it(hub, client):
+    out = converted(client)
+    client.run("card", out, "--repo", "me/tiny-256", "--revision", "c" * 40)
+    ran = client.run("push", out, "me/tiny-256")
+    assert snippet(hub.repos["me/tiny-256"])["revision"] == "c" * 40
+    assert hub.repos["me/tiny-256"].tags == {}
+    assert "tag" not in ran.stdout
+
+
 # Faults
 
 
@@ -306,6 +385,7 @@ def broken_at_each(hub, client, how, command, which=("GET", "HEAD", "POST", "PUT
         made = hub.repos["me/tiny-256"]
         assert made.digests() == whole.digests()
         assert (made.private, len(made.history), made.pull_requests) == (whole.private, 2, {})
+        assert made.tags == {snippet(made)["revision"]: made.head.oid}
         yield ran
 
 
@@ -551,6 +631,7 @@ def test_dry_run_as_text(hub, client):
     text = client.run("push", "out", "me/tiny-256", "--dry-run").stdout
     assert "out → me/tiny-256 (new); nothing is sent" in text
     assert "copy             439,032  model.safetensors" in text
+    assert re.search(r"^tag ropext-[0-9a-f]{10}, which the card's snippet loads$", text, re.MULTILINE)
     assert f"copies come from org/tiny at {hub.repos['org/tiny'].head.oid}" in text
     assert "me/tiny-256" not in hub.repos
 
@@ -563,6 +644,8 @@ def test_pull_request(hub, client, base):
     assert repo.pull_requests == {1: "Longer"}
     assert "rope_ext" in json.loads(repo.at("refs/pr/1").files["config.json"].content)
     assert ran.stdout.strip().endswith("/org/shared/discussions/1")
+    assert b'revision = "main"' in repo.at("refs/pr/1").files["README.md"].data
+    assert repo.tags == {}
     again = convert(client, "--create-pr", "--message", "Longer", to="org/shared")
     assert "pull request 1 proposes the same already; nothing was sent" in again.stdout
     assert len(repo.pull_requests) == 1
@@ -583,6 +666,7 @@ def test_branch(hub, client):
     repo = hub.repos["me/tiny-256"]
     assert list(repo.head.files) == [".gitattributes"]
     assert "config.json" in repo.at("longer").files
+    assert list(repo.tags.values()) == [repo.at("longer").oid]
     ran = client.run("push", "out", "me/tiny-256", "--revision", "longer")
     assert "nothing was sent" in ran.stdout
 
