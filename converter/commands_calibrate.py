@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .calibration.dpe import CONTRIBUTION_TEXTS, contribution_lengths, expected_runs, find_factors, group_borders
+from .calibration.dpe import (
+    CONTRIBUTION_TEXTS,
+    contribution_lengths,
+    expected_runs,
+    find_factors,
+    find_window,
+    group_borders,
+)
 from .calibration.grids import SEARCHED, settings
 from .calibration.pictures import scale_picture
 from .calibration.report import comparison, disturbances, group_curves
@@ -145,7 +152,9 @@ def _load(source: str, asked: Mapping[str, Any]) -> SwitchableModel:
 
 @calibrate.command(short_help="DPE: scale factors and, with --top-k, key dimensions.")
 @_WISH
-@click.option("--local-window", type=Length(), help="W [default: 1024, or a quarter of a shorter initial window].")
+@click.option(
+    "--local-window", type=Length(), help="W [default: searched, from 1024 or a quarter of a shorter initial window]."
+)
 @click.option("--groups", type=click.IntRange(1), default=8, show_default=True, help="Groups of frequency pairs.")
 @click.option(
     "--search",
@@ -174,7 +183,7 @@ def dpe(
     scores: Path | None,
     **asked: Any,
 ) -> None:
-    """Find DPE's scale factors by retrieval, and each head's key dimensions by their contribution.
+    """Find DPE's scale factors and local window by retrieval, and each head's key dimensions by their contribution.
 
     The publication's steps (arXiv 2504.18857, section 3), in a row or each by itself: contributions alone by `calibrate
     contributions`, factors alone without --top-k, the selection alone with --scale-factors.
@@ -187,15 +196,13 @@ def dpe(
     pairs = wish.facts.rotary_dim // 2
     if groups > pairs:
         raise UsageError(f"{groups} groups: {source} has {pairs} frequency pairs")
-    parameters: Setting = {
-        "local_window": local_window or min(1024, max(1, wish.trained // 4)),
-        "dimension_groups": group_borders(pairs, groups),
-    }
+    window = local_window or min(1024, max(1, wish.trained // 4))
+    parameters: Setting = {"dimension_groups": group_borders(pairs, groups)}
     if top_k:
         parameters |= {"top_k": top_k, "dimension_scores": _scores_beside(wish, scores)}
 
-    def setting(factors: Factors) -> Setting:
-        return {"parameters": {**parameters, "scale_factors": list(factors)}}
+    def setting(factors: Factors, window: int = window) -> Setting:
+        return {"parameters": {"local_window": window, **parameters, "scale_factors": list(factors)}}
 
     if given:
         _write(wish, {**wish.preset("dpe"), **setting(given)})
@@ -205,7 +212,13 @@ def dpe(
         def score(factors: Factors, sample: int) -> list[float]:
             return study.scores(setting(factors), sample)
 
-        best = setting(find_factors(search, groups, wish.trained, target, score, asked["samples"]))
+        def score_window(window: int, sample: int) -> list[float]:
+            return study.scores(setting(factors, window), sample)
+
+        factors = find_factors(search, groups, wish.trained, target, score, asked["samples"])
+        best = setting(factors)
+        if not local_window:
+            best = setting(factors, find_window(window, wish.trained, score_window, asked["samples"]))
         if plot:
             save([scale_picture(group_curves(study, best))], plot)
         return best

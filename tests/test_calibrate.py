@@ -175,6 +175,13 @@ def test_climbing_cannot_end_below_its_best_start():
     assert value(climb(starts, SCALES, scores, prompts=3)) >= max(map(value, starts))
 
 
+@pytest.mark.parametrize(("best", "found"), [(100, 128), (1024, 1024), (9000, 4096), (1, 1)])
+def test_the_local_window_is_halved_or_doubled_as_long_as_that_is_better(best, found):
+    scores, asked = scores_of(lambda window: -abs(math.log2(window / best)), noise=0.1)
+    assert dpe.find_window(1024, 8192, scores, samples=10) == found
+    assert all(0 < window < 8192 for window, _ in asked)
+
+
 def test_dpe_begins_with_the_published_factors():
     found = dpe.starts(8, 8192, 131072)
     assert found[0] == (32,) * 8  # 2 * 131072 / 8192
@@ -216,8 +223,6 @@ def test_dpe_from_the_model_to_a_preset_that_converts(folder, tmp_path):
         *SMALL,
         "--groups",
         2,
-        "--local-window",
-        16,
         "--top-k",
         4,
         "--plot",
@@ -232,7 +237,9 @@ def test_dpe_from_the_model_to_a_preset_that_converts(folder, tmp_path):
     assert preset.parameters["dimension_groups"] == [0, 4, 8]
     assert load_file(tmp_path / preset.parameters["dimension_scores"])["scores"].shape == (3, 4, 8)
     factors = " ".join(map(str, preset.parameters["scale_factors"]))
-    assert result.stdout.splitlines()[2].startswith(f"| {factors} |")  # the winner leads the table
+    window = preset.parameters["local_window"]
+    assert result.stdout.splitlines()[2].startswith(f"| {window}, {factors} |")  # the winner leads the table
+    assert "| 8, " in result.stdout  # half of the local window was tried
     assert "frequency pairs" in result.stdout
     assert "pairs 4 to 7" in picture.read_text()
     assert preset.calibration["lengths"] == [900]

@@ -6,13 +6,14 @@ import math
 
 from ropext.converter.presets import list_presets
 
-from .search import Factors, Scores, climb, expected_climb, one_group_at_a_time
+from .search import Factors, Scores, ascend, climb, expected_climb, one_group_at_a_time
 
 __all__ = [
     "CONTRIBUTION_TEXTS",
     "contribution_lengths",
     "expected_runs",
     "find_factors",
+    "find_window",
     "group_borders",
     "scales",
     "starts",
@@ -24,6 +25,9 @@ CONTRIBUTION_TEXTS = 10
 
 _SHORTEST = 2048
 """Of the lengths that contributions are averaged over, tokens."""
+
+_WINDOWS = 3
+"""Local windows tried, about."""
 
 
 def contribution_lengths(trained: int) -> list[int]:
@@ -64,8 +68,17 @@ def find_factors(search: str, groups: int, trained: int, target: int, scores: Sc
     return climb(begin, sorted({*rising, *sum(begin, ())}), scores, samples)
 
 
+def find_window(begin: int, trained: int, scores: Scores[int], samples: int) -> int:
+    """The best local window W (tokens): half or twice of the one to begin with, as long as that is better."""
+
+    def near(window: int) -> list[int]:
+        return [each for each in (window // 2, 2 * window) if 0 < each < trained]
+
+    return ascend(begin, near, scores, samples)
+
+
 def expected_runs(search: str, groups: int, trained: int, target: int) -> int:
-    """About how many factors will be scored."""
+    """About how many settings will be scored, those of the local window among them."""
     if search == "published":
-        return groups * (len(scales(trained, target)) - 1) + 2
-    return len(starts(groups, trained, target)) + expected_climb(groups)
+        return groups * (len(scales(trained, target)) - 1) + 2 + _WINDOWS
+    return len(starts(groups, trained, target)) + expected_climb(groups) + _WINDOWS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -78,12 +79,17 @@ class GroupCurve:
 def group_curves(study: Study, best: Mapping[str, Any]) -> list[GroupCurve]:
     """One for each of DPE's groups, from what was measured."""
     factors, borders = best["parameters"]["scale_factors"], best["parameters"]["dimension_groups"]
-    won = study.preset(best)
+    # At the local window that the factors were searched at; the window itself is searched last.
+    windows = Counter(setting["parameters"]["local_window"] for setting in study.tried)
+    (window, _), *_ = windows.most_common()
+    won = study.preset({"parameters": {**best["parameters"], "local_window": window}})
     curves = []
     for group, scale_won in enumerate(factors):
         ahead, error = {scale_won: 0.0}, {scale_won: 0.0}
         for setting in study.tried:
             tried = setting["parameters"]["scale_factors"]
+            if setting["parameters"]["local_window"] != window:
+                continue
             if [each for each in range(len(factors)) if tried[each] != factors[each]] == [group]:
                 verdict = study.judge.verdict(study.preset(setting), won)
                 ahead[tried[group]], error[tried[group]] = verdict.ahead, verdict.error or 0.0

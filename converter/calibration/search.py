@@ -7,12 +7,23 @@ one that is clearly behind is asked no more.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean, stdev
 from typing import Generic, TypeVar
 
-__all__ = ["Factors", "Scores", "Standing", "clearly_behind", "climb", "expected_climb", "one_group_at_a_time", "race"]
+__all__ = [
+    "Factors",
+    "Scores",
+    "Standing",
+    "ascend",
+    "clearly_behind",
+    "climb",
+    "expected_climb",
+    "one_group_at_a_time",
+    "race",
+]
 
 K = TypeVar("K", bound=Hashable)
 
@@ -75,6 +86,25 @@ def clearly_behind(found: Sequence[float], best: Sequence[float]) -> bool:
     return fmean(lost) > SETTLED * stdev(lost) / math.sqrt(len(lost))
 
 
+def ascend(start: K, neighbours: Callable[[K], Iterable[K]], scores: Scores[K], prompts: int) -> K:
+    """Go from a candidate to the best of its neighbours as long as that is better.
+
+    Args:
+        start: where to begin.
+        neighbours: of a candidate.
+        scores: asks.
+        prompts: how many there are.
+    """
+    best, tried = start, {start}
+    while near := [each for each in neighbours(best) if each not in tried]:
+        winner = race([best, *near], scores, prompts)[0].candidate
+        if winner == best:
+            break
+        tried.update(near)
+        best = winner
+    return best
+
+
 Factors = tuple[int, ...]
 """A scale factor for each group of frequency pairs, from high to low frequency."""
 
@@ -93,14 +123,7 @@ def climb(starts: Sequence[Factors], scales: Sequence[int], scores: Scores[Facto
     """
     best = race(starts, scores, prompts)[0].candidate
     for block in _blocks(len(best)):
-        tried = {best}
-        while True:
-            near = [each for each in _neighbours(best, block, scales) if each not in tried]
-            winner = race([best, *near], scores, prompts)[0].candidate if near else best
-            if winner == best:
-                break
-            tried |= {best, *near}
-            best = winner
+        best = ascend(best, partial(_neighbours, block=block, scales=scales), scores, prompts)
     return best
 
 
