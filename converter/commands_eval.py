@@ -241,9 +241,12 @@ def _evaluate(task: str, items: Items, settings: Mapping[str, Any], asked: Mappi
     if len(set(names)) < len(names):
         raise UsageError(f"{', '.join(asked['models'])}: two of one name; results are kept by name")
     chosen: list[Preset | None] = [*([] if asked["no_base"] else [None]), *presets]
-    for model, name in zip(asked["models"], names, strict=True):
+    whole = [
         _evaluate_one(task, items, settings, asked, model, asked["output"] / name / f"{task}.jsonl", chosen)
-    click.echo(f"wrote {asked['output']}; see: ropext report {asked['output']}", err=True)
+        for model, name in zip(asked["models"], names, strict=True)
+    ]
+    if all(whole):
+        click.echo(f"wrote {asked['output']}; see: ropext report {asked['output']}", err=True)
 
 
 def _evaluate_one(
@@ -254,7 +257,8 @@ def _evaluate_one(
     source: str,
     file: Path,
     presets: Sequence[Preset | None],
-) -> None:
+) -> bool:
+    """Ask a model what falls to this process; whether all is answered, by whatever process."""
     from tqdm import tqdm
 
     from . import hub
@@ -262,24 +266,26 @@ def _evaluate_one(
     from .evaluation.judge import Judge
     from .evaluation.models import SwitchableModel, trained_length
     from .evaluation.records import Records
+    from .evaluation.shares import launched_share
 
+    share = launched_share()
     same = {"task": task, "source": Path(source).name, **settings, "seed": asked["seed"], "dtype": asked["dtype"]}
     folder = hub.resolve(source).folder
     trained = trained_length(read_config(folder)[0])
     if not (lengths := asked["lengths"] or ((trained, trained * 3 // 2, 2 * trained) if trained else ())):
         raise UsageError(f"{source}: does not say how far it was trained to read; give --lengths")
     about = {"trained_length": trained, **_about()}
-    with closing(Records(file, same, about=about, resume=asked["resume"])) as records:
-        model = SwitchableModel(folder, device=asked["device"], dtype=asked["dtype"])
+    with closing(Records(file, same, about=about, resume=asked["resume"], share=share)) as records:
+        model = SwitchableModel(folder, device=share.device(asked["device"]), dtype=asked["dtype"])
         for fitting in filter(None, presets):
             model.check(fitting)
         wanted = [item for length in lengths for item in items(model.tokenizer, length)]
         judge = Judge(model, wanted, records)
-        with tqdm(total=len(wanted) * len(presets), desc=f"{Path(source).name} {task}", smoothing=0.1) as bar:
-            for preset in presets:
-                for item in range(len(wanted)):
-                    judge.result(preset, item)
-                    bar.update()
+        work = [(preset, item) for preset in presets for item in range(len(wanted))]
+        bar = tqdm(share.of(work), desc=f"{Path(source).name} {task}", smoothing=0.1, disable=share.rank > 0)
+        for preset, item in bar:
+            judge.result(preset, item)
+        return records.merge([judge.key(preset, item) for preset, item in work])
 
 
 def _about() -> dict[str, Any]:
@@ -288,6 +294,8 @@ def _about() -> dict[str, Any]:
 
     from .evaluation.origin import processor, versions
 
-    command = shlex.join(["ropext", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "ropext" else "ropext eval"
+    typed = Path(sys.argv[0])
+    by_name = typed.stem == "ropext" or typed == Path(__file__).with_name("__main__.py")
+    command = shlex.join(["ropext", *sys.argv[1:]]) if by_name else "ropext eval"
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     return {"command": command, "versions": versions(), "machine": machine}

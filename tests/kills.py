@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -75,7 +76,8 @@ class Place:
     def convert(self, source: Path, link: str, *, force: bool = False, target: int = 256, hook=None) -> Child:
         """Start a conversion."""
         args = ["convert", str(source), "-p", str(self.root / f"{target}.yaml"), "-o", str(self.work / "out")]
-        return Child([*args, "--link", link, *(["--force"] if force else [])], hook)
+        args += ["--link", link, *(["--force"] if force else [])]
+        return Child(args, partial(sys.addaudithook, hook) if hook else None)
 
     def faults(self, *, force: bool) -> list[str]:
         """What must not be, whenever a conversion ended."""
@@ -117,9 +119,9 @@ def sha256(file: Path) -> str:
 
 
 class Child:
-    """A conversion in a process of its own."""
+    """`ropext` in a process of its own, which calls `prepare` first."""
 
-    def __init__(self, args: list[str], hook) -> None:
+    def __init__(self, args: list[str], prepare=None) -> None:
         self.pid = os.fork()
         if self.pid == 0:
             status = 99
@@ -127,8 +129,8 @@ class Child:
                 silence = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(silence, 1)
                 os.dup2(silence, 2)
-                if hook:
-                    sys.addaudithook(hook)
+                if prepare:
+                    prepare()
                 cli.main(args)
             except SystemExit as end:
                 status = end.code if isinstance(end.code, int) else 98

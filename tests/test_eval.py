@@ -4,6 +4,9 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -203,3 +206,10 @@ def test_without_the_harness_it_is_said(folder, monkeypatch):
     result = run("eval", "lm-eval", folder, "--tasks", "longbench")
     assert result.exit_code == 1
     assert "pip install 'lm-eval[hf]'" in result.stderr
+
+
+@pytest.mark.parametrize("options", [["--times", "6"], ["--steps", "--stride", "29"]], ids=["moments", "steps"])
+def test_kills(options):
+    program = [sys.executable, "-m", "tests.kills_eval", *options]
+    run = subprocess.run(program, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -1,6 +1,8 @@
 """Prompts whose answers are known, and how well a model that changes its method in place knows them."""
 
+import errno
 import json
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -8,11 +10,13 @@ import torch
 
 from ropext.converter.commands_convert import convert_checkpoint
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
+from ropext.converter.evaluation import records
 from ropext.converter.evaluation.answers import Answer
 from ropext.converter.evaluation.judge import Judge
 from ropext.converter.evaluation.models import SwitchableModel
 from ropext.converter.evaluation.needles import NEEDLE, Prompt, Question, needle_prompt
 from ropext.converter.evaluation.records import Records
+from ropext.converter.evaluation.shares import ALONE, Share, launched_share
 from ropext.converter.evaluation.texts import load_text
 from ropext.converter.presets import make_preset
 
@@ -213,6 +217,88 @@ def test_measurements_of_other_settings_are_not_mixed(tmp_path):
     file.write_text("no json\n")
     with pytest.raises(RopextError, match="not a file of measurements"):
         Records(file, {}, resume=True)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_two_runs_do_not_write_one_file(alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "_PATIENCE", 0)
+    file = tmp_path / "measured.jsonl"
+    with closing(Records(file, {}, resume=False, share=ALONE if alone else Share(0, 2))) as first:
+        first.put("a", 1)
+        with pytest.raises(UsageError, match="another run is writing it"):
+            Records(file, {}, resume=True)
+        if not alone:  # the same of the same several
+            same = Records(file, {}, resume=True, share=Share(0, 2))
+            with closing(same), pytest.raises(UsageError, match=r"measured.part0.jsonl: another run"):
+                same.put("b", 2)
+        first.put("c", 3)
+        assert first.merge(["a", "c"])
+    assert [key for key, _ in kept(file)] == ["a", "c"]
+
+
+def kept(file):
+    first, *rest = map(json.loads, file.read_text().splitlines())
+    assert "settings" in first
+    return [(line["key"], line["value"]) for line in rest]
+
+
+def test_the_last_of_several_processes_puts_their_parts_together(tmp_path):
+    file, keys = tmp_path / "measured.jsonl", list("abcde")
+    shares = [Records(file, {"seed": 0}, resume=False, share=Share(rank, 3)) for rank in range(3)]
+    for rank, share in enumerate(shares):
+        for key in Share(rank, 3).of(keys):
+            share.put(key, f"{key} by {rank}")
+    assert sorted(path.name for path in tmp_path.glob("*.part*")) == [f"measured.part{rank}.jsonl" for rank in range(3)]
+    assert [share.merge(keys) for share in (shares[1], shares[0], shares[2])] == [False, False, True]
+    for share in shares:
+        share.close()
+    assert kept(file) == [("a", "a by 0"), ("b", "b by 1"), ("c", "c by 2"), ("d", "d by 0"), ("e", "e by 1")]
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_what_is_left_of_several_processes_is_gone_on_with_by_any_number(count, tmp_path):
+    file, keys = tmp_path / "measured.jsonl", list("abcdef")
+    with closing(Records(file, {"seed": 0}, resume=False, share=Share(1, 3))) as killed:
+        killed.put("b", "before")
+        killed.put("e", "before")
+    with (tmp_path / "measured.part2.jsonl").open("w") as torn:
+        torn.write('{"settings": {"seed": 0}}\n{"key": "c", "value": "before"}\n{"key": "f", "val')
+    with pytest.raises(UsageError, match=r"part\d.jsonl exists: go on with it by --resume"):
+        Records(file, {"seed": 0}, resume=False)
+    for rank in range(count):
+        with closing(Records(file, {"seed": 0}, resume=True, share=Share(rank, count))) as going_on:
+            for key in Share(rank, count).of(keys):
+                if going_on.get(key) is None:
+                    going_on.put(key, "now")
+            assert going_on.merge(keys) == (rank == count - 1)
+    assert kept(file) == [(key, "before" if key in "bce" else "now") for key in keys]
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_what_the_disk_does_not_take_is_said_with_what_to_do(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with closing(Records(tmp_path / "measured.jsonl", {}, resume=False)) as written:
+        monkeypatch.setattr(records.os, "fsync", full)
+        with pytest.raises(RopextError, match=r"measured.jsonl: No space left on device; .* --resume"):
+            written.put("a", 1)
+
+
+def test_the_environment_says_which_process_this_is(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert launched_share() == ALONE
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    share = launched_share()
+    assert share == Share(3, 4, 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [share.device("auto"), share.device("cpu"), ALONE.device("auto")] == ["cuda:1", "cpu", "auto"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="RANK=3, WORLD_SIZE=2"):
+        launched_share()
 
 
 class Pretender:

@@ -14,10 +14,10 @@ from .answers import Answer
 if TYPE_CHECKING:
     from ropext.converter.presets import Preset
 
-    from .models import SwitchableModel
+    from .needles import Prompt
     from .records import Records
 
-__all__ = ["Item", "Judge", "Tell", "Verdict"]
+__all__ = ["Item", "Judge", "Model", "Tell", "Verdict"]
 
 Tell = Callable[["Preset | None", Mapping[str, Any]], None]
 """Hears what came out, now or before, and by which preset."""
@@ -46,6 +46,24 @@ class Verdict:
     error: float | None
 
 
+class Model(Protocol):
+    """What can be asked."""
+
+    tokenizer: Any
+
+    def use(self, preset: Preset | None) -> None:
+        """Read by a preset from now on; by None, as the model is."""
+
+    def answers(self, prompt: Prompt) -> list[Answer]:
+        """Answer the questions about a text, each as if it were the only one."""
+
+    def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
+        """Of the last so many tokens of a text, the sum (nats)."""
+
+    def continuation(self, text: str, new_tokens: int, *, special_tokens: bool = True) -> str:
+        """What the model writes after a text, greedily."""
+
+
 class Item(Protocol):
     """Something to ask."""
 
@@ -53,7 +71,7 @@ class Item(Protocol):
     def key(self) -> str:
         """What tells it from the others."""
 
-    def measure(self, model: SwitchableModel) -> dict[str, Any]:
+    def measure(self, model: Model) -> dict[str, Any]:
         """Ask a model; what is written down of it, as JSON values."""
 
 
@@ -66,7 +84,7 @@ class Judge:
 
     def __init__(
         self,
-        model: SwitchableModel,
+        model: Model,
         items: Sequence[Item],
         records: Records,
         tell: Tell = lambda preset, result: None,
@@ -91,7 +109,7 @@ class Judge:
         Raises:
             InvalidPreset: the preset does not fit the model.
         """
-        name, key = _name(preset), self._key(preset, item)
+        name, key = _name(preset), self.key(preset, item)
         result: dict[str, Any] | None = self._records.get(key)
         if result is None:
             if self._in_use != name:
@@ -109,7 +127,8 @@ class Judge:
         """How well the answers to a prompt are known."""
         return _answers(self.result(preset, item))
 
-    def _key(self, preset: Preset | None, item: int) -> str:
+    def key(self, preset: Preset | None, item: int) -> str:
+        """What the records know a result by."""
         return f"{_name(preset)} {self.items[item].key}"
 
     def verdict(self, preset: Preset | None, against: Preset | None = None) -> Verdict:
@@ -131,7 +150,7 @@ class Judge:
 
     def _measured(self, preset: Preset | None) -> dict[int, tuple[list[Answer], float]]:
         """Answers and seconds by prompt."""
-        found = {item: self._records.get(self._key(preset, item)) for item in range(len(self.items))}
+        found = {item: self._records.get(self.key(preset, item)) for item in range(len(self.items))}
         return {item: (_answers(result), result["seconds"]) for item, result in found.items() if result}
 
 

@@ -17,7 +17,7 @@ from ropext.converter.errors import UsageError
 from .texts import Text
 
 if TYPE_CHECKING:
-    from .models import SwitchableModel
+    from .judge import Model
 
 __all__ = ["Prompt", "Question", "needle_depths", "needle_prompt"]
 
@@ -81,7 +81,7 @@ class Prompt:
         """What tells it from the others of a task."""
         return f"{self.length} {self.seed}"
 
-    def measure(self, model: SwitchableModel) -> dict[str, Any]:
+    def measure(self, model: Model) -> dict[str, Any]:
         """Ask a model; what is written down of it."""
         answers = zip(self.questions, model.answers(self), strict=True)
         return {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .texts import Text
 
 if TYPE_CHECKING:
-    from .models import SwitchableModel
+    from .judge import Model
 
 __all__ = ["Passage", "passages"]
 
@@ -35,7 +35,7 @@ class Passage:
         """What tells it from the others of a task."""
         return f"{self.length} {self.counted} {self.seed}"
 
-    def measure(self, model: SwitchableModel) -> dict[str, Any]:
+    def measure(self, model: Model) -> dict[str, Any]:
         """Sum the negative log-likelihood (nats) of the tokens that count."""
         nll = model.negative_log_likelihood(self.input_ids, self.counted)
         tokens = len(self.input_ids)

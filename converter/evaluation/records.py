@@ -1,23 +1,44 @@
-"""What was measured, written down as it comes, so that nothing is measured twice."""
+"""What was measured, written down as it comes, so that nothing is measured twice.
+
+A process that is alone appends to the file. Of several each appends to a part beside it (`passkey.part0.jsonl`, …), and
+the last one to end puts the parts into the file. Whoever reads it later reads the parts too, so that it does not matter
+which process was killed, or when, or how many go on.
+"""
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import os
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from ropext.converter.errors import RopextError, UsageError
 
+from .shares import ALONE, Share
+
 __all__ = ["Records"]
+
+_PATIENCE = 5.0
+"""Seconds to wait for a file's lock: so long a run that was killed, or that puts parts together, may still have it."""
 
 
 class Records:
     """Measurements by their keys, in a file of JSON lines; the first line says under which settings."""
 
     def __init__(
-        self, file: Path, settings: Mapping[str, Any], *, resume: bool, about: Mapping[str, Any] | None = None
+        self,
+        file: Path,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool,
+        about: Mapping[str, Any] | None = None,
+        share: Share = ALONE,
     ) -> None:
         """Open a file, or start it.
 
@@ -26,52 +47,153 @@ class Records:
             settings: what the measurements depend on, beside their keys.
             resume: go on with the file if it is there.
             about: what else the first line says.
+            share: which of several processes this is.
 
         Raises:
-            UsageError: it is there and `resume` is not asked for, or its settings are others.
-            RopextError: it holds something else.
+            UsageError: it is there and `resume` is not asked for, its settings are others, or another run writes it.
+            RopextError: it holds something else, or cannot be written.
         """
         self._file = file
-        self._values: dict[str, Any] = {}
-        if file.exists() and not resume:
-            raise UsageError(f"{file} exists: go on with it by --resume, or remove it")
-        text = file.read_bytes() if file.exists() else b""
-        whole = text[: text.rfind(b"\n") + 1]  # a line that was being written when the run was killed is no line
-        if whole:
-            self._read(whole, settings)
+        self._settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+        self._first = {"settings": {**settings, **(about or {})}}
+        self._part = file.with_name(f"{file.stem}.part{share.rank}.jsonl")
+        if not resume:
+            self._refuse_earlier(share)
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = file.open("r+b" if text else "xb")
-        self._stream.truncate(len(whole))
-        self._stream.seek(0, os.SEEK_END)
-        if not whole:
-            self._write({"settings": {**settings, **(about or {})}})
-
-    def _read(self, text: bytes, settings: Mapping[str, Any]) -> None:
+        self._main = _opened(file, shared=share.count > 1)
+        self._own: FileIO | None = None
         try:
-            first, *rest = (json.loads(line) for line in text.splitlines())
+            self._values = self._read(file)
+            parts = self._parts() if resume else []
+            for part in parts:
+                self._values.update(self._read(part))
+            if share.count == 1 and not parts:
+                self._own = self._main
+                self._prepare(file, self._own)
+        except BaseException:
+            self.close()
+            raise
+
+    def _parts(self) -> list[Path]:
+        return sorted(self._file.parent.glob(f"{glob.escape(self._file.stem)}.part[0-9]*.jsonl"))
+
+    def _refuse_earlier(self, share: Share) -> None:
+        """Each process looks for what none that was started with it can have written."""
+        beside = {self._file.with_name(f"{self._file.stem}.part{rank}.jsonl") for rank in range(share.count)}
+        earlier = [self._part] if share.rank else [self._file, self._part, *sorted({*self._parts()} - beside)]
+        for file in earlier:
+            if file.exists() and file.stat().st_size:  # all of them open the file itself at once
+                raise UsageError(f"{file} exists: go on with it by --resume, or remove it")
+
+    def _read(self, file: Path) -> dict[str, Any]:
+        """The values of a file; a line that was being written when a run was killed is no line."""
+        text = file.read_bytes()
+        if b"\n" not in text:
+            return {}
+        try:
+            first, *rest = (json.loads(line) for line in text[: text.rfind(b"\n")].split(b"\n"))
             before = first["settings"]
-            self._values = {each["key"]: each["value"] for each in rest}
+            values = {each["key"]: each["value"] for each in rest}
         except (ValueError, TypeError, KeyError):
-            raise RopextError(f"{self._file}: is not a file of measurements; name another") from None
-        now = json.loads(json.dumps(dict(settings)))
-        other = sorted(key for key in now if before.get(key) != now[key])
+            raise RopextError(f"{file}: is not a file of measurements; name another") from None
+        other = sorted(key for key, now in self._settings.items() if before.get(key) != now)
         if other:
-            changed = ", ".join(f"{key} ({before.get(key)} then, {now[key]} now)" for key in other)
-            raise UsageError(f"{self._file}: was measured with other settings: {changed}; name another file")
+            changed = ", ".join(f"{key} ({before.get(key)} then, {self._settings[key]} now)" for key in other)
+            raise UsageError(f"{file}: was measured with other settings: {changed}; name another file")
+        return values
 
     def get(self, key: str) -> Any:
         """The value of a key; None if it has not been measured."""
         return self._values.get(key)
 
     def put(self, key: str, value: Any) -> None:
-        """Keep a value, in the file too before this returns."""
-        self._values[key] = value
-        self._write({"key": key, "value": value})
+        """Keep a value, in the file too, on the disk, before this returns.
 
-    def _write(self, line: Mapping[str, Any]) -> None:
-        self._stream.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        self._stream.flush()
+        Raises:
+            UsageError: another run writes the same part.
+            RopextError: the file cannot be written.
+        """
+        if self._own is None:
+            self._own = _opened(self._part, shared=False)
+            self._prepare(self._part, self._own)
+        self._values[key] = value
+        _append(self._own, [{"key": key, "value": value}])
+
+    def _prepare(self, file: Path, stream: FileIO) -> None:
+        """Make a file fit to be appended to: nothing torn at its end, the settings at its start."""
+        text = file.read_bytes()
+        whole = text.rfind(b"\n") + 1
+        stream.truncate(whole)
+        if not whole:
+            _append(stream, [self._first])
+
+    def merge(self, keys: Sequence[str]) -> bool:
+        """Put the parts into the file, if these measurements are all there and no process is at work any more.
+
+        Args:
+            keys: of what was to be measured, by all processes, in the order in which one alone does it.
+
+        Returns:
+            Whether the file is whole now. If not, the process that ends last makes it so, or a later run.
+        """
+        if self._own is self._main:
+            return True
+        if self._own:
+            self._own.close()
+        if not _locked(self._main, shared=False):
+            return False
+        parts, held = self._parts(), self._read(self._file)
+        found = {key: value for part in parts for key, value in self._read(part).items() if key not in held}
+        if not all(key in held or key in found for key in keys):
+            return False
+        self._prepare(self._file, self._main)
+        order = {key: None for key in (*keys, *found) if key in found}
+        _append(self._main, [{"key": key, "value": found[key]} for key in order])
+        for part in parts:
+            part.unlink(missing_ok=True)
+        return True
 
     def close(self) -> None:
         """Close the file."""
-        self._stream.close()
+        for stream in (self._own, self._main):
+            if stream:
+                stream.close()
+
+
+def _opened(file: Path, *, shared: bool) -> FileIO:
+    """A file to read and to append to, made where there is none, and locked until it is closed or the process ends."""
+    stream = FileIO(file, "a+")
+    begin = time.monotonic()
+    while not _locked(stream, shared=shared):
+        if time.monotonic() - begin > _PATIENCE:
+            stream.close()
+            raise UsageError(f"{file}: another run is writing it; wait for its end, or name another")
+        time.sleep(0.05)
+    return stream
+
+
+def _locked(stream: FileIO, *, shared: bool) -> bool:
+    """Lock a file anew; false if somebody else has it, true too where there are no such locks."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(stream, fcntl.LOCK_UN)  # at last one process finds nobody else, if each lets go before it looks
+        fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
+
+
+def _append(stream: FileIO, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write lines, and see them on the disk."""
+    rest = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
+    try:
+        while rest:
+            rest = rest[stream.write(rest) :]
+        os.fsync(stream.fileno())
+    except OSError as error:
+        raise RopextError(
+            f"{stream.name}: {error.strerror}; what was measured before is kept: see to that, and go on by --resume"
+        ) from None

@@ -144,7 +144,8 @@ def _files(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
     for path in paths:
         if path.is_dir():
             for file in sorted(path.rglob("*.jsonl")):
-                found.setdefault(file.resolve(), (file, False))
+                if file.stat().st_size:  # else several processes are at it, and what they have is in its parts
+                    found.setdefault(file.resolve(), (file, False))
         elif path.exists():
             found[path.resolve()] = (path, True)
         else:

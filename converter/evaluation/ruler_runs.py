@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .ruler import TASKS, Example, match
 
 if TYPE_CHECKING:
-    from .models import SwitchableModel
+    from .judge import Model
 
 __all__ = ["RulerRun"]
 
@@ -32,7 +32,7 @@ class RulerRun:
         """What tells it from the others."""
         return f"{self.example.task} {self.length} {self.seed}"
 
-    def measure(self, model: SwitchableModel) -> dict[str, Any]:
+    def measure(self, model: Model) -> dict[str, Any]:
         """Let a model continue, and look for the answers."""
         example = self.example
         prediction = model.continuation(example.prompt, TASKS[example.task].new_tokens)
