@@ -155,6 +155,16 @@ def test_card_names_repository_and_revision(current):
     assert (current / "README.md").read_text() == text
 
 
+def test_tag_of_a_push_does_not_stay(current):
+    """What is written anew is no longer what the tag was called after."""
+    run("card", current, "--repo", "me/tiny-256", "--revision", "ropext-0123456789")
+    assert 'revision = "ropext-0123456789"\n' in (current / "README.md").read_text()
+    run("card", current)
+    text = (current / "README.md").read_text()
+    assert 'path = "me/tiny-256"' in text
+    assert 'revision = "main"  # better one commit, which cannot change\n' in text
+
+
 def test_card_is_as_it_was_written(current):
     before = (current / "README.md").read_text()
     assert rewrite_card(current) == before
