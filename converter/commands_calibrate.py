@@ -22,7 +22,7 @@ from .calibration.dpe import (
 from .calibration.grids import SEARCHED, settings
 from .calibration.pictures import scale_picture
 from .calibration.report import comparison, disturbances, group_curves
-from .calibration.search import Factors, race
+from .calibration.search import Factors, first_as_good, race
 from .commands_suggest import target_facts
 from .errors import RopextError, UsageError
 from .evaluation.drawing import check_file, save
@@ -332,11 +332,15 @@ def _grid_command(method: str) -> click.Command:
 
         def find(study: Study) -> Setting:
             numbers = range(len(tried))
-            return tried[race(numbers, lambda n, sample: study.scores(tried[n], sample), asked["samples"])[0].candidate]
+            standings = race(numbers, lambda n, sample: study.scores(tried[n], sample), asked["samples"])
+            return tried[first_as_good(standings, numbers)]
 
         _calibrate(wish, method, find, len(tried))
 
-    help_text = f"Race settings of {method}: those of `ropext suggest` first, then others near them."
+    help_text = (
+        f"Race settings of {method}: those of `ropext suggest`, and others near them. The first of those within one "
+        "standard error of the best is taken."
+    )
     return click.command(method, short_help="Settings near the suggested ones.", help=help_text)(command)
 
 

@@ -14,7 +14,14 @@ from safetensors.torch import load_file
 
 from ropext.converter.calibration import dpe, grids
 from ropext.converter.calibration.contributions import measure_contributions, passages
-from ropext.converter.calibration.search import clearly_behind, climb, one_group_at_a_time, race
+from ropext.converter.calibration.search import (
+    Standing,
+    clearly_behind,
+    climb,
+    first_as_good,
+    one_group_at_a_time,
+    race,
+)
 from ropext.converter.checkpoint import read_facts
 from ropext.converter.cli import main
 from ropext.converter.evaluation.models import SwitchableModel
@@ -150,6 +157,20 @@ def test_behind_is_what_chance_does_not_explain():
     assert clearly_behind([1.0, 2.0, 3.0], [2.0, 3.1, 3.9])
     assert not clearly_behind([1.0, 2.0, 3.0], [3.0, 1.0, 3.2])
     assert not clearly_behind([1.0], [9.0])
+
+
+def test_what_comes_first_is_left_only_for_what_is_better_beyond_chance():
+    def standing(candidate, *scores):
+        return Standing(candidate, scores)
+
+    best = standing("best", 1.0, 2.0, 3.0, 4.0)
+    near = standing("near", 1.1, 2.1, 2.0, 3.9)  # behind by 0.2, give or take 0.27
+    behind = standing("behind", 0.9, 1.8, 2.9, 3.8)  # by 0.15, give or take 0.03
+    out = standing("out", 0.0, 1.0)  # it was asked less
+    standings = [best, behind, near, out]
+    assert first_as_good(standings, ["out", "behind", "near", "best"]) == "near"
+    assert first_as_good(standings, ["behind", "best", "near"]) == "best"
+    assert first_as_good([best], ["best"]) == "best"
 
 
 SCALES = [1, 2, 4, 8, 16, 32]

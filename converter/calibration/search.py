@@ -21,6 +21,7 @@ __all__ = [
     "clearly_behind",
     "climb",
     "expected_climb",
+    "first_as_good",
     "one_group_at_a_time",
     "race",
 ]
@@ -80,10 +81,30 @@ def race(candidates: Sequence[K], scores: Scores[K], prompts: int) -> list[Stand
 
 def clearly_behind(found: Sequence[float], best: Sequence[float]) -> bool:
     """Whether scores are lower than those of the best for the same questions, and not by chance."""
+    return _behind(found, best, SETTLED)
+
+
+def first_as_good(standings: Sequence[Standing[K]], candidates: Sequence[K]) -> K:
+    """The first of the candidates that is within one standard error of the best.
+
+    As Breiman et al., "Classification and Regression Trees" (1984), choose a tree: what comes first, a suggestion or
+    what is near it, is left only for what is better by more than chance would have it.
+
+    Args:
+        standings: of a race, the best first.
+        candidates: in the order of preference.
+    """
+    best, *others = standings
+    behind = {each.candidate for each in others if _behind(each.scores, best.scores[: len(each.scores)], 1)}
+    return next(each for each in candidates if each not in behind)
+
+
+def _behind(found: Sequence[float], best: Sequence[float], errors: float) -> bool:
+    """By more than so many standard errors of the mean difference; for fewer than two questions nobody can say."""
     lost = [b - f for f, b in zip(found, best, strict=True)]
     if len(lost) < 2:
         return False
-    return fmean(lost) > SETTLED * stdev(lost) / math.sqrt(len(lost))
+    return fmean(lost) > errors * stdev(lost) / math.sqrt(len(lost))
 
 
 def ascend(start: K, neighbours: Callable[[K], Iterable[K]], scores: Scores[K], prompts: int) -> K:
