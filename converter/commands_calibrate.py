@@ -13,12 +13,12 @@ import click
 
 from .calibration.dpe import (
     CONTRIBUTION_TEXTS,
+    Candidate,
     contribution_lengths,
     expected_runs,
-    find_factors,
-    find_window,
     group_borders,
 )
+from .calibration.dpe import find as find_dpe
 from .calibration.grids import SEARCHED, settings
 from .calibration.pictures import scale_picture
 from .calibration.report import comparison, disturbances, group_curves
@@ -153,7 +153,9 @@ def _load(source: str, asked: Mapping[str, Any]) -> SwitchableModel:
 @calibrate.command(short_help="DPE: scale factors and, with --top-k, key dimensions.")
 @_WISH
 @click.option(
-    "--local-window", type=Length(), help="W [default: searched, from 1024 or a quarter of a shorter initial window]."
+    "--local-window",
+    type=Length(),
+    help="W [default: searched, from 1024 and 512, or less for a shorter initial window].",
 )
 @click.option("--groups", type=click.IntRange(1), default=8, show_default=True, help="Groups of frequency pairs.")
 @click.option(
@@ -196,34 +198,29 @@ def dpe(
     pairs = wish.facts.rotary_dim // 2
     if groups > pairs:
         raise UsageError(f"{groups} groups: {source} has {pairs} frequency pairs")
-    window = local_window or min(1024, max(1, wish.trained // 4))
+    widest = min(1024, max(2, wish.trained // 4))
+    windows = [local_window] if local_window else [widest, widest // 2]
     parameters: Setting = {"dimension_groups": group_borders(pairs, groups)}
     if top_k:
         parameters |= {"top_k": top_k, "dimension_scores": _scores_beside(wish, scores)}
 
-    def setting(factors: Factors, window: int = window) -> Setting:
+    def setting(factors: Factors, window: int) -> Setting:
         return {"parameters": {"local_window": window, **parameters, "scale_factors": list(factors)}}
 
     if given:
-        _write(wish, {**wish.preset("dpe"), **setting(given)})
+        _write(wish, {**wish.preset("dpe"), **setting(given, windows[0])})
         return
 
     def find(study: Study) -> Setting:
-        def score(factors: Factors, sample: int) -> list[float]:
-            return study.scores(setting(factors), sample)
+        def score(candidate: Candidate, sample: int) -> list[float]:
+            return study.scores(setting(*candidate), sample)
 
-        def score_window(window: int, sample: int) -> list[float]:
-            return study.scores(setting(factors, window), sample)
-
-        factors = find_factors(search, groups, wish.trained, target, score, asked["samples"])
-        best = setting(factors)
-        if not local_window:
-            best = setting(factors, find_window(window, wish.trained, score_window, asked["samples"]))
+        best = setting(*find_dpe(search, groups, wish.trained, target, windows, score, asked["samples"]))
         if plot:
             save([scale_picture(group_curves(study, best))], plot)
         return best
 
-    _calibrate(wish, "dpe", find, expected_runs(search, groups, wish.trained, target))
+    _calibrate(wish, "dpe", find, expected_runs(search, groups, wish.trained, target, len(windows)))
 
 
 def _factors(text: str | None) -> Factors:

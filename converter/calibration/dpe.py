@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ropext.converter.presets import list_presets
 
-from .search import Factors, Scores, ascend, climb, expected_climb, one_group_at_a_time
+from .search import Factors, Scores, ascend, climb, expected_climb, one_group_at_a_time, race
 
 __all__ = [
     "CONTRIBUTION_TEXTS",
+    "Candidate",
     "contribution_lengths",
     "expected_runs",
-    "find_factors",
+    "find",
     "find_window",
     "group_borders",
     "scales",
@@ -25,9 +27,6 @@ CONTRIBUTION_TEXTS = 10
 
 _SHORTEST = 2048
 """Of the lengths that contributions are averaged over, tokens."""
-
-_WINDOWS = 3
-"""Local windows tried, about."""
 
 
 def contribution_lengths(trained: int) -> list[int]:
@@ -60,12 +59,45 @@ def starts(groups: int, trained: int, target: int) -> list[Factors]:
     return list(dict.fromkeys(found))
 
 
-def find_factors(search: str, groups: int, trained: int, target: int, scores: Scores[Factors], samples: int) -> Factors:
-    """The best factors [groups] that a search finds: `climb`, or `published`."""
+Candidate = tuple[Factors, int]
+"""Scale factors and local window (tokens)."""
+
+
+def find(
+    search: str,
+    groups: int,
+    trained: int,
+    target: int,
+    windows: Sequence[int],
+    scores: Scores[Candidate],
+    samples: int,
+) -> Candidate:
+    """The best scale factors and local window that a search finds.
+
+    Args:
+        search: `climb`, from the best of all starts at any of the windows; or `published`, at the first window.
+        groups: of frequency pairs.
+        trained: length, tokens.
+        target: length, tokens.
+        windows: local windows to begin with; if there are several, others are tried in the end.
+        scores: asks.
+        samples: how many prompts there are.
+    """
     begin, rising = starts(groups, trained, target), scales(trained, target)
+
+    def at(window: int) -> Scores[Factors]:
+        return lambda factors, sample: scores((factors, window), sample)
+
     if search == "published":
-        return one_group_at_a_time(begin[0], rising, scores, samples)
-    return climb(begin, sorted({*rising, *sum(begin, ())}), scores, samples)
+        window = windows[0]
+        factors = one_group_at_a_time(begin[0], rising, at(window), samples)
+    else:
+        candidates = [(factors, window) for window in windows for factors in begin]
+        factors, window = race(candidates, scores, samples)[0].candidate
+        factors = climb([factors], sorted({*rising, *sum(begin, ())}), at(window), samples)
+    if len(windows) > 1:
+        window = find_window(window, trained, lambda tried, sample: scores((factors, tried), sample), samples)
+    return factors, window
 
 
 def find_window(begin: int, trained: int, scores: Scores[int], samples: int) -> int:
@@ -77,8 +109,9 @@ def find_window(begin: int, trained: int, scores: Scores[int], samples: int) -> 
     return ascend(begin, near, scores, samples)
 
 
-def expected_runs(search: str, groups: int, trained: int, target: int) -> int:
-    """About how many settings will be scored, those of the local window among them."""
+def expected_runs(search: str, groups: int, trained: int, target: int, windows: int) -> int:
+    """About how many settings will be scored."""
+    tried_last = 2 if windows > 1 else 0
     if search == "published":
-        return groups * (len(scales(trained, target)) - 1) + 2 + _WINDOWS
-    return len(starts(groups, trained, target)) + expected_climb(groups) + _WINDOWS
+        return groups * (len(scales(trained, target)) - 1) + 2 + tried_last
+    return windows * len(starts(groups, trained, target)) + expected_climb(groups) + tried_last
