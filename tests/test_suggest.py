@@ -120,9 +120,9 @@ def test_a_name_is_made_of_the_file(tiny_llama, tmp_path):
 
 def test_a_target_that_is_set_brings_its_group_size():
     name = "smollm2-135m-self_extend"
-    assert load_preset(name).parameters["group_size"] == 4
+    assert load_preset(name).parameters["group_size"] == 5
     further = load_preset(name, ["target_window=65536"])
-    assert further.parameters["group_size"] == group_size(8192, 65536, 1024) == 21
-    assert further.overrides == ("target_window=65536", "group_size=21")
+    assert further.parameters["group_size"] == group_size(8192, 65536, 512) == 19
+    assert further.overrides == ("target_window=65536", "group_size=19")
     assert load_preset(name, ["target_window=65536", "group_size=30"]).parameters["group_size"] == 30
-    assert load_preset(name, ["local_window=512", "target_window=65536"]).parameters["group_size"] == 19
+    assert load_preset(name, ["local_window=1024", "target_window=65536"]).parameters["group_size"] == 21
