@@ -16,9 +16,9 @@ from .calibration.dpe import (
     Candidate,
     contribution_lengths,
     expected_runs,
+    find_candidate,
     group_borders,
 )
-from .calibration.dpe import find as find_dpe
 from .calibration.grids import SEARCHED, settings
 from .calibration.pictures import scale_picture
 from .calibration.report import comparison, disturbances, group_curves
@@ -215,7 +215,7 @@ def dpe(
         def score(candidate: Candidate, sample: int) -> list[float]:
             return study.scores(setting(*candidate), sample)
 
-        best = setting(*find_dpe(search, groups, wish.trained, target, windows, score, asked["samples"]))
+        best = setting(*find_candidate(search, groups, wish.trained, target, windows, score, asked["samples"]))
         if plot:
             save([scale_picture(group_curves(study, best))], plot)
         return best

@@ -126,7 +126,8 @@ def _pushed(done: Pushed) -> Iterator[str]:
         yield f"{_place(plan)}: {plan.contents.summary}"
         yield f"  {_sizes(plan)}"
         yield from (f"  {note}" for note in done.notes[len(plan.notes) :])
-        yield from [f"  tag {plan.tag}, which the card's snippet loads"] * bool(plan.tag)
+        if plan.tag:
+            yield f"  tag {plan.tag}, which the card's snippet loads"
         yield f"\n{done.url}"
 
 

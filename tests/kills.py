@@ -226,21 +226,27 @@ def writes(event: str, args) -> bool:
     return event != "open" or bool((args[2] or 0) & (os.O_CREAT | os.O_WRONLY | os.O_RDWR))
 
 
-def main() -> None:
-    """Run from the shell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=500)
+def prepared(root: Path) -> Place:
+    """A place in which one conversion has run, so that what is cached is cached."""
+    place = Place(root)
+    place.fresh(force=False)
+    preset = presets.load_preset(str(root / "256.yaml"))
+    commands_convert.convert_checkpoint(preset, str(place.folder), place.work / "out")
+    return place
+
+
+def run_from_shell(doc: str, make, random_kills, every_step, *, times: int) -> None:
+    """Kill in a place that `make` prepares, as the command line says, and say what was found."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=times)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", action="store_true", help="every operation in turn, not random moments")
+    parser.add_argument("--steps", action="store_true", help="every step in turn, not random moments")
     parser.add_argument("--stride", type=int, default=1, help="with --steps: only every so many-th")
     given = parser.parse_args()
     start = time.monotonic()
     quick = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="kills-", dir=quick) as root:
-        place = Place(Path(root))
-        place.fresh(force=False)
-        preset = presets.load_preset(str(Path(root) / "256.yaml"))
-        commands_convert.convert_checkpoint(preset, str(place.folder), place.work / "out")  # what is cached is cached
+        place = make(Path(root))
         faults = every_step(place, given.stride) if given.steps else random_kills(place, given.times, given.seed)
     print("\n".join(faults))
     print(f"{len(faults)} findings, {time.monotonic() - start:.0f} s")
@@ -248,4 +254,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_from_shell(__doc__, prepared, random_kills, every_step, times=500)

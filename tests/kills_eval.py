@@ -11,15 +11,12 @@ it, before its line feed. Once more writing fails there, as on a full disk.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
 import resource
 import shutil
 import signal
-import sys
-import tempfile
 import time
 from collections import Counter
 from itertools import product
@@ -32,7 +29,7 @@ from ropext.converter.errors import UsageError
 from ropext.converter.evaluation import judge, models, records  # noqa: F401  imported once, before all forks
 from ropext.converter.evaluation.results import read_results
 from tests.asked import with_tokenizer
-from tests.kills import Child
+from tests.kills import Child, run_from_shell
 
 DATA = Path(__file__).parent / "data" / "tiny-llama"
 PRESET = (
@@ -210,23 +207,5 @@ def every_step(place: Place, stride: int) -> list[str]:
     return faults
 
 
-def main() -> None:
-    """Run from the shell."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", action="store_true", help="every line in turn, not random moments")
-    parser.add_argument("--stride", type=int, default=1, help="with --steps: only every so many-th")
-    given = parser.parse_args()
-    start = time.monotonic()
-    quick = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="kills-", dir=quick) as root:
-        place = Place(Path(root))
-        faults = every_step(place, given.stride) if given.steps else random_kills(place, given.times, given.seed)
-    print("\n".join(faults))
-    print(f"{len(faults)} findings, {time.monotonic() - start:.0f} s")
-    sys.exit(1 if faults else 0)
-
-
 if __name__ == "__main__":
-    main()
+    run_from_shell(__doc__, Place, random_kills, every_step, times=200)

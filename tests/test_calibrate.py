@@ -203,6 +203,17 @@ def test_the_local_window_is_halved_or_doubled_as_long_as_that_is_better(best, f
     assert all(0 < window < 8192 for window, _ in asked)
 
 
+@pytest.mark.parametrize("windows", [[1024, 512], [1024]])
+def test_dpe_climbs_at_the_window_at_which_a_start_is_best(windows):
+    def value(candidate):
+        factors, window = candidate
+        return -sum(abs(math.log2(each / 8)) for each in factors) - 5 * abs(math.log2(window / 256))
+
+    scores, _ = scores_of(value, noise=0.1)
+    found = dpe.find_candidate("climb", 8, 8192, 16384, windows, scores, samples=10)
+    assert found == ((8,) * 8, 256 if len(windows) > 1 else 1024)
+
+
 def test_dpe_begins_with_the_published_factors():
     found = dpe.starts(8, 8192, 131072)
     assert found[0] == (32,) * 8  # 2 * 131072 / 8192

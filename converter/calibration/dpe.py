@@ -14,7 +14,7 @@ __all__ = [
     "Candidate",
     "contribution_lengths",
     "expected_runs",
-    "find",
+    "find_candidate",
     "find_window",
     "group_borders",
     "scales",
@@ -63,7 +63,7 @@ Candidate = tuple[Factors, int]
 """Scale factors and local window (tokens)."""
 
 
-def find(
+def find_candidate(
     search: str,
     groups: int,
     trained: int,
