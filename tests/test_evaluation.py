@@ -209,7 +209,8 @@ def test_measurements_are_kept_as_they_come(tmp_path):
 
 def test_measurements_of_other_settings_are_not_mixed(tmp_path):
     file = tmp_path / "measured.jsonl"
-    Records(file, {"seed": 0, "text": "x"}, resume=True).close()
+    with closing(Records(file, {"seed": 0, "text": "x"}, resume=True)) as records:
+        records.put("a", 1)
     with pytest.raises(UsageError, match="--resume"):
         Records(file, {"seed": 0, "text": "x"}, resume=False)
     with pytest.raises(UsageError, match=r"seed \(0 then, 1 now\)"):
@@ -234,6 +235,20 @@ def test_two_runs_do_not_write_one_file(alone, tmp_path, monkeypatch):
         first.put("c", 3)
         assert first.merge(["a", "c"])
     assert [key for key, _ in kept(file)] == ["a", "c"]
+
+
+def test_a_run_that_measured_nothing_is_in_nobodys_way(tmp_path):
+    file = tmp_path / "measured.jsonl"
+    Records(file, {"seed": 0}, resume=False).close()
+    with closing(Records(file, {"seed": 1}, resume=False)) as again:
+        again.put("a", 1)
+    assert json.loads(file.read_text().splitlines()[0])["settings"]["seed"] == 1
+    assert kept(file) == [("a", 1)]
+    for content in (file.read_text(), "a file of one's own\n", '{"settings": {"seed"'):
+        file.write_text(content)
+        with pytest.raises(UsageError, match="exists: go on with it by --resume, or remove it"):
+            Records(file, {"seed": 1}, resume=False)
+        assert file.read_text() == content
 
 
 def kept(file):

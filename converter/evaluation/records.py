@@ -63,6 +63,9 @@ class Records:
         self._main = _opened(file, shared=share.count > 1)
         self._own: FileIO | None = None
         try:
+            if not resume and share.count == 1:
+                self._refuse_earlier(share)  # what was written before this run had the file to itself
+                self._main.truncate(0)  # the settings of a run that measured nothing
             self._values = self._read(file)
             parts = self._parts() if resume else []
             for part in parts:
@@ -82,7 +85,8 @@ class Records:
         beside = {self._file.with_name(f"{self._file.stem}.part{rank}.jsonl") for rank in range(share.count)}
         earlier = [self._part] if share.rank else [self._file, self._part, *sorted({*self._parts()} - beside)]
         for file in earlier:
-            if file.exists() and file.stat().st_size:  # all of them open the file itself at once
+            # Several processes open the file itself at once.
+            if file.exists() and file.stat().st_size and not (share.count == 1 and _measured_nothing(file)):
                 raise UsageError(f"{file} exists: go on with it by --resume, or remove it")
 
     def _read(self, file: Path) -> dict[str, Any]:
@@ -158,6 +162,12 @@ class Records:
         for stream in (self._own, self._main):
             if stream:
                 stream.close()
+
+
+def _measured_nothing(file: Path) -> bool:
+    """Whether a file holds settings and nothing else."""
+    text = file.read_bytes()
+    return text.startswith(b'{"settings": ') and text.find(b"\n") == len(text) - 1
 
 
 def _opened(file: Path, *, shared: bool) -> FileIO:
