@@ -20,7 +20,10 @@ from .presets import Preset, load_preset
 
 if TYPE_CHECKING:
     from .evaluation.judge import Item
+    from .evaluation.models import SwitchableModel
+    from .evaluation.shares import Share
     from .evaluation.texts import Text
+    from .evaluation.vllm_model import VllmModel
 
 __all__ = ["evaluate"]
 
@@ -67,6 +70,13 @@ def _models(samples: int | None) -> Callable[[Any], Any]:
         SEED,
         _OUTPUT,
         click.option("--resume", is_flag=True, help="Go on with the results that are there."),
+        click.option(
+            "--backend",
+            type=click.Choice(("transformers", "vllm")),
+            default="transformers",
+            show_default=True,
+            help="vllm: for bases and native exports.",
+        ),
         DEVICE,
     )
 
@@ -241,8 +251,9 @@ def _evaluate(task: str, items: Items, settings: Mapping[str, Any], asked: Mappi
     if len(set(names)) < len(names):
         raise UsageError(f"{', '.join(asked['models'])}: two of one name; results are kept by name")
     chosen: list[Preset | None] = [*([] if asked["no_base"] else [None]), *presets]
+    stem = task if asked["backend"] == "transformers" else f"{task}-{asked['backend']}"
     whole = [
-        _evaluate_one(task, items, settings, asked, model, asked["output"] / name / f"{task}.jsonl", chosen)
+        _evaluate_one(task, items, settings, asked, model, asked["output"] / name / f"{stem}.jsonl", chosen)
         for model, name in zip(asked["models"], names, strict=True)
     ]
     if all(whole):
@@ -264,7 +275,7 @@ def _evaluate_one(
     from . import hub
     from .checkpoint import read_config
     from .evaluation.judge import Judge
-    from .evaluation.models import SwitchableModel, trained_length
+    from .evaluation.models import trained_length
     from .evaluation.records import Records
     from .evaluation.shares import launched_share
 
@@ -275,10 +286,11 @@ def _evaluate_one(
     if not (lengths := asked["lengths"] or ((trained, trained * 3 // 2, 2 * trained) if trained else ())):
         raise UsageError(f"{source}: does not say how far it was trained to read; give --lengths")
     about = {"trained_length": trained, **_about()}
+    if asked["backend"] == "vllm":
+        same["backend"] = "vllm"
+        about["versions"] |= {"vllm": _vllm(presets, asked, share)}
     with closing(Records(file, same, about=about, resume=asked["resume"], share=share)) as records:
-        model = SwitchableModel(folder, device=share.device(asked["device"]), dtype=asked["dtype"])
-        for fitting in filter(None, presets):
-            model.check(fitting)
+        model = _loaded(folder, presets, max(lengths), asked, share)
         wanted = [item for length in lengths for item in items(model.tokenizer, length)]
         judge = Judge(model, wanted, records)
         work = [(preset, item) for preset in presets for item in range(len(wanted))]
@@ -286,6 +298,37 @@ def _evaluate_one(
         for preset, item in bar:
             judge.result(preset, item)
         return records.merge([judge.key(preset, item) for preset, item in work])
+
+
+def _loaded(
+    folder: Path, presets: Sequence[Preset | None], longest: int, asked: Mapping[str, Any], share: Share
+) -> SwitchableModel | VllmModel:
+    """The model, which all presets fit."""
+    if asked["backend"] == "vllm":
+        from .evaluation.vllm_model import VllmModel
+
+        return VllmModel(folder, longest, dtype=asked["dtype"])
+    from .evaluation.models import SwitchableModel
+
+    model = SwitchableModel(folder, device=share.device(asked["device"]), dtype=asked["dtype"])
+    for preset in filter(None, presets):
+        model.check(preset)
+    return model
+
+
+def _vllm(presets: Sequence[Preset | None], asked: Mapping[str, Any], share: Share) -> str:
+    """The version of vLLM, where it can do what is asked."""
+    from .evaluation.vllm_model import vllm_version
+
+    if any(presets):
+        raise UsageError(
+            "--backend vllm takes no presets: write each by `ropext convert --native`, and give the folder as MODEL"
+        )
+    if asked["device"] != "auto" or share.count > 1:
+        raise UsageError(
+            "--backend vllm is one process on all GPUs that CUDA_VISIBLE_DEVICES names: leave out --device and launcher"
+        )
+    return vllm_version()
 
 
 def _about() -> dict[str, Any]:

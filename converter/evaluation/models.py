@@ -33,7 +33,7 @@ from .answers import Answer
 if TYPE_CHECKING:
     from .needles import Prompt
 
-__all__ = ["SwitchableModel", "trained_length"]
+__all__ = ["SwitchableModel", "dtype_of", "trained_length"]
 
 
 class SwitchableModel:
@@ -206,7 +206,7 @@ def _facts(folder: Path, config: Mapping[str, Any]) -> tuple[ModelFacts | None, 
 
 def _load(folder: Path, written: Mapping[str, Any], device: str, dtype: str) -> Any:
     device = _device(device)
-    how: dict[str, Any] = {_DTYPE: _dtype(dtype, written, device), "use_safetensors": True}
+    how: dict[str, Any] = {_DTYPE: dtype_of(dtype, written, device), "use_safetensors": True}
     if device != "cpu":
         how["device_map"] = device
     if "rope_ext" not in written or "auto_map" not in written:  # a native export has a block, and stock classes
@@ -238,9 +238,14 @@ def _device(name: str) -> str:
     return name
 
 
-def _dtype(name: str, config: Mapping[str, Any], device: str) -> torch.dtype:
+def dtype_of(name: str, config: Mapping[str, Any], device: str) -> torch.dtype:
+    """The type that a name stands for: `auto` is the configuration's, on a CPU float32.
+
+    Raises:
+        UsageError: there is no such type.
+    """
     if name == "auto":
-        name = "float32" if device == "cpu" else config.get("dtype") or "float32"
+        name = "float32" if device == "cpu" else config.get("dtype") or config.get("torch_dtype") or "float32"
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise UsageError(f"--dtype {name}: there are float32, bfloat16 and float16")
