@@ -128,21 +128,15 @@ def _draw_heatmaps(part: SubFigure, experiment: Experiment, measure: Measure, ro
         axes.set_yticks(np.arange(len(bands)) + 0.5, [name for name, *_ in bands])
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        _label_edges(axes, place, columns, len(presets))
+        if place + columns >= len(presets):  # the foot of its column
+            axes.tick_params(labelbottom=True)
     panels[0, 0].invert_yaxis()
     label = "exact match, percent" if measure == "exact" else "log-probability, nats"
     bar = part.colorbar(mesh, ax=panels, label=label, pad=0.01, aspect=18 * rows)
     bar.outline.set_visible(False)
     part.suptitle(f"{TASKS[experiment.task]}, {experiment.source}", fontsize=9)
-
-
-def _label_edges(axes: Axes, place: int, columns: int, count: int) -> None:
-    """Name the axes on the left and at the foot of each column."""
-    if place % columns == 0:
-        axes.set_ylabel("depth, percent of the text")
-    if place + columns >= count:
-        axes.set_xlabel("length, tokens")
-        axes.tick_params(labelbottom=True)
+    part.supxlabel("length, tokens", fontsize=8)
+    part.supylabel("depth, percent of the text", fontsize=8)
 
 
 # Curves
