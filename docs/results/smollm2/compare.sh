@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The base and every method on SmolLM2-135M: needles, perplexity and passkeys at four lengths, tables and pictures.
+# Usage: compare.sh SmolLM2-135M-Instruct [FOLDER], the folder that `ropext demo` writes. Goes on where it was interrupted.
+set -euo pipefail
+model=$1 results=${2:-compare}
+presets=()
+for method in dpe self_extend rerope gali jet_long string dca yarn ntk dprope dynamic_ntk linear; do
+    presets+=(--preset "smollm2-135m-$method")
+done
+asked=("$model" "${presets[@]}" --lengths 4k,8k,12k,16k --dtype bfloat16 --output "$results" --resume)
+ropext eval niah "${asked[@]}" --needles 4
+ropext eval ppl "${asked[@]}"
+ropext eval passkey "${asked[@]}" --depths 1
+ropext report "$results" --output "$results/compare.md" --plot "$results/compare.svg" --measure log-probability
