@@ -136,7 +136,7 @@ def _draw_heatmaps(part: SubFigure, experiment: Experiment, measure: Measure, ro
     bar.outline.set_visible(False)
     part.suptitle(f"{TASKS[experiment.task]}, {experiment.source}", fontsize=9)
     part.supxlabel("length, tokens", fontsize=8)
-    part.supylabel("depth, percent of the text", fontsize=8)
+    part.supylabel("depth, percent", fontsize=8)
 
 
 # Curves
@@ -192,7 +192,7 @@ def _draw_curves(part: SubFigure, experiment: Experiment, metric: Metric) -> Non
     elif metric.name == "perplexity" and highest > 5 * lowest:
         _logarithmic(axes)
     _mark(axes, experiment, place, metric)
-    axes.set_title(f"{TASKS[experiment.task]}, {experiment.source}")
+    axes.set_title(f"{TASKS[experiment.task]}, {experiment.source}", pad=12)
     legend(part, axes, _COLUMNS)
 
 
@@ -218,7 +218,8 @@ def _mark(axes: Axes, experiment: Experiment, place: object, metric: Metric) -> 
     trained = experiment.settings.get("trained_length")
     if callable(place) and isinstance(trained, int) and experiment.lengths[0] <= trained < experiment.lengths[-1]:
         axes.axvline(place(trained), color="0.5", linewidth=0.8, linestyle=":", zorder=0)
-        axes.text(place(trained), 1.0, " trained to here", transform=axes.get_xaxis_transform(), fontsize=6, va="top")
+        above = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+        axes.text(place(trained), 1.01, "trained to here", fontsize=6, **above)
     if experiment.task == "ruler":
         axes.axhline(THRESHOLD, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
         text = f"{THRESHOLD}, Llama-2-7B at 4k"
