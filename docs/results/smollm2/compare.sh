@@ -4,11 +4,11 @@
 set -euo pipefail
 model=$1 results=${2:-compare}
 presets=()
-for method in dpe self_extend rerope gali jet_long string dca yarn ntk dprope dynamic_ntk linear; do
+for method in dpe dpe-512 self_extend rerope gali jet_long string dca yarn ntk dprope dynamic_ntk linear; do
     presets+=(--preset "smollm2-135m-$method")
 done
 asked=("$model" "${presets[@]}" --lengths 4k,8k,12k,16k --dtype bfloat16 --output "$results" --resume)
 ropext eval niah "${asked[@]}" --needles 4
 ropext eval ppl "${asked[@]}"
-ropext eval passkey "${asked[@]}" --depths 1
+ropext eval passkey "${asked[@]}" --depths 3
 ropext report "$results" --output "$results/compare.md" --plot "$results/compare.svg" --measure log-probability
