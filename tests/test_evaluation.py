@@ -257,6 +257,15 @@ def kept(file):
     return [(line["key"], line["value"]) for line in rest]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8])
+def test_several_processes_have_as_much_to_read(count):
+    work = [(preset, length) for preset in range(12) for length in (4, 8, 12, 16)]
+    parts = [Share(rank, count).of(work) for rank in range(count)]
+    assert sorted(each for part in parts for each in part) == work
+    tokens = [sum(length for _, length in part) for part in parts]
+    assert max(tokens) <= 1.25 * min(tokens)
+
+
 def test_the_last_of_several_processes_puts_their_parts_together(tmp_path):
     file, keys = tmp_path / "measured.jsonl", list("abcde")
     shares = [Records(file, {"seed": 0}, resume=False, share=Share(rank, 3)) for rank in range(3)]
@@ -267,7 +276,7 @@ def test_the_last_of_several_processes_puts_their_parts_together(tmp_path):
     assert [share.merge(keys) for share in (shares[1], shares[0], shares[2])] == [False, False, True]
     for share in shares:
         share.close()
-    assert kept(file) == [("a", "a by 0"), ("b", "b by 1"), ("c", "c by 2"), ("d", "d by 0"), ("e", "e by 1")]
+    assert kept(file) == [("a", "a by 0"), ("b", "b by 1"), ("c", "c by 2"), ("d", "d by 2"), ("e", "e by 1")]
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 

@@ -29,8 +29,9 @@ class Share:
     local: int = 0
 
     def of(self, work: Sequence[T]) -> Sequence[T]:
-        """This process's part: the first, the last and what lies between are shared out evenly."""
-        return work[self.rank :: self.count]
+        """This process's part: shared out to and fro, since what is asked gets longer and begins anew."""
+        places = self.rank, 2 * self.count - 1 - self.rank
+        return [each for place, each in enumerate(work) if place % (2 * self.count) in places]
 
     def device(self, name: str) -> str:
         """The device that is meant by a name: with `auto` each process has a GPU of its own, where there are any."""
