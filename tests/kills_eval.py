@@ -22,11 +22,12 @@ from collections import Counter
 from itertools import product
 from pathlib import Path
 
+import torch
 from click.testing import CliRunner
+from tqdm import tqdm
 
 from ropext.converter.cli import main as ropext
 from ropext.converter.errors import UsageError
-from ropext.converter.evaluation import judge, models, records  # noqa: F401  imported once, before all forks
 from ropext.converter.evaluation.results import read_results
 from tests.asked import with_tokenizer
 from tests.kills import Child, run_from_shell
@@ -54,6 +55,10 @@ class Place:
         shutil.copytree(DATA, root / "tiny")
         with_tokenizer(root / "tiny")
         (root / "tiny.yaml").write_text(PRESET)
+        torch.set_num_threads(1)  # OpenMP's other threads, and tqdm's, would not survive a fork
+        tqdm.monitor_interval = 0
+        done = CliRunner().invoke(ropext, self.args("passkey", resume=False))  # imports all that is imported late
+        assert done.exit_code == 0, done.output
         self.whole, self.report, self.took, self.sizes = {}, {}, {}, {}
         for task in TASKS:
             for count in PROCESSES:
@@ -75,10 +80,13 @@ class Place:
         shutil.rmtree(self.out, ignore_errors=True)
         return self.out
 
+    def args(self, task: str, *, resume: bool) -> list[str]:
+        """The command line of an evaluation, without the program."""
+        args = ["eval", task, str(self.root / "tiny"), "-p", str(self.root / "tiny.yaml"), "-o", str(self.out)]
+        return [*args, *TASKS[task].split(), *(["--resume"] if resume else [])]
+
     def start(self, task: str, count: int, *, resume: bool = True, limit: int | None = None, how: str = "") -> list:
         """As many processes as are asked for, all of which may write files of so many bytes only."""
-        args = ["eval", task, str(self.root / "tiny"), "-p", str(self.root / "tiny.yaml"), "-o", str(self.out)]
-        args += [*TASKS[task].split(), *(["--resume"] if resume else [])]
 
         def prepared(rank: int) -> Child:
             def prepare() -> None:
@@ -90,7 +98,7 @@ class Place:
                     if how == "kill":
                         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it, and then the write fails
 
-            return Child(args, prepare)
+            return Child(self.args(task, resume=resume), prepare)
 
         return [prepared(rank) for rank in range(count)]
 
