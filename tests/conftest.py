@@ -25,6 +25,30 @@ def no_grad():
 
 
 @pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run `ropext` in the test's folder."""
+    from click.testing import CliRunner
+
+    from ropext.converter.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*args, status=0):
+        result = CliRunner().invoke(main, [str(arg) for arg in args])
+        assert result.exit_code == status, result.output
+        assert "Traceback" not in result.output
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def matplotlib():
+    """For tests that draw."""
+    return pytest.importorskip("matplotlib")
+
+
+@pytest.fixture
 def tiny_llama(tmp_path):
     """A whole Llama of 440 KB that a test may change."""
     folder = tmp_path / "tiny-llama"
