@@ -21,8 +21,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from benchmarks.peers import install
 from ropext.converter.baking import bake
-from ropext.converter.checkpoint import facts_of, read_config
 from ropext.converter.config import extended_config
+from ropext.converter.model_facts import facts_of, read_config
 from ropext.converter.presets import check_fit, load_preset
 from ropext.converter.rope import base_inv_freq
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from .checkpoint import ModelFacts
+    from .model_facts import ModelFacts
     from .presets import Preset
 
 __all__ = ["Baked", "bake", "scores_problem"]

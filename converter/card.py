@@ -16,8 +16,8 @@ from .errors import RopextError
 
 if TYPE_CHECKING:
     from .baking import Baked
-    from .checkpoint import ModelFacts
     from .hub import LocalSource
+    from .model_facts import ModelFacts
     from .presets import Preset
 
 __all__ = [

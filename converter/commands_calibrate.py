@@ -31,8 +31,8 @@ from .presets import Preset, found_preset, write_preset
 
 if TYPE_CHECKING:
     from .calibration.study import Study
-    from .checkpoint import ModelFacts
     from .evaluation.models import SwitchableModel
+    from .model_facts import ModelFacts
 
 __all__ = ["calibrate"]
 

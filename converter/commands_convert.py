@@ -13,9 +13,10 @@ from . import hub
 from .baking import bake
 from .checkpoint import Checkpoint, read_checkpoint
 from .commands_push import publish, push_options, quiet_client
-from .emit import LINK_MODES, LinkMode, Progress, Result, check_output, write
+from .emit import Progress, Result, write
 from .errors import InvalidPreset, UsageError, printable
 from .inspection import inspect_source, render
+from .links import LINK_MODES, LinkMode
 from .native import require_native
 from .plan import Plan, make_plan
 from .presets import Preset, check_fit, load_preset
@@ -25,6 +26,7 @@ from .publication import Contents, Reading, contents_of, read_folder
 from .push import plan_push
 from .remote_checkpoint import read_remote_checkpoint
 from .rope import base_inv_freq
+from .whole_folder import check_output
 
 __all__ = ["convert", "convert_checkpoint", "inspect", "plan_conversion"]
 

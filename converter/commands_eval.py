@@ -273,11 +273,11 @@ def _evaluate_one(
     from tqdm import tqdm
 
     from . import hub
-    from .checkpoint import read_config
     from .evaluation.judge import Judge
     from .evaluation.models import trained_length
     from .evaluation.records import Records
     from .evaluation.shares import launched_share
+    from .model_facts import read_config
 
     share = launched_share()
     same = {"task": task, "source": Path(source).name, **settings, "seed": asked["seed"], "dtype": asked["dtype"]}

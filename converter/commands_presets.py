@@ -14,7 +14,7 @@ from .methods import METHODS, preset_schema, schema_for
 from .options import Length
 
 if TYPE_CHECKING:
-    from .checkpoint import ModelFacts
+    from .model_facts import ModelFacts
     from .presets import Preset
 
 __all__ = ["presets", "schema", "validate"]
@@ -95,7 +95,7 @@ def schema(method: str | None) -> None:
 
 
 def _facts(source: str) -> ModelFacts:
-    from .checkpoint import read_facts
+    from .model_facts import read_facts
 
     return read_facts(source)
 

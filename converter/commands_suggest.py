@@ -14,7 +14,7 @@ from .methods import METHODS
 from .options import TARGET
 
 if TYPE_CHECKING:
-    from .checkpoint import ModelFacts
+    from .model_facts import ModelFacts
     from .suggestions import Suggestion
 
 __all__ = ["suggest", "target_facts"]
@@ -64,7 +64,7 @@ def target_facts(source: str, target: int, initial_window: int | None) -> tuple[
         RopextError: it cannot be found, or is no base model.
     """
     from . import hub
-    from .checkpoint import facts_of, read_config
+    from .model_facts import facts_of, read_config
     from .rope import base_inv_freq
 
     folder = hub.resolve(source, only=("config.json",)).folder

@@ -11,7 +11,7 @@ from .rope import ROTARY_FACTORS, rope_of
 
 if TYPE_CHECKING:
     from .baking import Baked
-    from .checkpoint import ModelFacts
+    from .model_facts import ModelFacts
     from .presets import Preset
 
 __all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config", "sliding_window"]

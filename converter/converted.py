@@ -13,11 +13,11 @@ from typing import Any
 
 from . import __version__
 from .baking import Baked, bake
-from .checkpoint import ModelFacts, facts_of, require_supported
 from .config import extended_config
 from .errors import InvalidPreset, RopextError, UsageError, printable
 from .hub import LocalSource
 from .json_object import parse_object, read_bounded
+from .model_facts import ModelFacts, facts_of, require_supported
 from .native import native_config
 from .plan import CONFIG, PROVENANCE
 from .presets import Preset, check_fit, load_preset

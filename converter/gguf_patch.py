@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .baking import bake
-from .checkpoint import ModelFacts
 from .errors import InvalidPreset, RopextError, UsageError
 from .frequencies import FREQUENCY_METHODS
 from .gguf_structure import check_structure
+from .model_facts import ModelFacts
 from .presets import Preset, check_fit
 from .rope import MAX_HEAD_DIM, float32, plain_inv_freq
 

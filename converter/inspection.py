@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from . import hub, shipped
-from .checkpoint import facts_of, read_config
 from .errors import Problem, RopextError, printable
 from .json_object import read_bounded, read_object
+from .model_facts import facts_of, read_config
 from .plan import PROVENANCE
 from .presets import Preset, check_fit, list_presets
 

@@ -17,7 +17,7 @@ from .rope import float32, plain_periods
 
 if TYPE_CHECKING:
     from .baking import Baked
-    from .checkpoint import ModelFacts
+    from .model_facts import ModelFacts
     from .presets import Preset
 
 __all__ = ["UnsupportedSpelling", "native_config", "require_native"]

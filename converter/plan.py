@@ -17,8 +17,9 @@ from .tokenizer import adapt_tokenizer_config
 
 if TYPE_CHECKING:
     from .baking import Baked
-    from .checkpoint import Checkpoint, SourceFile, Stamp
+    from .checkpoint import Checkpoint
     from .presets import Preset
+    from .source_files import SourceFile, Stamp
 
 __all__ = ["CARD", "CONFIG", "PROVENANCE", "Plan", "PlannedFile", "make_plan"]
 

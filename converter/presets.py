@@ -18,7 +18,7 @@ from .rules import Fault, base_faults, preset_faults, size_faults
 from .yaml_loader import MAX_BYTES, Document, KeyPath, dotted, load, parse
 
 if TYPE_CHECKING:
-    from .checkpoint import ModelFacts
+    from .model_facts import ModelFacts
 
 __all__ = ["Preset", "check_fit", "found_preset", "list_presets", "load_preset", "make_preset", "write_preset"]
 

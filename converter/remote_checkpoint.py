@@ -5,22 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import hub
-from .checkpoint import (
-    INDEX,
-    SINGLE,
-    Checkpoint,
-    SourceFile,
-    carried_files,
-    facts_of,
-    findings,
-    read_config,
-    require_supported,
-    require_tensors,
-    shard_names,
-    source_file,
-)
+from .checkpoint import INDEX, SINGLE, Checkpoint, findings, require_tensors, shard_names
 from .errors import RopextError
 from .hub import LocalSource, Repository
+from .model_facts import facts_of, read_config, require_supported
+from .source_files import SourceFile, carried_files, source_file
 
 __all__ = ["read_remote_checkpoint"]
 

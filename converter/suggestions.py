@@ -14,7 +14,7 @@ from . import dprope, frequencies
 from .rules import base_faults, self_extend_reach
 
 if TYPE_CHECKING:
-    from .checkpoint import ModelFacts
+    from .model_facts import ModelFacts
 
 __all__ = ["Suggestion", "group_size", "suggest"]
 

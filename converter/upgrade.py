@@ -19,10 +19,11 @@ from . import __version__, hub, shipped
 from .card import Kept, kept_of_card, make_card, names_tag, require_valid
 from .config import changes, dump_json
 from .converted import Converted, read_converted, rebuild
-from .emit import sealed, terminated_as_exception
+from .emit import sealed
 from .errors import RopextError, UsageError
 from .json_object import read_bounded
 from .plan import CARD, CONFIG, PROVENANCE
+from .whole_folder import terminated_as_exception
 
 __all__ = ["Upgraded", "rewrite_card", "upgrade"]
 

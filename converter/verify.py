@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, shipped
-from .checkpoint import INDEX, SINGLE, require_tensors, role_of, without_private
+from .checkpoint import INDEX, SINGLE, require_tensors
 from .config import FORMAT, dump_json
 from .converted import Converted, Rebuilt, differences, parse_converted, parse_record, rebuild
 from .emit import sealed
 from .errors import RopextError, UsageError, printable
 from .json_object import parse_object
+from .model_facts import without_private
 from .plan import CARD, CONFIG, PROVENANCE
 from .progress import size_text
 from .publication import Reading, matches
+from .source_files import role_of
 from .tokenizer import FILE as TOKENIZER_CONFIG
 from .verify_places import Place, find_place
 from .verify_report import Check, Faults, Report, Unchecked, carried_out, require_none, summary

@@ -22,10 +22,10 @@ from ropext.converter.calibration.search import (
     one_group_at_a_time,
     race,
 )
-from ropext.converter.checkpoint import read_facts
 from ropext.converter.cli import main
 from ropext.converter.evaluation.models import SwitchableModel
 from ropext.converter.evaluation.texts import load_text
+from ropext.converter.model_facts import read_facts
 from ropext.converter.presets import load_preset, make_preset
 from ropext.converter.rope import plain_inv_freq
 

@@ -7,8 +7,9 @@ import struct
 import pytest
 
 from ropext.converter import hub, rope, safetensors_header
-from ropext.converter.checkpoint import read_checkpoint, read_config, read_facts
+from ropext.converter.checkpoint import read_checkpoint
 from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.model_facts import read_config, read_facts
 
 from .checkpoints import edit_config, shard, snapshot, write_header, write_index, write_shard
 

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from ropext.converter import emit
+from ropext.converter import emit, links, whole_folder
 from ropext.converter.config import dump_json
 from ropext.converter.emit import write
 from ropext.converter.errors import RopextError, UsageError
@@ -52,7 +52,7 @@ def fail_at(monkeypatch, function, error):
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(emit, function, fail)
+    monkeypatch.setattr(f"ropext.converter.{function}", fail)
 
 
 # What is written
@@ -89,7 +89,7 @@ def test_same_conversion_same_bytes(plan, tmp_path):
 def test_parents_are_made_and_removed_again(plan, tmp_path, monkeypatch):
     write(plan, tmp_path / "x" / "y" / "output")
     assert (tmp_path / "x" / "y" / "output" / "config.json").exists()
-    fail_at(monkeypatch, "_move_into_place", OSError(errno.EIO, "broken"))
+    fail_at(monkeypatch, "emit.move_into_place", OSError(errno.EIO, "broken"))
     with pytest.raises(RopextError, match="broken"):
         write(plan, tmp_path / "z" / "y" / "output")
     assert not (tmp_path / "z").exists()
@@ -137,9 +137,9 @@ def test_auto_takes_the_first_that_works(plan, output, monkeypatch, impossible, 
     def cannot(source, target):
         raise OSError(errno.EXDEV, "other file system")
 
-    monkeypatch.setitem(emit._LINKERS, "reflink", lambda source, target: target.write_bytes(source.read_bytes()))
+    monkeypatch.setitem(links._LINKERS, "reflink", lambda source, target: target.write_bytes(source.read_bytes()))
     for each in impossible:
-        monkeypatch.setitem(emit._LINKERS, each, cannot)
+        monkeypatch.setitem(links._LINKERS, each, cannot)
     result = write(plan, output)
     assert {file.path: file.method for file in result.files}["model.safetensors"] == method
     assert (output / "model.safetensors").read_bytes() == WEIGHTS
@@ -160,7 +160,7 @@ def test_mode_that_is_impossible(plan, output, monkeypatch, mode):
     def cannot(source, target):
         raise OSError(errno.EXDEV, "other file system")
 
-    monkeypatch.setitem(emit._LINKERS, mode, cannot)
+    monkeypatch.setitem(links._LINKERS, mode, cannot)
     with pytest.raises(RopextError, match=f"cannot make a {mode} of it here: other file system; use --link auto"):
         write(plan, output, link=mode)
     assert entries(output.parent) == ["source"]
@@ -170,7 +170,7 @@ def test_link_failure_that_is_no_matter_of_kind(plan, output, monkeypatch):
     def full(source, target):
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
-    monkeypatch.setitem(emit._LINKERS, "reflink", full)
+    monkeypatch.setitem(links._LINKERS, "reflink", full)
     with pytest.raises(RopextError, match="No space left"):
         write(plan, output)
 
@@ -261,13 +261,13 @@ def test_full_folder_needs_force(plan, output):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "broken"), MemoryError()])
-@pytest.mark.parametrize("function", ["_copy", "provenance", "_move_into_place", "_swap"])
+@pytest.mark.parametrize("function", ["emit._copy", "emit.provenance", "emit.move_into_place", "whole_folder._swap"])
 @pytest.mark.parametrize("force", [False, True])
 def test_nothing_is_left_behind(plan, output, monkeypatch, error, function, force):
     if force:
         output.mkdir()
         (output / "mine").write_text("x")
-    elif function == "_swap":
+    elif function == "whole_folder._swap":
         return
     fail_at(monkeypatch, function, error)
     with pytest.raises((KeyboardInterrupt, RopextError, MemoryError)):
@@ -289,8 +289,8 @@ def test_old_output_comes_back(plan, output, monkeypatch, error):
             raise error
         real(source, target)
 
-    monkeypatch.setattr(emit, "_exchange", lambda first, second: False)
-    monkeypatch.setattr(emit.os, "rename", rename)
+    monkeypatch.setattr(whole_folder, "_exchange", lambda first, second: False)
+    monkeypatch.setattr(whole_folder.os, "rename", rename)
     with pytest.raises((KeyboardInterrupt, RopextError)):
         write(plan, output, force=True)
     assert entries(output) == ["mine"]
@@ -307,7 +307,7 @@ def test_old_output_comes_back(plan, output, monkeypatch, error):
     ],
 )
 def test_one_message_from_the_disk(plan, output, monkeypatch, number, message):
-    fail_at(monkeypatch, "_copy", OSError(number, os.strerror(number), "x"))
+    fail_at(monkeypatch, "emit._copy", OSError(number, os.strerror(number), "x"))
     with pytest.raises(RopextError, match=message) as caught:
         write(plan, output)
     assert str(caught.value).startswith(f"{output}: not written: ")

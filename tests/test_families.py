@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from ropext.converter import shipped
-from ropext.converter.checkpoint import facts_of
 from ropext.converter.commands_convert import convert_checkpoint
 from ropext.converter.errors import RopextError
 from ropext.converter.frequencies import FREQUENCY_METHODS
+from ropext.converter.model_facts import facts_of
 from ropext.converter.presets import load_preset
 from tests import families, tiny
 from tests.checkpoints import edit_config

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ropext.converter import emit
+from ropext.converter import emit, links, whole_folder
 from ropext.converter.cli import main
 from ropext.converter.commands_convert import convert_checkpoint, plan_conversion
 from ropext.converter.emit import write
@@ -70,7 +70,7 @@ def test_what_a_kill_left_is_removed_by_the_next_run(tiny_llama, preset, room):
 
 
 def test_what_another_conversion_works_in_is_not(tiny_llama, preset, room):
-    with emit._scratch(room / "out") as other:
+    with whole_folder.scratch(room / "out") as other:
         convert_checkpoint(preset, str(tiny_llama), room / "out")
         assert other.exists()
     assert entries(room) == ["out"]
@@ -78,8 +78,8 @@ def test_what_another_conversion_works_in_is_not(tiny_llama, preset, room):
 
 def test_a_folder_is_made_unloadable_before_it_is_removed(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr(emit.shutil, "rmtree", lambda folder, **how: None)
-    emit._discard(tmp_path)
+    monkeypatch.setattr(whole_folder.shutil, "rmtree", lambda folder, **how: None)
+    whole_folder._discard(tmp_path)
     assert entries(tmp_path) == []
 
 
@@ -110,7 +110,7 @@ def test_the_old_output_is_never_gone(tiny_llama, preset, room, monkeypatch):
         pytest.skip("exchanging two folders at once is Linux's")
     convert_checkpoint(preset, str(tiny_llama), room / "out")
     real, seen = os.rename, []
-    monkeypatch.setattr(emit.os, "rename", lambda *names: (seen.append(names), real(*names)))
+    monkeypatch.setattr(whole_folder.os, "rename", lambda *names: (seen.append(names), real(*names)))
     convert_checkpoint(preset, str(tiny_llama), room / "out", force=True)
     assert [Path(target).name for _, target in seen] == ["config.json"]
 
@@ -224,7 +224,7 @@ def test_nor_where_the_cache_holds_files_in_place_of_links(tiny_llama, preset, t
 def test_of_a_folder_the_weights_alone_are_shared(tiny_llama, preset, room, monkeypatch):
     shard(tiny_llama)
     before = contents(tiny_llama)
-    monkeypatch.setitem(emit._LINKERS, "reflink", _cannot)
+    monkeypatch.setitem(links._LINKERS, "reflink", _cannot)
     convert_checkpoint(preset, str(tiny_llama), room / "out")
     for file in (room / "out").rglob("*"):
         if file.suffix != ".safetensors":

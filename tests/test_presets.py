@@ -14,10 +14,10 @@ from safetensors.numpy import save_file
 
 from ropext.converter import cli, yaml_loader
 from ropext.converter.baking import bake
-from ropext.converter.checkpoint import ModelFacts
 from ropext.converter.cli import main
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.methods import METHODS
+from ropext.converter.model_facts import ModelFacts
 from ropext.converter.presets import check_fit, list_presets, load_preset
 
 ROOT = Path(__file__).parent.parent
@@ -395,9 +395,9 @@ def test_validate_reports_every_file():
 
 
 def test_validate_against_a_model(monkeypatch):
-    from ropext.converter import checkpoint
+    from ropext.converter import model_facts
 
-    monkeypatch.setattr(checkpoint, "read_facts", lambda source: replace(TINY, source=source))
+    monkeypatch.setattr(model_facts, "read_facts", lambda source: replace(TINY, source=source))
     assert ropext("validate", str(EXAMPLES / "valid" / "dpe.yaml"), "--model", "org/tiny").exit_code == 0
     missed = ropext("validate", "smollm2-135m-dpe", "--model", "org/tiny")
     assert missed.exit_code == 2

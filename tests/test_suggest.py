@@ -6,9 +6,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from ropext.converter.checkpoint import read_facts
 from ropext.converter.cli import main
 from ropext.converter.methods import METHODS
+from ropext.converter.model_facts import read_facts
 from ropext.converter.presets import check_fit, load_preset
 from ropext.converter.suggestions import group_size, suggest
 

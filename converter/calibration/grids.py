@@ -11,7 +11,7 @@ from ropext.converter.rules import preset_faults
 from ropext.converter.suggestions import suggest
 
 if TYPE_CHECKING:
-    from ropext.converter.checkpoint import ModelFacts
+    from ropext.converter.model_facts import ModelFacts
 
 __all__ = ["SEARCHED", "settings"]
 

@@ -19,9 +19,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from ropext.converter import shipped
 from ropext.converter.baking import bake
-from ropext.converter.checkpoint import ModelFacts, read_checkpoint, read_config
+from ropext.converter.checkpoint import read_checkpoint
 from ropext.converter.config import extended_config
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
+from ropext.converter.model_facts import ModelFacts, read_config
 from ropext.converter.presets import Preset, check_fit, make_preset
 from ropext.converter.rope import base_inv_freq
 from ropext.modeling.rope_ext_frequencies import FrequencyMethod

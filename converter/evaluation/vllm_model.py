@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoTokenizer
 
-from ropext.converter.checkpoint import read_config
 from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.model_facts import read_config
 from ropext.converter.presets import Preset
 
 from .answers import Answer

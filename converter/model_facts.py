@@ -1,0 +1,212 @@
+"""What methods need to know of a model, from its `config.json`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import hub
+from .errors import RopextError
+from .json_object import read_object
+from .rope import head_dim_of, rope_of, rotary_dim, rotary_factor_of
+from .shipped import extended_class, families
+from .source_files import inside
+from .unsupported import reason
+
+__all__ = ["ModelFacts", "facts_of", "read_config", "read_facts", "require_supported", "without_private"]
+
+MAX_CONFIG_BYTES = 4_000_000
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a method needs to know of a base model.
+
+    Attributes:
+        source: the folder or Hub id, as the user named it.
+        model_type: the family, such as `llama`.
+        architecture: the class that the checkpoint names, such as `LlamaForCausalLM`.
+        head_dim: dimensions of a head.
+        num_hidden_layers: decoder layers.
+        num_attention_heads: query heads of a layer.
+        num_key_value_heads: key heads of a layer.
+        rope_theta: RoPE's base.
+        rope_type: its scaling, `default` where there is none.
+        trained_length: `max_position_embeddings`, tokens.
+        partial_rotary_factor: the part of each head that RoPE turns.
+    """
+
+    source: str
+    model_type: str
+    architecture: str
+    head_dim: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    rope_theta: float
+    rope_type: str
+    trained_length: int
+    partial_rotary_factor: float = 1.0
+
+    @property
+    def rotary_dim(self) -> int:
+        """Dimensions of a head that RoPE turns, in half as many frequency pairs."""
+        return rotary_dim(self.head_dim, self.partial_rotary_factor)
+
+
+def read_facts(source: str) -> ModelFacts:
+    """Read what methods need to know of a model; of a Hub id only `config.json` is fetched.
+
+    Args:
+        source: a local folder or a Hub id.
+
+    Raises:
+        RopextError: there is no such model, or its configuration is not one of a base model with RoPE.
+    """
+    local = hub.resolve(source, only=("config.json",))
+    return facts_of(read_config(local.folder)[0], source)
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Read `config.json` without its private keys.
+
+    Keys that begin with `_` are transformers' own state; some make it load code (CVE-2026-4372). Those inside
+    `quantization_config` are the quantizer's own and stay: torchao's settings cannot be read without. By
+    `configuration_files` it would read another file in the place of this one.
+
+    Args:
+        folder: where it lies.
+
+    Returns:
+        The configuration and the dotted names of the keys that were dropped.
+
+    Raises:
+        RopextError: there is none, or it is not a JSON object.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise RopextError(f"{folder}: no config.json: this is not a Hugging Face checkpoint.")
+    config = read_object(inside(folder, "config.json"), str(file), MAX_CONFIG_BYTES)
+    return without_private(config)
+
+
+def without_private(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Drop the keys by which transformers would load other code, or another configuration; see `read_config`.
+
+    Returns:
+        The configuration and the dotted names of the keys that were dropped.
+    """
+    dropped: list[str] = []
+    return _without_private(config, "", dropped), dropped
+
+
+def facts_of(config: Mapping[str, Any], source: str) -> ModelFacts:
+    """Read a configuration, in either spelling, as the facts of a base model.
+
+    Args:
+        config: a `config.json`.
+        source: what to call the model.
+
+    Raises:
+        RopextError: a fact is missing or out of range, or this is no plain base model.
+    """
+    _refuse_unplain(config, source)
+    try:
+        model_type = _model_type(config)
+        theta, scaling = rope_of(config)
+        heads = _count(config, "num_attention_heads")
+        head_dim, factor = head_dim_of(config), rotary_factor_of(config)
+        rotary_dim(head_dim, factor)
+        return ModelFacts(
+            source=source,
+            model_type=model_type,
+            architecture=_architecture(config),
+            head_dim=head_dim,
+            num_hidden_layers=_count(config, "num_hidden_layers"),
+            num_attention_heads=heads,
+            num_key_value_heads=_count(config, "num_key_value_heads", default=heads),
+            rope_theta=theta,
+            rope_type=scaling["rope_type"] if scaling else "default",
+            trained_length=_count(config, "max_position_embeddings"),
+            partial_rotary_factor=factor,
+        )
+    except RopextError as error:
+        raise RopextError(f"{source}: {error}") from None
+
+
+def require_supported(facts: ModelFacts) -> None:
+    """Refuse a family or a class for which ropext ships no model code.
+
+    Raises:
+        RopextError: it names those that there are.
+    """
+    known = families()
+    if facts.model_type not in known:
+        raise RopextError(
+            f"{facts.source}: model_type {facts.model_type!r} is not supported; ropext converts {', '.join(known)}."
+        )
+    extended_class(facts.model_type, facts.architecture)
+
+
+def _refuse_unplain(config: Mapping[str, Any], source: str) -> None:
+    if "rope_ext" in config:
+        raise RopextError(f"{source}: has been converted by ropext already; convert its base model instead.")
+    model_type = config.get("model_type")
+    why = reason(model_type)
+    if why:
+        raise RopextError(
+            f"{source}: model_type {model_type!r} cannot be converted: {why}; ropext converts {', '.join(families())}."
+        )
+    if config.get("auto_map"):
+        raise RopextError(
+            f"{source}: brings its own code (auto_map), which a converted checkpoint could not use as well; "
+            "start from one whose model class is part of transformers."
+        )
+
+
+def _model_type(config: Mapping[str, Any]) -> str:
+    value = config.get("model_type")
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9_\-]+", value):
+        raise RopextError(f"config.json: model_type: {value!r} does not name a model family.")
+    return value
+
+
+def _architecture(config: Mapping[str, Any]) -> str:
+    names = config.get("architectures")
+    if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
+        raise RopextError(f"config.json: architectures: expected one class name, found {names!r}.")
+    return names[0]
+
+
+def _count(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    value = config.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+        raise RopextError(f"config.json: {key}: {value!r} is not a positive whole number of 31 bits.")
+    return value
+
+
+def _without_private(value: Any, path: str, dropped: list[str]) -> Any:
+    """Copy a JSON value without keys that begin with an underscore, and list those."""
+    if isinstance(value, list):
+        return [_without_private(entry, path, dropped) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {}
+    for key, entry in value.items():
+        kernel = key == "attn_implementation" and not _is_word(entry)
+        if key.startswith("_") or kernel or path + key == "configuration_files":
+            dropped.append(path + key)
+        elif path + key == "quantization_config":
+            kept[key] = entry
+        else:
+            kept[key] = _without_private(entry, f"{path}{key}.", dropped)
+    return kept
+
+
+def _is_word(value: object) -> bool:
+    """Whether it is the name of a kernel of transformers itself: one with a slash is fetched from the Hub, and run."""
+    return value is None or (isinstance(value, str) and re.fullmatch(r"\w+", value) is not None)
