@@ -13,6 +13,7 @@ import argparse
 import errno
 import hashlib
 import json
+import mmap
 import os
 import random
 import shutil
@@ -185,25 +186,29 @@ def every_step(place: Place, stride: int) -> list[str]:
     """Kill, and let the disk be full, at every operation on a file in turn."""
     faults, counts = [], Counter()
     for how, link, force in product(("kill", "full"), ("copy", "hardlink"), (False, True)):
-        number, ended = 1, 1
-        while ended != 0:
+        number, reached = 1, mmap.mmap(-1, 1)
+        while True:
+            reached[0] = 0
             place.fresh(force=force)
-            ended = place.convert(place.folder, link, force=force, hook=failing(place.work, number, how)).wait()
+            hook = failing(place.work, number, how, reached)
+            ended = place.convert(place.folder, link, force=force, hook=hook).wait()
+            if not reached[0]:
+                break
             where = f"{how} at operation {number} of {link}{', --force' if force else ''}"
             found = place.faults(force=force)
-            if how == "full" and ended not in (0, 1):
+            if how == "full" and ended not in (0, 1):  # 0: what could not be made is there already
                 found.append(f"status {ended}")
             if how == "full" and ended == 1 and [path.name for path in place.work.iterdir()] != ["out"] * force:
                 found.append(f"left behind: {sorted(path.name for path in place.work.iterdir())}")
             faults += [f"{where}: {each}" for each in (*found, *place.rerun(place.folder, link))]
             number += stride
-            counts[how] += 1
+            counts[f"{how}, ended with {ended}"] += 1
     print(f"operations on files: {dict(counts)}")
     return faults
 
 
-def failing(folder: Path, number: int, how: str):
-    """A hook that ends or fails the process at its n-th operation on a file in a folder."""
+def failing(folder: Path, number: int, how: str, reached: mmap.mmap):
+    """A hook that ends or fails the process at its n-th operation on a file in a folder, and leaves a mark."""
     seen = 0
 
     def hook(event: str, args) -> None:
@@ -214,6 +219,7 @@ def failing(folder: Path, number: int, how: str):
             return  # a full disk lets things be read and removed
         seen += 1
         if seen == number:
+            reached[0] = 1
             if how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(args[0]))
