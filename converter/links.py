@@ -57,6 +57,10 @@ def link(source: Path, target: Path, mode: LinkMode, *, apart: bool) -> str:
         target: its place.
         mode: as the user asks.
         apart: `auto` must not make the two one file.
+
+    Raises:
+        RopextError: it cannot be done here by the mode that is asked for.
+        OSError: it could be, and failed, as on a full disk.
     """
     if mode == "auto":
         methods = ("reflink",) if apart else ("reflink", "hardlink")

@@ -104,7 +104,11 @@ class SourceFile:
 
 
 def carried_files(folder: Path) -> Iterator[SourceFile]:
-    """Yield everything that a conversion carries over beside the weights."""
+    """Yield everything that a conversion carries over beside the weights.
+
+    Raises:
+        RopextError: a file is a link that leads elsewhere.
+    """
     templates = folder / "additional_chat_templates"
     nested = [f"{templates.name}/{file.name}" for file in templates.iterdir()] if templates.is_dir() else []
     for path in sorted([entry.name for entry in os.scandir(folder)] + nested):
@@ -160,7 +164,11 @@ def stamp_of(found: os.stat_result) -> Stamp:
 
 
 def inside(folder: Path, path: str) -> Path:
-    """Resolve a file; refuse a link that leads out of the folder, except into the download cache."""
+    """Resolve a file of a folder.
+
+    Raises:
+        RopextError: it is a link that leads out of the folder, and not into the download cache.
+    """
     file = folder / path
     real = file.resolve()
     if real.is_relative_to(folder.resolve()) or _in_cache(file):

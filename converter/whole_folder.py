@@ -119,7 +119,10 @@ def _discard(folder: Path) -> None:
 
 @contextmanager
 def scratch(output: Path) -> Iterator[Path]:
-    """Make a hidden folder beside the output, locked as long as somebody works in it, and remove what is left of it."""
+    """Make a hidden folder beside the output, locked as long as somebody works in it, and remove what is left of it.
+
+    Those that killed processes left beside this output are removed first.
+    """
     for abandoned in output.parent.glob(f"{_hidden(glob.escape(output.name))}*"):
         if re.fullmatch(re.escape(_hidden(output.name)) + "[0-9a-f]{8}", abandoned.name):
             with _locked(abandoned) as alone:
@@ -189,7 +192,11 @@ def parents_of(output: Path) -> Iterator[None]:
 
 @contextmanager
 def terminated_as_exception() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that what was half written is removed."""
+    """Let SIGTERM unwind the stack, so that what was half written is removed.
+
+    Raises:
+        SystemExit: on that signal, with status 143.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -206,7 +213,11 @@ def _exit_on_signal(number: int, frame: object) -> NoReturn:
 
 @contextmanager
 def explained(output: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a message."""
+    """Turn what the disk refuses into a message.
+
+    Raises:
+        RopextError: in the place of an OSError; it names the folder and says what to do.
+    """
     try:
         yield
     except OSError as error:

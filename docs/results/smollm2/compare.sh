@@ -11,4 +11,8 @@ asked=("$model" "${presets[@]}" --lengths 4k,8k,12k,16k --dtype bfloat16 --outpu
 ropext eval niah "${asked[@]}" --needles 4
 ropext eval ppl "${asked[@]}"
 ropext eval passkey "${asked[@]}" --depths 3
-ropext report "$results" --output "$results/compare.md" --plot "$results/compare.svg" --measure log-probability
+ropext report "$results" --output "$results/compare.md"
+picture() { ropext report "$results/$(basename "$model")/$1.jsonl" --plot "$results/$1.svg" "${@:2}" >/dev/null; }
+picture niah --picture heatmap --measure log-probability
+picture ppl
+picture passkey --picture heatmap
