@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.models import REGION_METHODS, Models, arguments, cache_bytes, in_turn, progress, timed
 from benchmarks.report import Report, ratios, seconds
+from ropext.converter.model_cache import cache_name
 
 WARM_UPS = 3
 
@@ -17,7 +18,7 @@ WARM_UPS = 3
 def stepping(models, model, cache):
     """An action: one more token."""
     token = models.tokens(1)
-    return lambda: model(token, past_key_values=cache, use_cache=True)
+    return lambda: model(token, use_cache=True, **{cache_name(model): cache})
 
 
 @torch.no_grad()

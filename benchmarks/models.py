@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 from benchmarks.peers import install
 from ropext.converter.baking import bake
 from ropext.converter.config import extended_config
+from ropext.converter.model_cache import cache_in
 from ropext.converter.model_facts import facts_of, read_config
 from ropext.converter.presets import check_fit, load_preset
 from ropext.converter.rope import base_inv_freq
@@ -221,7 +222,7 @@ class Models:
     def filled_cache(self, model, length):
         """A cache of random keys and values, as wide as the model stores them."""
         cache = DynamicCache()
-        learnt = model(self.tokens(4), use_cache=True).past_key_values
+        learnt = cache_in(model(self.tokens(4), use_cache=True))
         for layer, kept in enumerate(learnt.layers):
             shapes = [(*kept_part.shape[:2], length, kept_part.shape[3]) for kept_part in (kept.keys, kept.values)]
             keys, values = (torch.randn(shape, device=self.device, dtype=self.dtype) for shape in shapes)

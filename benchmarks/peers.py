@@ -20,7 +20,7 @@ class PublishedAttention(LlamaAttention):
     """A stock layer's attention by `scheme`."""
 
     def forward(self, hidden_states, position_embeddings=None, attention_mask=None, past_key_values=None, **kwargs):
-        cache = kwargs.get("past_key_value", past_key_values)
+        cache = kwargs.get("cache", kwargs.get("past_key_value", past_key_values))
         B, T = hidden_states.shape[:2]
         query, key, value = (
             linear(hidden_states).view(B, T, -1, self.head_dim).transpose(1, 2)

@@ -31,6 +31,7 @@ from .config import extended_config
 from .converted import Converted, Rebuilt
 from .errors import RopextError
 from .frequencies import FREQUENCY_METHODS
+from .model_cache import cache_in, cache_name
 from .native import UnsupportedSpelling, native_config
 from .progress import size_text
 from .verify_places import Shapes
@@ -45,6 +46,12 @@ MOST_BYTES = 8 << 30
 
 BEYOND = 32
 """Tokens that are read where the method works: beyond its windows."""
+
+STEPS = 3
+"""Tokens that are read one at a time after a cache."""
+
+MOST_STEPPED = 1 << 11
+"""Tokens of the prompt before them at most."""
 
 MOST_LOGITS = 1 << 26
 """Of one layer's dense attention. For a longer prompt only its end is read, after a cache that is made up."""
@@ -325,10 +332,37 @@ def check_reference(subject: Subject) -> str:
             read = f"{length} tokens"
         else:
             cache, ids = _made_up_cache(model, length - BEYOND), _ids(BEYOND, model)
-            outputs = [_read(model, ids, backend, past_key_values=cache()) for backend in ("sdpa", "eager")]
+            outputs = [_read(model, ids, backend, **{cache_name(model): cache()}) for backend in ("sdpa", "eager")]
             read = f"{BEYOND} tokens after a made-up cache of {length - BEYOND}"
-    _require_close(outputs, TOLERANCE)
-    return f"{_about(subject, layers)}: {read} as by dense attention"
+        _require_close(outputs, TOLERANCE)
+        stepped = _require_steps(model, _steps_length(model, first, length))
+    return f"{_about(subject, layers)}: {read} as by dense attention; {stepped}"
+
+
+def _steps_length(model: Any, first: int, length: int) -> int:
+    """How many tokens to read in steps; where what a token sees depends on the pieces, as many as are the base's."""
+    method: Any = build_method(model.config)
+    by_pieces = getattr(method, "moves_keys_by_length", False) or getattr(method, "temperature", False)
+    return min(first - 1 if by_pieces else length, MOST_STEPPED)
+
+
+def _require_steps(model: Any, length: int) -> str:
+    """Compare the last tokens of a prompt, read one at a time after a cache, with themselves read at once."""
+    ids = _ids(length, model)
+    first = max(length - STEPS, 1)
+    model.config._attn_implementation = "sdpa"
+    decoder = getattr(model, model.base_model_prefix, model)
+    whole = decoder(input_ids=ids, use_cache=False).last_hidden_state[0, first:]
+    output, rows = decoder(input_ids=ids[:, :first], use_cache=True), []
+    for column in range(first, length):
+        given = {cache_name(decoder): cache_in(output)}
+        output = decoder(input_ids=ids[:, column : column + 1], use_cache=True, **given)
+        rows.append(output.last_hidden_state[0, -1])
+    try:
+        _require_close([torch.stack(rows), whole], TOLERANCE)
+    except RopextError as error:
+        raise RopextError(f"tokens after a cache: {error}; transformers {transformers.__version__}") from None
+    return f"{len(rows)} of {length} tokens one at a time after a cache"
 
 
 def _about(subject: Subject, layers: int) -> str:
@@ -352,7 +386,8 @@ def _check_frequencies(subject: Subject, layers: int) -> str:
     except UnsupportedSpelling:
         stock, what = model, "dense attention"
     _require_close([output, _read(stock, ids, "eager", position_ids=positions)], _TURNING_TOLERANCE)
-    return f"{_about(subject, layers)}: {2 * BEYOND} tokens around position {position} as by {what}"
+    stepped = _require_steps(model, min(2 * BEYOND, position))
+    return f"{_about(subject, layers)}: {2 * BEYOND} tokens around position {position} as by {what}; {stepped}"
 
 
 def _first_moved(config: Any) -> int:
@@ -392,7 +427,7 @@ def _made_up_cache(model: Any, length: int) -> Callable[[], Any]:
             kept.append((key, value))
             return super().update(key, value, *args, **kwargs)
 
-    _read(model, _ids(1, model), past_key_values=Watching())
+    _read(model, _ids(1, model), **{cache_name(model): Watching()})
     generator = torch.Generator().manual_seed(1)
 
     def draw(like: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ from .rope_ext_ntk import Ntk  # noqa: F401
 from .rope_ext_original import Original  # noqa: F401
 from .rope_ext_rerope import Rerope  # noqa: F401
 from .rope_ext_self_extend import SelfExtend  # noqa: F401
+from .rope_ext_self_test import self_test  # noqa: F401
 from .rope_ext_string import String  # noqa: F401
 from .rope_ext_yarn import Yarn  # noqa: F401
 

@@ -5,6 +5,7 @@ A family's file says how hidden states become queries, keys and values; the rest
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from .rope_ext_geometry import Geometry
 from .rope_ext_method import Method, Tokens
 from .rope_ext_methods import build_method
 from .rope_ext_moved import moved_keys
+from .rope_ext_self_test import is_due, self_test
 
 BACKENDS = ("sdpa", "flash_attention_2", "eager")
 """Values of `attn_implementation`: torch's kernels, those of the package flash-attn, and the dense reference."""
@@ -83,7 +85,7 @@ class RopeExtAttentionMixin:
         if rope_ext is None or position_embeddings is None:
             raise ValueError("a layer of this model runs by the model's own forward only, which passes rope_ext")
         geometry: Geometry = rope_ext
-        cache = kwargs.pop("past_key_value", past_key_values)
+        cache = _cache_of(past_key_values, kwargs)
         method, layer = self.rope_ext_method, self.layer_idx
         query, key, value = self.project(hidden_states)
         exact_query, exact_key = self.rotate_exact(query, key, *position_embeddings)
@@ -150,6 +152,9 @@ class RopeExtModelMixin(_Backends):
         method = build_method(config)
         _convert_weights_as_stock(config.model_type)
         super().__init__(config)
+        self._rope_ext_untested = is_due()
+        stock = inspect.signature(super().forward).parameters
+        self._rope_ext_cache_name = next(name for name in CACHE_NAMES if name in stock)
         if isinstance(method, Method):
             self._rope_ext_method = method
             for layer in self.layers:
@@ -168,7 +173,10 @@ class RopeExtModelMixin(_Backends):
         **kwargs: Any,
     ) -> Any:
         """As the family's model."""
-        method = self._rope_ext_method
+        if self._rope_ext_untested:
+            self._rope_ext_untested = False
+            self_test(self)
+        method, cache = self._rope_ext_method, _cache_of(past_key_values, kwargs)
         if method is not None:
             backend = self.config._attn_implementation
             if backend not in BACKENDS:
@@ -178,7 +186,7 @@ class RopeExtModelMixin(_Backends):
                 raise ValueError("pass input_ids or inputs_embeds")
             if isinstance(attention_mask, dict):  # `generate` with a static cache: one mask for each kind of layer
                 attention_mask = attention_mask["full_attention"]
-            geometry = locate(tokens, attention_mask, position_ids, past_key_values)
+            geometry = locate(tokens, attention_mask, position_ids, cache)
             geometry.exact = method.is_base(geometry.input_end)
             if not geometry.exact:
                 # What the mask says is in the geometry. A four-dimensional one is passed on as it is: so the family's
@@ -186,14 +194,26 @@ class RopeExtModelMixin(_Backends):
                 attention_mask = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=tokens.device)
             position_ids = geometry.query_positions
             kwargs["rope_ext"] = geometry
+        kwargs[self._rope_ext_cache_name] = cache
         return super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
+
+
+CACHE_NAMES = ("cache", "past_key_values", "past_key_value")
+"""What transformers calls the cache: from 5.24 on, up to 5.23, and in attention up to 4.55."""
+
+
+def _cache_of(cache: Any, kwargs: dict[str, Any]) -> Any:
+    """Take the cache out of keyword arguments, under whichever name it came."""
+    for name in CACHE_NAMES:
+        given = kwargs.pop(name, None)
+        cache = given if cache is None else cache
+    return cache
 
 
 def _convert_weights_as_stock(model_type: str) -> None:

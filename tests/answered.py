@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Cache
 
 SHORTER = 37
 
@@ -27,12 +27,12 @@ def logits(model, ids, mask, prefill):
 
     def step(start, stop, cache):
         kept = {"attention_mask": mask[:, :stop], "position_ids": positions[:, start:stop]}
-        return model(ids[:, start:stop], past_key_values=cache, use_cache=True, **kept)
+        return model(ids[:, start:stop], use_cache=True, **cache, **kept)
 
-    out = step(0, prefill, None)
+    out = step(0, prefill, {})
     first, rows = out.logits[0], []
     for i in range(prefill, ids.shape[1]):
-        out = step(i, i + 1, out.past_key_values)
+        out = step(i, i + 1, {name: value for name, value in out.items() if isinstance(value, Cache)})
         rows.append(out.logits[0, -1])
     return whole, first, torch.stack(rows)
 

@@ -92,9 +92,9 @@ def logits(model, ids):
     import torch
 
     first = model(ids[:, :PREFILL], use_cache=True)
-    rows, cache = [first.logits[0]], first.past_key_values
+    rows, cache = [first.logits[0]], first[tiny.CACHE]
     for i in range(PREFILL, ids.shape[1]):
-        rows.append(model(ids[:, i : i + 1], past_key_values=cache, use_cache=True).logits[0])
+        rows.append(model(ids[:, i : i + 1], use_cache=True, **{tiny.CACHE: cache}).logits[0])
     return torch.cat(rows)
 
 

@@ -105,13 +105,13 @@ def fed(model: Any, ids: Tensor, pieces: list[int], mask: Tensor | None = None) 
     logits, start, cache = [], 0, None
     for piece in pieces:
         stop = start + piece
-        given = {"position_ids": positions[:, start:stop], "past_key_values": cache, "use_cache": True}
+        given = {"position_ids": positions[:, start:stop], tiny.CACHE: cache, "use_cache": True}
         if Version("5.10") > TRANSFORMERS:
             given["cache_position"] = torch.arange(start, stop)
         if mask is not None:
             given["attention_mask"] = mask[:, :stop]
         out = model(ids[:, start:stop], **given)
-        cache, start = out.past_key_values, stop
+        cache, start = out[tiny.CACHE], stop
         logits.append(out.logits)
     return torch.cat(logits, 1)
 
@@ -173,7 +173,7 @@ def beams(s: Subject) -> None:
 def generation(s: Subject) -> None:
     """Sampled tokens do not depend on the cache, nor on the chunks in which the prompt is read."""
     model, ids, tokens = s.model(), tiny.tokens(s.length - 10), []
-    for how in ({}, {"use_cache": False}, {"prefill_chunk_size": 19, "past_key_values": transformers.DynamicCache()}):
+    for how in ({}, {"use_cache": False}, {"prefill_chunk_size": 19, tiny.CACHE: transformers.DynamicCache()}):
         torch.manual_seed(0)
         tokens.append(generate(model, ids, do_sample=True, **how))
     assert torch.equal(tokens[0], tokens[1])
@@ -200,7 +200,7 @@ def static_refusal(s: Subject) -> str | None:
     if Version("4.57") > TRANSFORMERS and not s.base()._can_compile_fullgraph:
         return "does not support `cache_implementation='static'`"
     if Version("5.0") > TRANSFORMERS:  # no room for two rotations of a key
-        cache = s.model()(tiny.tokens(3), use_cache=True).past_key_values
+        cache = s.model()(tiny.tokens(3), use_cache=True)[tiny.CACHE]
         if cache.layers[0].keys.shape[-1] != cache.layers[0].values.shape[-1]:
             return "the static cache of transformers 4"
     return None

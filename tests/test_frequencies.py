@@ -113,7 +113,7 @@ def test_dynamic_ntk_decodes_as_transformers_does(tiny_llama):
         out = model(ids[:, :100], use_cache=True)
         steps = [out.logits]
         for i in range(100, 120):
-            steps.append(model(ids[:, i : i + 1], past_key_values=out.past_key_values, use_cache=True).logits)
+            steps.append(model(ids[:, i : i + 1], use_cache=True, **{tiny.CACHE: out[tiny.CACHE]}).logits)
         logits.append(torch.cat(steps, 1))
     torch.testing.assert_close(*logits, atol=2e-5, rtol=0)
     assert not torch.allclose(logits[1], shipped(ids).logits, atol=1e-3)

@@ -46,10 +46,10 @@ def golden_dpe(name):
 
 def decode(model, ids, prefill):
     """Logits of the tokens after `prefill`, one forward each."""
-    cache = model(ids[:, :prefill], use_cache=True).past_key_values
+    cache = model(ids[:, :prefill], use_cache=True)[tiny.CACHE]
     rows = []
     for i in range(prefill, ids.shape[1]):
-        rows.append(model(ids[:, i : i + 1], past_key_values=cache, use_cache=True).logits[0, -1])
+        rows.append(model(ids[:, i : i + 1], use_cache=True, **{tiny.CACHE: cache}).logits[0, -1])
     return torch.stack(rows)
 
 
@@ -178,7 +178,7 @@ def test_no_tensor_grows_with_the_square_of_the_length(name, padding):
     with LargestTensor() as largest:
         out = model(ids, attention_mask=mask, use_cache=True, logits_to_keep=1)
         grown = torch.cat((mask, mask[:, :1].clamp(min=1)), 1)
-        model(ids[:, :1], attention_mask=grown, past_key_values=out.past_key_values)
+        model(ids[:, :1], attention_mask=grown, **{tiny.CACHE: out[tiny.CACHE]})
     assert largest.elements < length * length
 
 
@@ -229,10 +229,10 @@ def test_decoding_after_padding_on_the_right_is_refused(name):
     model, ids = tiny.converted(name), tiny.tokens(80, rows=2)
     mask = torch.ones_like(ids)
     mask[1, 75:] = 0
-    cache = model(ids, attention_mask=mask, use_cache=True).past_key_values
+    cache = model(ids, attention_mask=mask, use_cache=True)[tiny.CACHE]
     mask = torch.cat((mask, mask[:, :1]), 1)
     with pytest.raises(ValueError, match="row 1 of attention_mask has padding between"):
-        model(ids[:, :1], attention_mask=mask, past_key_values=cache)
+        model(ids[:, :1], attention_mask=mask, **{tiny.CACHE: cache})
 
 
 def test_a_packed_mask_is_refused():

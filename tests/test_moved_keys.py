@@ -13,12 +13,12 @@ CLOSE = {"atol": 2e-4, "rtol": 0}
 
 
 def prefilled(model, ids):
-    return model(ids, use_cache=True).past_key_values
+    return model(ids, use_cache=True)[tiny.CACHE]
 
 
 def steps(model, cache, ids):
     """Logits [T, vocabulary] of tokens given one at a time."""
-    return torch.cat([model(ids[:, i : i + 1], past_key_values=cache).logits for i in range(ids.shape[1])], 1)
+    return torch.cat([model(ids[:, i : i + 1], **{tiny.CACHE: cache}).logits for i in range(ids.shape[1])], 1)
 
 
 @pytest.fixture(params=CASES)
@@ -62,7 +62,7 @@ def test_tokens_taken_back_and_others_given(models, count):
         cache = prefilled(model, ids[:, :90])
         steps(model, cache, ids[:, 90:])
         cache.crop(-count)
-        model(other[:, :count], past_key_values=cache)  # as long as it was
+        model(other[:, :count], **{tiny.CACHE: cache})  # as long as it was
         cropped = [steps(model, cache, other[:, 10:20])]
         cache.crop(-60)
         cropped.append(steps(model, cache, other[:, 20:]))

@@ -114,7 +114,9 @@ def test_each_line_says_what_was_done(made):
     assert found["files"].endswith("files, 98.28 KiB, as recorded") or "as recorded" in found["files"]
     assert found["headers"] == "30 tensors, as config.json asks for"
     assert "8 frequencies, tables selected_pairs, guards" in found["config"]
-    assert found["reference"] == "2 of 3 layers, float32: 49 tokens as by dense attention"
+    assert found["reference"] == (
+        "2 of 3 layers, float32: 49 tokens as by dense attention; 3 of 49 tokens one at a time after a cache"
+    )
     assert found["base"] == "2 of 3 layers, float32: 16 tokens bit for bit; the method promises 16"
 
 

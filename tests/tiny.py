@@ -14,11 +14,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
+from ropext.converter.model_cache import cache_name
 from ropext.modeling.modeling_llama_ext import LlamaRopeExtConfig, LlamaRopeExtForCausalLM
 from ropext.modeling.rope_ext_config import GUARD
 
 DATA = Path(__file__).parent / "data"
 TINY_LLAMA = DATA / "tiny-llama"
+CACHE = cache_name(LlamaForCausalLM)
+"""What this transformers calls the cache."""
 INITIAL_WINDOW = 64
 TARGET_WINDOW = 256
 INV_FREQ = (1.0 / (10000.0 ** (torch.arange(0, 16, 2).float() / 16))).tolist()

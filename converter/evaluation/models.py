@@ -22,6 +22,7 @@ from ropext.converter.baking import bake
 from ropext.converter.checkpoint import read_checkpoint
 from ropext.converter.config import extended_config
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
+from ropext.converter.model_cache import cache_name
 from ropext.converter.model_facts import ModelFacts, read_config
 from ropext.converter.presets import Preset, check_fit, make_preset
 from ropext.converter.rope import base_inv_freq
@@ -111,12 +112,14 @@ class SwitchableModel:
     def answers(self, prompt: Prompt) -> list[Answer]:
         """Read a text once and answer its questions, each as if it were the only one."""
         cache, device = DynamicCache(), self.model.device
-        self.model(_row(prompt.input_ids, device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        self.model(_row(prompt.input_ids, device), use_cache=True, logits_to_keep=1, **{cache_name(self.model): cache})
         found = []
         for question in prompt.questions:
             right = torch.tensor(question.answer_ids, device=device)
             ids = _row((*question.input_ids, *question.answer_ids[:-1]), device)
-            logits = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=len(right)).logits[0]
+            logits = self.model(
+                ids, use_cache=True, logits_to_keep=len(right), **{cache_name(self.model): cache}
+            ).logits[0]
             chances = logits.float().log_softmax(-1).gather(1, right[:, None])
             found.append(Answer(float(chances.sum()), bool((logits.argmax(-1) == right).all())))
             cache.crop(-ids.shape[1])
