@@ -1,90 +1,33 @@
 """Llama with a method that reads further than it was trained to: the entry file of an emitted checkpoint.
 
-It adds to transformers' own classes what `rope_ext` in `config.json` describes. Made by ropext.
+The classes are transformers' own, with what `rope_ext` in `config.json` describes attached to their decoder. Made by
+ropext.
 """
 
 from __future__ import annotations
 
-from transformers.models.llama.configuration_llama import LlamaConfig
-from transformers.models.llama.modeling_llama import (
-    LlamaAttention,
-    LlamaForCausalLM,
-    LlamaForQuestionAnswering,
-    LlamaForSequenceClassification,
-    LlamaForTokenClassification,
-    LlamaModel,
-    apply_rotary_pos_emb,
-    eager_attention_forward,
-)
+from transformers.models.llama import modeling_llama
 
-# Every file that is shipped, named here: up to transformers 5.9 the loader copies only what this file imports.
-from .rope_ext_attention import rotate  # noqa: F401
-from .rope_ext_band import BandMethod  # noqa: F401
-from .rope_ext_config import RopeExtConfigMixin
-from .rope_ext_dca import Dca  # noqa: F401
-from .rope_ext_dpe import Dpe  # noqa: F401
-from .rope_ext_dprope import Dprope  # noqa: F401
-from .rope_ext_dynamic_ntk import DynamicNtk  # noqa: F401
-from .rope_ext_frequencies import FrequencyMethod  # noqa: F401
-from .rope_ext_gali import Gali  # noqa: F401
-from .rope_ext_geometry import Geometry  # noqa: F401
-from .rope_ext_jet_long import JetLong  # noqa: F401
-from .rope_ext_linear import Linear  # noqa: F401
-from .rope_ext_method import Method  # noqa: F401
-from .rope_ext_methods import build_method  # noqa: F401
-from .rope_ext_model import RopeExtAttentionMixin, RopeExtHeadMixin, RopeExtModelMixin
-from .rope_ext_moved import MovedKeys  # noqa: F401
-from .rope_ext_noise import gaussian_noise  # noqa: F401
-from .rope_ext_ntk import Ntk  # noqa: F401
-from .rope_ext_original import Original  # noqa: F401
-from .rope_ext_rerope import Rerope  # noqa: F401
-from .rope_ext_self_extend import SelfExtend  # noqa: F401
-from .rope_ext_self_test import self_test  # noqa: F401
-from .rope_ext_string import String  # noqa: F401
-from .rope_ext_yarn import Yarn  # noqa: F401
+from .configuration_llama_ext import LlamaRopeExtConfig
+from .rope_ext_contacts import Attachment
+from .rope_ext_dpe import Dpe
+from .rope_ext_model import RopeExtMixin, head_class
 
 
-class LlamaRopeExtConfig(RopeExtConfigMixin, LlamaConfig):
-    """Llama's configuration with a `rope_ext` block."""
-
-
-class LlamaRopeExtAttention(RopeExtAttentionMixin, LlamaAttention):
-    """Llama's attention by a method."""
-
-    rotate_exact = staticmethod(apply_rotary_pos_emb)
-    eager_attention = staticmethod(eager_attention_forward)
-
-
-class LlamaRopeExtModel(RopeExtModelMixin, LlamaModel):
+class LlamaRopeExtModel(RopeExtMixin, modeling_llama.LlamaModel):
     """Llama's decoder with the method of its configuration."""
 
     config_class = LlamaRopeExtConfig
-    rope_ext_attention_class = LlamaRopeExtAttention
+    rope_ext_parts = Dpe, Attachment
 
 
-class LlamaRopeExtForCausalLM(RopeExtHeadMixin, LlamaForCausalLM):
+class LlamaRopeExtForCausalLM(RopeExtMixin, modeling_llama.LlamaForCausalLM):
     """Llama's language model with the method of its configuration."""
 
     config_class = LlamaRopeExtConfig
-    rope_ext_model_class = LlamaRopeExtModel
+    rope_ext_parts = Dpe, Attachment
 
 
-class LlamaRopeExtForSequenceClassification(RopeExtHeadMixin, LlamaForSequenceClassification):
-    """Llama's sequence classifier with the method of its configuration."""
-
-    config_class = LlamaRopeExtConfig
-    rope_ext_model_class = LlamaRopeExtModel
-
-
-class LlamaRopeExtForTokenClassification(RopeExtHeadMixin, LlamaForTokenClassification):
-    """Llama's token classifier with the method of its configuration."""
-
-    config_class = LlamaRopeExtConfig
-    rope_ext_model_class = LlamaRopeExtModel
-
-
-class LlamaRopeExtForQuestionAnswering(RopeExtHeadMixin, LlamaForQuestionAnswering):
-    """Llama's question answering with the method of its configuration."""
-
-    config_class = LlamaRopeExtConfig
-    rope_ext_model_class = LlamaRopeExtModel
+def __getattr__(name: str) -> type:
+    """Make the class of another stock head, such as `LlamaRopeExtForSequenceClassification`."""
+    return head_class(name, modeling_llama, LlamaRopeExtModel)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, flash_attention, grouped_logits, merge, packaged_attention, rotate
-from .rope_ext_geometry import Geometry
+from .rope_ext_attention import Part, flash_attention, grouped_logits, merge, packaged_attention
 from .rope_ext_method import Method, Tokens
+from .rope_ext_positions import Geometry
 
 CHUNK = 1024
 """Most queries of one step of the band: its squares beside the diagonal are this wide."""
@@ -25,42 +25,31 @@ CHUNK = 1024
 class BandMethod(Method):
     """A near band and a far triangle.
 
-    What the cache keeps of a key is one of three:
-
-    - `far`: the key at its far position, which never changes; the last window is turned back when it is used;
-    - `both`: `[far, exact]`, 2 D wide, where a query head needs both rotations of a key, or the exact one has to be the
-      base's to the last bit;
-    - `exact`: the key as the base has it; far keys are made of it, or are the same.
-
     Attributes:
         window: distances below it are exact (tokens).
         trained: the initial window (tokens).
         selection: [layers, H, P] booleans, the pairs that the far map applies to; None means all.
     """
 
-    far_keys_are_exact = False
-    """b(j) = j: the far map moves queries only."""
+    keys_stay = True
 
     def __init__(self, block: dict[str, Any], window: int, selection: Tensor | None = None) -> None:
         super().__init__(block)
         parameters = block["parameters"]
-        activate_beyond: int = parameters.get("activate_beyond", 0)
         self.window = window
         self.trained: int = block["initial_window"]
-        self.start = max(window, activate_beyond)
+        self.start = max(window, parameters.get("activate_beyond", 0))
         self.selection = selection
         self._scales_queries: bool = parameters.get("query_scaling", False)
-        if self.far_keys_are_exact or self.moves_keys_by_length:
-            self._stores = "exact"
-        else:
-            self._stores = "both" if selection is not None or activate_beyond else "far"
+        if selection is not None:
+            self.keys_stay = False  # both rotations of a key are needed for all time
 
     def far_query_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
         """a(p).
 
         Args:
             positions: [B, T] integers.
-            tokens_so_far: [B, 1] or [1, 1] integers, for methods whose map depends on it.
+            tokens_so_far: [B, 1] integers, for methods whose map depends on it.
 
         Returns:
             [B, T], or [B, T, P] for a map of each pair's own.
@@ -71,63 +60,27 @@ class BandMethod(Method):
         """b(p), in the same terms. Query i and key j are a(i) - b(j) apart."""
         raise NotImplementedError
 
-    # Keys
+    def shrink(self) -> dict[str, Any]:
+        """A window of two tokens."""
+        return {"window": 2, "start": 2}
 
-    def stored_key(self, key: Tensor, exact_key: Tensor, geometry: Geometry) -> Tensor:
-        """The far key, the exact one, or both."""
-        if self._stores == "exact":
-            return exact_key
-        table = geometry.memo("stored_key", lambda: self.table(self._far_key_positions(geometry)))
-        far_key = rotate(key, table)
-        return torch.cat((far_key, exact_key), dim=-1) if self._stores == "both" else far_key
+    # Rotations
 
-    def exact_keys(self, tokens: Tokens, start: int = 0) -> Tensor:
-        """The stored exact keys, the fresh ones, or the far keys turned back."""
-        if self._stores == "both":
-            return tokens.stored[:, :, start:].chunk(2, dim=-1)[1]
-        if self._stores == "exact":
-            return tokens.stored[:, :, start:]
-        if tokens.fresh_key is not None:
-            return tokens.fresh_key[:, :, start:]
-        geometry, length = tokens.geometry, tokens.length
-
-        def to_exact() -> Part:
-            return self._turn(geometry.key_positions(length)[:, start:], geometry, to_far=False)
-
-        return rotate(tokens.stored[:, :, start:], geometry.memo(("to_exact", start, length), to_exact))
-
-    def _far_keys(self, tokens: Tokens) -> Tensor:
-        if not self.moves_keys_by_length:
-            return tokens.stored.chunk(2, dim=-1)[0] if self._stores == "both" else tokens.stored
-        geometry, length = tokens.geometry, tokens.length
-        positions = geometry.key_positions(length)
-
-        def to_far(start: int, stop: int) -> Part:
-            return self._turn(positions[:, start:stop], geometry, to_far=True)
-
-        if tokens.moved is not None:
-            return tokens.moved.first(max(0, length - self.window), tokens.stored, self.group_at(length), to_far)
-        return rotate(tokens.stored, geometry.memo(("to_far", length), lambda: to_far(0, length)))
-
-    def _turn(self, positions: Tensor, geometry: Geometry, *, to_far: bool) -> Part:
-        """How to turn exact keys at positions [B, L] to far ones, or back."""
+    def far_key_table(self, geometry: Geometry, start: int, stop: int) -> Part:
+        """From stock positions to b."""
+        positions = geometry.key_positions[:, start:stop]
         far = self.far_key_positions(positions, geometry.tokens_so_far)
-        exact = positions[..., None] if far.dim() == 3 else positions
-        return self.table(far - exact if to_far else exact - far)
+        return self.table(geometry.key_stock[:, start:stop], far)
 
-    def _far_key_positions(self, geometry: Geometry) -> Tensor:
-        return self.far_key_positions(geometry.query_positions, geometry.tokens_so_far)
-
-    # Queries
+    def _far_query_table(self, geometry: Geometry) -> Part:
+        far = self.far_query_positions(geometry.query_positions, geometry.tokens_so_far)
+        return self.table(geometry.stock, far)
 
     def _queries(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """The queries as the near and as the far keys take them, scaled if the method does that."""
         geometry = tokens.geometry
-
-        def table() -> Part:
-            return self.table(self.far_query_positions(geometry.query_positions, geometry.tokens_so_far))
-
-        near, far = tokens.exact_query, rotate(tokens.query, geometry.memo("far_query", table))
+        table = geometry.memo("far_query", lambda: self._far_query_table(geometry))
+        near, far = tokens.query, tokens.turn_query(table)
         if not self._scales_queries:
             return near, far
         factor = geometry.memo("query_scale", lambda: self._query_scale(geometry)).to(near.device)
@@ -143,11 +96,8 @@ class BandMethod(Method):
         """[H, 1, D] booleans; dimensions that RoPE does not turn count as exact."""
         if self.selection is None:
             return None
-        query = tokens.query
-        self.selection = self.selection.to(query.device)
-        pairs = self.selection[tokens.layer]
-        selected = torch.cat((pairs, pairs), dim=-1)
-        return torch.nn.functional.pad(selected, (0, query.shape[-1] - selected.shape[-1]))[:, None]
+        self.selection = self.selection.to(tokens.query.device)
+        return self.pairs.dims(self.selection[tokens.layer], tokens.query.shape[-1])[:, None]
 
     # Dense
 
@@ -159,72 +109,86 @@ class BandMethod(Method):
         if far_stop == 0:
             return near * tokens.scale
         far = self._far_logits(tokens, near_query, far_query, far_stop)
-        columns = torch.arange(near_start, far_stop, device=near.device)
-        query_columns = tokens.geometry.query_columns.to(near.device)
-        is_near = (query_columns[:, None] - columns < self.window)[None]
-        if self.start > self.window:
-            is_near = is_near | (tokens.geometry.query_positions < self.start).to(near.device)[..., None]
+        is_near = self._is_near(tokens.geometry, near_start, far_stop).to(near.device)
         both = torch.where(is_near[:, None], near[..., : far_stop - near_start], far[..., near_start:])
         return torch.cat((far[..., :near_start], both, near[..., far_stop - near_start :]), dim=-1) * tokens.scale
+
+    def _is_near(self, geometry: Geometry, start: int, stop: int) -> Tensor:
+        """[B, T, stop - start] booleans."""
+        positions = geometry.query_positions[..., None]
+        near = positions - geometry.key_positions[:, None, start:stop] < self.window
+        return near | (positions < self.start) if self.start > self.window else near
 
     def _overlap(self, tokens: Tokens) -> tuple[int, int]:
         """The first column that some query may see as near, and the one after the last seen as far."""
         geometry, length = tokens.geometry, tokens.length
-        if geometry.static:
+        if geometry.static or not geometry.straight or torch.compiler.is_compiling():
             return 0, length
         past = length - tokens.query.shape[2]
-        padded = geometry.key_valid is not None
-        all_active = self.start == self.window or (not padded and past >= self.start)
+        all_active = self.start == self.window or (geometry.one_call and past + geometry.first_position >= self.start)
         return (max(0, past - self.window + 1) if all_active else 0), max(0, length - self.window)
 
     def _far_logits(self, tokens: Tokens, near_query: Tensor, far_query: Tensor, stop: int) -> Tensor:
-        selected = self._selected(tokens)
+        selected, far_keys = self._selected(tokens), self.far_keys(tokens, stop)
         if selected is None:
-            return grouped_logits(far_query, self._far_keys(tokens)[:, :, :stop])
+            return grouped_logits(far_query, far_keys)
         # One dot product of twice the width: each head picks its pairs on the query, the group shares its keys.
         query = torch.cat((far_query * selected, near_query * ~selected), dim=-1)
-        return grouped_logits(query, tokens.stored[:, :, :stop])
+        return grouped_logits(query, torch.cat((far_keys, self.exact_keys(tokens)[:, :, :stop]), dim=-1))
 
     # Flash
 
-    def flash(self, tokens: Tokens) -> Tensor:
+    def flash(self, tokens: Tokens) -> Part:
         """The band and the triangle, in chunks of queries, merged by log-sum-exp."""
         past, count = int(tokens.geometry.past), tokens.query.shape[2]
-        if past + count <= self.start:
+        length = past + count
+        begin = self.window
+        if self.start > self.window:
+            begin = max(begin, self.start - tokens.geometry.first_position)
+        if length <= begin:
             return self.flash_exact(tokens)
-        if count == 1 and self.selection is not None:
-            return self.dense(tokens)[0]
-        keys_start = max(0, past - self.window + 1) if self._stores == "far" else 0
-        keys, far_keys = self.exact_keys(tokens, keys_start), self._far_keys(tokens)
+        keys_start = 0 if past < begin else past - self.window + 1
         query, far_query = self._queries(tokens)
-        near = _Side(query, keys, keys_start, tokens)
         selected = self._selected(tokens)
         if selected is None:
-            return self._merged(near, _Side(far_query, far_keys, 0, tokens), past)
-        far_query = torch.where(selected, far_query, query)
-        out = torch.empty_like(far_query)
-        groups = far_query.shape[1] // far_keys.shape[1]
-        for head in range(groups):
-            # The n-th query heads of all groups: as many as key heads, so keys are never repeated to all query heads.
-            heads = slice(head, None, groups)
-            mixed_keys = torch.where(selected[heads], far_keys, keys)
-            out[:, heads] = self._merged(near.of(heads), _Side(far_query[:, heads], mixed_keys, 0, tokens), past)
-        return out
+            near = _Side(query, self.exact_keys(tokens, keys_start), keys_start, tokens)
+            far_keys = self.far_keys(tokens, length - self.window)
+            return self._merged(near, _Side(far_query, far_keys, 0, tokens), past, begin)
+        return self._by_head(tokens, query, torch.where(selected, far_query, query), selected, begin)
 
-    def _merged(self, near: _Side, far: _Side, past: int) -> Tensor:
-        """Attention [B, H, T, D] of the queries from column `past` on: first those that only look near."""
+    def _by_head(self, tokens: Tokens, query: Tensor, far_query: Tensor, selected: Tensor, begin: int) -> Part:
+        """The n-th query heads of all groups at a time: as many as key heads, so that keys are never repeated."""
+        past, groups = int(tokens.geometry.past), tokens.heads_per_key
+        keys = self.exact_keys(tokens)
+        stop = keys.shape[2] - self.window
+        near, far_keys = _Side(query, keys, 0, tokens), self.far_keys(tokens, stop)
+        outs, lses = [], []
+        for head in range(groups):
+            heads = slice(head, None, groups)
+            mixed_keys = torch.where(selected[heads], far_keys, keys[:, :, :stop])
+            far = _Side(far_query[:, heads], mixed_keys, 0, tokens)
+            out, lse = self._merged(near.of(heads), far, past, begin)
+            outs.append(out)
+            lses.append(lse)
+        return torch.stack(outs, dim=2).flatten(1, 2), torch.stack(lses, dim=2).flatten(1, 2)
+
+    def _merged(self, near: _Side, far: _Side, past: int, begin: int) -> Part:
+        """Attention of the queries from column `past` on: first those before column `begin`, that only look near."""
         length = past + near.query.shape[2]
-        first = min(max(self.start, past), length)
-        outs = []
+        first = min(max(begin, past), length)
+        parts = []
         if first > past:
-            outs.append(near.attend(slice(0, first - past), 0, first, causal=True)[0])
+            parts.append(near.attend(slice(0, first - past), 0, first, causal=True))
         # A kernel that knows windows takes all the others at once.
         step = length - first if near.windowed else min(self.window, CHUNK)
-        outs += [
-            merge(self._parts(near, far, begin, min(begin + step, length), past))[0]
-            for begin in range(first, length, max(step, 1))
+        parts += [
+            merge(self._parts(near, far, start, min(start + step, length), past))
+            for start in range(first, length, max(step, 1))
         ]
-        return torch.cat(outs, dim=2) if len(outs) > 1 else outs[0]
+        if len(parts) == 1:
+            return parts[0]
+        outs, lses = zip(*parts, strict=True)
+        return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
 
     def _parts(self, near: _Side, far: _Side, begin: int, end: int, past: int) -> Iterator[Part]:
         """The rectangles and triangles that the queries of columns `begin` to `end` see.

@@ -8,15 +8,18 @@ from typing import Any
 GUARD = "ropext: load this checkpoint with trust_remote_code=True"
 """Stands in `config.json` where a stock class looks something up, so that it fails with this text."""
 
-_RESTORED = ("hidden_act", "partial_rotary_factor", "rope_theta", "rope_scaling")
+_ACTIVATIONS = ("hidden_act", "hidden_activation")
+_ROPE = ("partial_rotary_factor", "rope_local_base_freq", "rope_parameters", "rope_scaling", "rope_theta")
+_RESTORED = (*_ACTIVATIONS, *_ROPE)
 """What is read from the block, and not from where a family's class keeps it: transformers 5 writes it elsewhere."""
 
 
 class RopeExtConfigMixin:
     """A family's configuration with a `rope_ext` block. Goes before the family's class among the bases.
 
-    `config.json` holds guards in `hidden_act` and in the rope type. They are replaced by the values of
-    `rope_ext["base"]` before the family's class sees them, and put back whenever the configuration is written.
+    `config.json` holds guards in the activation and in the rope type; of an image-text model, in those of the part that
+    reads text. They are replaced by the values of `rope_ext["base"]` before the family's class sees them, and put back
+    whenever the configuration is written.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -26,9 +29,11 @@ class RopeExtConfigMixin:
 
     def __init__(self, rope_ext: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if rope_ext is not None:
-            base = {key: value for key, value in rope_ext["base"].items() if key in _RESTORED and value is not None}
-            kwargs = {key: value for key, value in kwargs.items() if key not in (*_RESTORED, "rope_parameters")}
-            kwargs |= copy.deepcopy(base)
+            place = rope_ext["base"].get("place")
+            if place is None:
+                kwargs = _opened(kwargs, rope_ext["base"])
+            elif isinstance(kwargs.get(place), dict):
+                kwargs[place] = _opened(kwargs[place], rope_ext["base"])
         super().__init__(**kwargs)
         self.rope_ext = rope_ext
 
@@ -37,9 +42,23 @@ class RopeExtConfigMixin:
         output: dict[str, Any] = super().to_dict()
         block = getattr(self, "rope_ext", None)
         if block is not None:
-            theta = block["base"]["rope_theta"]
-            output["hidden_act"] = GUARD
-            output["rope_theta"] = theta
-            output["rope_scaling"] = {"rope_type": GUARD}
-            output["rope_parameters"] = {"rope_type": GUARD, "rope_theta": theta}
+            place = block["base"].get("place")
+            _close(output if place is None else output[place], block["base"])
         return output
+
+
+def _opened(keys: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a configuration with the base's values in place of the guards."""
+    values = {key: value for key, value in base.items() if key in _RESTORED and value is not None}
+    return {key: value for key, value in keys.items() if key not in _RESTORED} | copy.deepcopy(values)
+
+
+def _close(keys: dict[str, Any], base: dict[str, Any]) -> None:
+    """Put the guards in."""
+    for name in _ACTIVATIONS:
+        if name in base:
+            keys[name] = GUARD
+    theta = base["rope_theta"]
+    keys["rope_theta"] = theta
+    keys["rope_scaling"] = {"rope_type": GUARD}
+    keys["rope_parameters"] = {"rope_type": GUARD, "rope_theta": theta}

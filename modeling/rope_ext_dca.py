@@ -13,19 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, flash_attention, grouped_logits, merge, rotate
-from .rope_ext_geometry import Geometry
+from .rope_ext_attention import Part, flash_attention, grouped_logits, merge
 from .rope_ext_method import Method, Tokens
+from .rope_ext_positions import Geometry
 
 
 class Dca(Method):
-    """Three regions, each a run of whole chunks.
-
-    The cache keeps each key where it stands in its chunk; with `activate_beyond` `[in its chunk, exact]`, 2 D wide.
+    """Three regions, each a run of whole chunks; the far key is the one in its chunk.
 
     Attributes:
         activate_beyond: queries at positions below it are the base's, without temperature; 0: none.
     """
+
+    keys_stay = True
 
     def __init__(self, block: dict[str, Any]) -> None:
         super().__init__(block)
@@ -36,25 +36,21 @@ class Dca(Method):
         self.start = max(self.stride, self.activate_beyond)
         self.trained: int = block["initial_window"]
         self.temperature: bool = parameters["temperature"]
+        self.by_pieces = self.temperature
 
-    def is_base(self, length: int | None) -> bool:
+    def is_base(self, length: int) -> bool:
         """Up to `start` distances are exact; the temperature begins at the trained length, if active there."""
         unscaled = max(self.trained, self.activate_beyond)
-        return super().is_base(length) and not (self.temperature and (length or 0) > unscaled)
+        return super().is_base(length) and not (self.temperature and length > unscaled)
 
-    def stored_key(self, key: Tensor, exact_key: Tensor, geometry: Geometry) -> Tensor:
-        """Rotated to j mod c; the exact key beside it where queries beyond the first chunk take that."""
-        in_chunk = rotate(key, geometry.memo("stored_key", lambda: self.table(geometry.query_positions % self.stride)))
-        return torch.cat((in_chunk, exact_key), dim=-1) if self.activate_beyond else in_chunk
+    def shrink(self) -> dict[str, Any]:
+        """Chunks of three tokens, a stride of two."""
+        return {"chunk_size": 3, "stride": 2, "start": 2, "activate_beyond": 0}
 
-    def _chunk_keys(self, tokens: Tokens) -> Tensor:
-        return tokens.stored.chunk(2, dim=-1)[0] if self.activate_beyond else tokens.stored
-
-    def exact_keys(self, tokens: Tokens, start: int = 0) -> Tensor:
-        """Kept beside the others, or the same: within the first chunk stored keys are exact."""
-        if self.activate_beyond:
-            return tokens.stored[:, :, start:].chunk(2, dim=-1)[1]
-        return (tokens.stored if tokens.fresh_key is None else tokens.fresh_key)[:, :, start:]
+    def far_key_table(self, geometry: Geometry, start: int, stop: int) -> Part:
+        """From stock positions to j mod c."""
+        in_chunk = geometry.key_positions[:, start:stop] % self.stride
+        return self.table(geometry.key_stock[:, start:stop], in_chunk)
 
     def _queries(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
         """The query for keys of its own chunk, of the one before, and of older ones: three times [B, H, T, D]."""
@@ -63,11 +59,14 @@ class Dca(Method):
         def tables() -> list[Part]:
             own = geometry.query_positions % self.stride
             before = (own + self.stride).clamp(max=self.chunk_size)
-            return [self.table(positions) for positions in (own, before, torch.full_like(own, self.chunk_size))]
+            places = own, before, torch.full_like(own, self.chunk_size)
+            return [self.table(geometry.stock, positions) for positions in places]
 
-        query = tokens.query * self._query_factor(geometry).to(tokens.query) if self.temperature else tokens.query
-        own, before, older = (rotate(query, table) for table in geometry.memo("queries", tables))
-        return own, before, older
+        own, before, older = (tokens.turn_query(table) for table in geometry.memo("queries", tables))
+        if not self.temperature:
+            return own, before, older
+        factor = geometry.memo("temperature", lambda: self._query_factor(geometry)).to(own)
+        return own * factor, before * factor, older * factor
 
     def _query_factor(self, geometry: Geometry) -> Tensor:
         """[B, 1, T, 1]: the temperature of both sides, on the query alone."""
@@ -75,35 +74,31 @@ class Dca(Method):
         factor = torch.where(geometry.query_positions < self.activate_beyond, 1.0, (0.05 * ratio.log() + 1.0) ** 2)
         return factor[:, None, :, None]
 
-    def flash(self, tokens: Tokens) -> Tensor:
+    def flash(self, tokens: Tokens) -> Part:
         """For the queries of each chunk: a triangle of it, a rectangle of the chunk before, one of all older keys."""
-        past = int(tokens.geometry.past)
+        past, first = int(tokens.geometry.past), tokens.geometry.first_position
         length, stride = past + tokens.query.shape[2], self.stride
-        outs, begin = [], past
-        if past < self.activate_beyond:
-            begin = min(self.activate_beyond, length)
-            outs.append(self.flash_exact(tokens.part(0, begin - past)))
-        queries = self._queries(tokens)
+        parts, begin = [], past
+        if past + first < self.activate_beyond:
+            begin = min(self.activate_beyond - first, length)
+            parts.append(self.flash_exact(tokens.part(0, begin - past)))
+        queries, keys = self._queries(tokens), self.far_keys(tokens, length)
         while begin < length:
-            chunk = begin - begin % stride
+            chunk = begin - (begin + first) % stride  # the column at which the chunk begins
             end = min(chunk + stride, length)
-            borders = (chunk, max(chunk - stride, 0), 0)
-            outs.append(merge(self._parts(tokens, queries, begin, end, borders))[0])
+            borders = (max(chunk, 0), max(chunk - stride, 0))
+            parts.append(merge(self._parts(tokens, queries, keys, slice(begin - past, end - past), borders)))
             begin = end
-        return torch.cat(outs, dim=2)
+        outs, lses = zip(*parts, strict=True)
+        return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
 
     def _parts(
-        self,
-        tokens: Tokens,
-        queries: tuple[Tensor, Tensor, Tensor],
-        begin: int,
-        end: int,
-        borders: tuple[int, int, int],
+        self, tokens: Tokens, queries: tuple[Tensor, ...], keys: Tensor, rows: slice, borders: tuple[int, int]
     ) -> list[Part]:
-        past, own_start, keys = int(tokens.geometry.past), borders[0], self._chunk_keys(tokens)
-        rows = slice(begin - past, end - past)
+        past, (own_start, before_start) = int(tokens.geometry.past), borders
+        begin, end = rows.start + past, rows.stop + past
         regions = [(queries[0], begin, end, True), (queries[0], own_start, begin, False)]
-        regions += [(queries[1], borders[1], own_start, False), (queries[2], 0, borders[1], False)]
+        regions += [(queries[1], before_start, own_start, False), (queries[2], 0, before_start, False)]
         return [
             flash_attention(
                 query[:, :, rows],
@@ -121,12 +116,11 @@ class Dca(Method):
         """A choice of three, by how many chunks lie between."""
         geometry = tokens.geometry
         chunks_apart = (
-            geometry.query_positions[:, :, None] // self.stride
-            - geometry.key_positions(tokens.length)[:, None] // self.stride
+            geometry.query_positions[:, :, None] // self.stride - geometry.key_positions[:, None] // self.stride
         )[:, None].to(tokens.query.device)
         # One product, so that the keys are read once.
         queries = torch.cat(self._queries(tokens), dim=2)
-        own, before, older = grouped_logits(queries, self._chunk_keys(tokens)).chunk(3, dim=2)
+        own, before, older = grouped_logits(queries, self.far_keys(tokens, tokens.length)).chunk(3, dim=2)
         logits = torch.where(chunks_apart == 0, own, torch.where(chunks_apart == 1, before, older)) * tokens.scale
         if not self.activate_beyond:
             return logits

@@ -10,13 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .rope_ext_frequencies import BakedRotary, FrequencyMethod
+from .rope_ext_frequencies import FrequencyMethod
 
 
 class DynamicNtk(FrequencyMethod):
-    """Theta grows with the length."""
+    """Theta grows with the length of each row, however long the others are."""
+
+    by_row = True
 
     def __init__(self, block: dict[str, Any]) -> None:
         super().__init__(block)
@@ -24,26 +26,13 @@ class DynamicNtk(FrequencyMethod):
         self.window: int = block["initial_window"]
         self.factor: float = block["parameters"]["scaling_factor"]
 
-    def rotary(self) -> nn.Module:
-        """Frequencies by the length of each row."""
-        return DynamicRotary(self.inv_freq, self.theta, self.window, self.factor)
-
-
-class DynamicRotary(BakedRotary):
-    """The rotary embedding whose frequencies follow from the largest position of each row in the forward."""
-
-    def __init__(self, inv_freq: list[float], theta: float, window: int, factor: float) -> None:
-        super().__init__(inv_freq)
-        self.theta = theta
-        self.window = window
-        self.factor = factor
-
-    def frequencies(self, position_ids: Tensor) -> Tensor:
-        """[B, 1, P]; a row is as if alone, however long the others are."""
-        length_B11 = position_ids.amax(-1)[:, None, None] + 1
-        growth = (self.factor * length_B11 / self.window - (self.factor - 1)).clamp(min=1)
-        dim = 2 * self._inv_freq.shape[0]
+    def frequencies(self, lengths: Tensor | None) -> Tensor:
+        """[B, P] radians per token."""
+        assert lengths is not None
+        length_B1 = lengths[:, None]
+        growth = (self.factor * length_B1 / self.window - (self.factor - 1)).clamp(min=1)
+        dim = 2 * self.inv_freq.shape[0]
         # In the order in which transformers computes them: another rounds otherwise, and angles magnify that.
         theta = self.theta * growth ** (dim / (dim - 2))
         grown = 1.0 / theta ** (torch.arange(0, dim, 2, device=theta.device).float() / dim)
-        return torch.where(length_B11 > self.window, grown, self._inv_freq)
+        return torch.where(length_B1 > self.window, grown, self.inv_freq.to(theta.device))

@@ -1,51 +1,134 @@
 """What the frequency methods share: attention is the base's own, only the angle per token of each pair is another.
 
-Shape letters as in the attention file.
+One contact with transformers: a torch hook on the rotary modules, which lets their own forward compute its tables once
+more, from the method's inverse frequencies.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .rope_ext_model import inverse_frequencies, positions_of, rotary_modules
 
 
 class FrequencyMethod:
-    """Inverse frequencies of the method's own, fixed when a model is converted."""
-
-    def __init__(self, block: dict[str, Any]) -> None:
-        self.inv_freq: list[float] = block["inv_freq"]
-        self.attention_factor: float = block["parameters"].get("attention_factor", 1.0)
-
-    def rotary(self) -> nn.Module:
-        """What stands in for the family's rotary embedding."""
-        return BakedRotary(self.inv_freq, self.attention_factor)
-
-
-class BakedRotary(nn.Module):
-    """The rotary embedding of inverse frequencies that the configuration holds.
+    """Inverse frequencies of the method's own, fixed when a model is converted.
 
     Attributes:
         attention_factor: on cosine and sine, hence on queries and keys alike.
+        by_row: each row has frequencies of its own.
     """
 
-    def __init__(self, inv_freq: list[float], attention_factor: float = 1.0) -> None:
-        super().__init__()
-        # Not a buffer: loading would cast it to the model's type, or leave it unset.
-        self._inv_freq = torch.tensor(inv_freq, dtype=torch.float32, device="cpu")
-        self.attention_factor = attention_factor
+    by_row = False
 
-    def frequencies(self, position_ids: Tensor) -> Tensor:
-        """Radians per token: [P], or [B, 1, P] where each row has its own."""
-        return self._inv_freq
+    @contextmanager
+    def made_small(self) -> Iterator[None]:
+        """Nothing: the method acts on every token but the first."""
+        yield
 
-    @torch.no_grad()
-    def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine, [B, T, head_dim] in the type of `x`, of positions [B, T]."""
-        if self._inv_freq.device != x.device:
-            self._inv_freq = self._inv_freq.to(x.device)
-        half = position_ids[..., None].float() * self.frequencies(position_ids)
-        angle = torch.cat((half, half), dim=-1)
-        cos, sin = angle.cos() * self.attention_factor, angle.sin() * self.attention_factor
-        return cos.to(x.dtype), sin.to(x.dtype)
+    def __init__(self, block: dict[str, Any]) -> None:
+        # No buffer: loading would cast it to the model's type, or leave it unset.
+        self.inv_freq = torch.tensor(block["inv_freq"], dtype=torch.float32, device="cpu")
+        base = block.get("pairs", {}).get("inv_freq")
+        self.base = None if base is None else torch.tensor(base, dtype=torch.float32, device="cpu")
+        self.attention_factor: float = block["parameters"].get("attention_factor", 1.0)
+
+    def frequencies(self, lengths: Tensor | None) -> Tensor:
+        """Radians per token: [P], or [B, P] where each row, of so many tokens [B], has its own."""
+        return self.inv_freq
+
+
+class FrequencyAttachment:
+    """A frequency method on a decoder: the tables of its rotary modules are the method's."""
+
+    norms_after: list[str] | None = None
+
+    def __init__(self, decoder: Any, method: FrequencyMethod, layers: list[int] | None = None) -> None:
+        self.method = method
+        self._mask: Tensor | None = None
+        self._counts_columns = False
+        self._tables: dict[Any, list[str]] = {}
+        self._handles = [m.register_forward_hook(self._retuned, with_kwargs=True) for m in rotary_modules(decoder)]
+        self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
+
+    def detach(self) -> None:
+        """Take the method off."""
+        for handle in self._handles:
+            handle.remove()
+
+    def check_rotation(self, decoder: Any) -> None:
+        """Check that some rotary module has the frequencies that the configuration says.
+
+        Raises:
+            RuntimeError: none has.
+        """
+        if not any([self._names(rotary) for rotary in rotary_modules(decoder)]):
+            raise RuntimeError("ropext: the model's inverse frequencies are not those of which config.json says")
+
+    def _names(self, rotary: Any) -> list[str]:
+        """The tables that are the method's: those that were the base's, of the layers that it acts on."""
+        if rotary not in self._tables:
+            self._tables[rotary] = [
+                name for name, table in inverse_frequencies(rotary) if self._is_base(table, self.method.base)
+            ]
+        return self._tables[rotary]
+
+    @staticmethod
+    def _is_base(table: Tensor, base: Tensor | None) -> bool:
+        if base is None or table.shape != base.shape:
+            return base is None
+        tolerance = 1e-4 if table.dtype == torch.float32 else 1e-2  # a model that was cast has cast its tables
+        return torch.allclose(table.float().cpu(), base, rtol=tolerance, atol=1e-6)
+
+    def _before_decoder(self, module: Any, args: Any, kwargs: Any) -> None:
+        self._mask = kwargs.get("attention_mask")
+        self._counts_columns = kwargs.get("position_ids") is None
+
+    def _retuned(self, rotary: Any, args: Any, kwargs: Any, output: Any) -> Any:
+        names = self._names(rotary)
+        if not names:
+            return None
+        positions = positions_of(rotary, args, kwargs)
+        table = self.method.frequencies(self._lengths(positions) if self.method.by_row else None).to(positions.device)
+        factor = self.method.attention_factor
+        if table.dim() == 1:
+            return _computed(rotary, names, table, factor, args, kwargs)
+        x = next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point())
+        rows = [
+            _computed(rotary, names, own, factor, (x[row : row + 1], positions[row : row + 1]), {})
+            for row, own in enumerate(table)
+        ]
+        if isinstance(output, Tensor):
+            return torch.cat(rows)
+        return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
+
+    def _lengths(self, positions: Tensor) -> Tensor:
+        """[B]: tokens of each row so far, without padding."""
+        mask = self._mask
+        if self._counts_columns and isinstance(mask, Tensor) and mask.dim() == 2:
+            return mask.sum(-1)
+        return positions.amax(-1) + 1
+
+
+class _Retuned:
+    """A rotary module with other tables."""
+
+    def __init__(self, rotary: Any, changes: dict[str, Any]) -> None:
+        vars(self).update(changes, rope_ext_rotary=rotary)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["rope_ext_rotary"], name)
+
+
+def _computed(rotary: Any, names: list[str], table: Tensor, factor: float, args: Any, kwargs: Any) -> Any:
+    """What a rotary module's own forward computes from another table."""
+    changes: dict[str, Any] = dict.fromkeys(names, table)
+    if factor != 1.0:
+        scalings = [name.replace("inv_freq", "attention_scaling") for name in names]
+        changes |= {name: getattr(rotary, name) * factor for name in scalings}
+    return type(rotary).forward(_Retuned(rotary, changes), *args, **kwargs)

@@ -18,17 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, flash_attention, grouped_logits, merge, rotate
-from .rope_ext_geometry import Geometry
-from .rope_ext_method import Method, Tokens
-from .rope_ext_moved import MovedKeys
+from .rope_ext_attention import Part, flash_attention, grouped_logits, merge, weighted_values, widest
+from .rope_ext_method import DENSE_QUERIES, Method, Tokens
 from .rope_ext_noise import gaussian_noise, uniform_noise
+from .rope_ext_positions import Geometry
 
 
 class Gali(Method):
     """One region, whose positions change with the length. The cache keeps keys as the base does."""
 
-    moves_keys_by_length = True
+    by_pieces = True
 
     def __init__(self, block: dict[str, Any]) -> None:
         super().__init__(block)
@@ -40,14 +39,6 @@ class Gali(Method):
         self.interpolates = parameters["logit_interpolation"]
         self.noise: dict[str, Any] = parameters["noise"]
         self.start = max(self.initial_window, parameters.get("activate_beyond", 0))
-
-    def stored_key(self, key: Tensor, exact_key: Tensor, geometry: Geometry) -> Tensor:
-        """The base's own."""
-        return exact_key
-
-    def exact_keys(self, tokens: Tokens, start: int = 0) -> Tensor:
-        """As they are stored."""
-        return tokens.stored[:, :, start:]
 
     # Positions
 
@@ -77,14 +68,16 @@ class Gali(Method):
             begin = end
         return [run for run in runs if run[0] < run[1]]
 
-    def _tokens_so_far(self, tokens: Tokens) -> Tensor:
-        """[B, 1]: N of each row's one query."""
-        index = tokens.geometry.query_positions
-        length = index + 1
-        if not self.chunks_end_with_input:
-            ends = torch.tensor(self.chunk_ends(tokens.length), device=index.device)
-            length = ends[torch.searchsorted(ends, length)]
-        return torch.where(index < self.start, self.initial_window, length)
+    def _chunk_ends(self, geometry: Geometry) -> Tensor:
+        """[B, T]: N of each query."""
+        index, so_far = geometry.query_positions, geometry.tokens_so_far
+        if index.shape[1] == 1 and self.chunks_end_with_input:
+            ends = so_far
+        else:
+            grid = torch.tensor(self.chunk_ends(int(so_far.max())), device=index.device)
+            ends = grid[torch.searchsorted(grid, index + 1)]
+            ends = torch.minimum(ends, so_far) if self.chunks_end_with_input else ends
+        return torch.where(index < self.start, self.initial_window, ends)
 
     def positions(self, index: Tensor, tokens_so_far: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where tokens stand when there are N of them.
@@ -94,7 +87,7 @@ class Gali(Method):
             tokens_so_far: [B, 1] or [1, 1] integers, N; up to M nothing moves.
 
         Returns:
-            ceil(pi) and floor(pi), integers [B, L], and ceil(pi) - pi, float32 [B, L].
+            ceil(pi) and floor(pi), integers [B, L], and ceil(pi) - pi [B, L].
         """
         surplus, group, interpolated = self._layout(tokens_so_far)
         moved = (index < interpolated) & (surplus > 0)
@@ -109,22 +102,17 @@ class Gali(Method):
         group = _ceil_div(surplus + initial - local, initial - local)
         return surplus, group, surplus + _ceil_div(surplus, (group - 1).clamp(min=1))
 
-    def _tables(self, tokens: Tokens, tokens_so_far: Tensor) -> tuple[Part, Part]:
-        """How to rotate the query, and the stored key, which is rotated to its own position already."""
-        key_index = tokens.geometry.key_positions(tokens.length)
-        return self._query_table(tokens, tokens_so_far), self._key_table(
-            key_index, *self.positions(key_index, tokens_so_far)
-        )
+    def _query_table(self, geometry: Geometry, tokens_so_far: Tensor) -> Part:
+        upper, _, weight = self.positions(geometry.query_positions, tokens_so_far)
+        return self.table(geometry.stock, upper if self.interpolates else upper - weight)
 
-    def _query_table(self, tokens: Tokens, tokens_so_far: Tensor) -> Part:
-        upper, _, weight = self.positions(tokens.geometry.query_positions, tokens_so_far)
-        return self.table(upper if self.interpolates else upper - weight)
-
-    def _key_table(self, index: Tensor, upper: Tensor, lower: Tensor, weight: Tensor) -> Part:
+    def _key_table(self, stock: Tensor, upper: Tensor, lower: Tensor, weight: Tensor) -> Part:
+        """How to turn keys from their stock positions; between two integers the blend of both rotations."""
         if not self.interpolates:
-            return self.table((upper - index) - weight)
+            return self.table(stock, upper - weight)
         blend = weight[:, None, :, None]
-        from_upper, from_lower = self.table(upper - index), self.table(lower - index)
+        from_upper, from_lower = self.table(stock, upper), self.table(stock, lower)
+        blend = blend.float()
         cos, sin = (high + blend * (low - high) for high, low in zip(from_upper, from_lower, strict=True))
         return cos, sin
 
@@ -133,72 +121,90 @@ class Gali(Method):
 
         A prefill has a table for each chunk; kept, they would grow with the square of the length.
         """
-        query_table, key_table = tokens.geometry.memo("moved", lambda: self._tables(tokens, tokens_so_far))
-        return rotate(tokens.query, query_table), rotate(tokens.stored, key_table)
+        geometry = tokens.geometry
+
+        def tables() -> tuple[Part, Part]:
+            keys = self.positions(geometry.key_positions, tokens_so_far)
+            return self._query_table(geometry, tokens_so_far), self._key_table(geometry.key_stock, *keys)
+
+        query_table, key_table = tables() if tokens.query.shape[2] > 1 else geometry.memo("moved", tables)
+        return tokens.turn_query(query_table), tokens.turn_key(tokens.key, key_table)
 
     # Attention
 
-    def flash(self, tokens: Tokens) -> Tensor:
+    def flash(self, tokens: Tokens) -> Part:
         """Plain causal attention for each run of queries."""
         if self.noise["distribution"] != "none":
-            return self.blockwise(tokens)
-        if tokens.moved is not None:
-            return self._step(tokens, tokens.moved)
-        outs = []
-        for part, tokens_so_far in self._parts(tokens):
+            return self._noisy(tokens)
+        if tokens.copies is not None:
+            return self._step(tokens)
+        parts = []
+        for part, tokens_so_far in self._runs(tokens):
             if tokens_so_far is None:
-                outs.append(self.flash_exact(part))
+                parts.append(self.flash_exact(part))
             else:
-                query, keys = self._moved(part, tokens_so_far)
-                outs.append(self.causal(part, query, keys))
-        return torch.cat(outs, dim=2)
+                parts.append(self.causal(part, *self._moved(part, tokens_so_far)))
+        outs, lses = zip(*parts, strict=True)
+        return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
 
-    def _step(self, tokens: Tokens, moved: MovedKeys) -> Tensor:
+    def _noisy(self, tokens: Tokens) -> Part:
+        """Dense, in blocks: noise is added to single logits."""
+        outs, lses = [], []
+        for start in range(0, tokens.query.shape[2], DENSE_QUERIES):
+            part = tokens.part(start, min(start + DENSE_QUERIES, tokens.query.shape[2]))
+            logits = self.logits(part).masked_fill(~part.geometry.allowed[:, None].to(part.query.device), -torch.inf)
+            lses.append(logits.float().logsumexp(-1))
+            outs.append(weighted_values(logits.softmax(-1, dtype=torch.float32).to(part.value.dtype), part.value))
+        return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
+
+    def _step(self, tokens: Tokens) -> Part:
         """Of one new token: the tokens that stand 1 / g apart, and those behind them, at exact distances."""
-        length, index = tokens.length, tokens.geometry.key_positions(tokens.length)
-        ((_, _, tokens_so_far),) = self.runs(length - 1, length, length)
+        geometry, length = tokens.geometry, tokens.length
+        first = geometry.first_position
+        ((_, _, tokens_so_far),) = self.runs(first + length - 1, first + length, first + length)
         group = self.group_at(tokens_so_far)
-        count = min(int(self._layout(torch.tensor(tokens_so_far))[2]), length)
+        count = min(max(int(self._layout(torch.tensor(tokens_so_far))[2]) - first, 0), length)
 
-        def key_table(start: int, stop: int) -> Part:
-            columns = index[:, start:stop]
-            return self._key_table(columns, *_between(columns, torch.tensor(group, device=index.device)))
+        def turned(start: int, stop: int) -> Tensor:
+            index, stock = geometry.key_positions[:, start:stop], geometry.key_stock[:, start:stop]
+            places = _between(index, torch.tensor(group, device=index.device))
+            return tokens.turn_key(tokens.key[:, :, start:stop], self._key_table(stock, *places))
 
-        keys = moved.first(count, tokens.stored, group, key_table)
-        ends = torch.tensor([[tokens_so_far]], device=index.device)
-        query = rotate(tokens.query, tokens.geometry.memo("moved_query", lambda: self._query_table(tokens, ends)))
-        regions = [
-            (query, keys, slice(0, count)),
-            (tokens.exact_query, tokens.stored[:, :, count:], slice(count, None)),
-        ]
+        assert tokens.copies is not None
+        tokens.copies.hold(group)
+        keys = tokens.copies.first(count, tokens.key, turned)
+        ends = torch.tensor([[tokens_so_far]], device=geometry.stock.device)
+        query = tokens.turn_query(geometry.memo("moved_query", lambda: self._query_table(geometry, ends)))
+        regions = [(query, keys, slice(0, count)), (tokens.query, tokens.key[:, :, count:], slice(count, None))]
         return merge(
             flash_attention(
                 query, keys, tokens.value[:, :, columns], causal=False, scale=tokens.scale, backend=tokens.backend
             )
             for query, keys, columns in regions
             if keys.shape[2]
-        )[0]
+        )
+
+    def _runs(self, tokens: Tokens) -> Iterator[tuple[Tokens, Tensor | None]]:
+        """The runs of queries with their N, [1, 1]; None where nothing moves."""
+        geometry, past = tokens.geometry, int(tokens.geometry.past)
+        first, device = geometry.first_position, geometry.stock.device
+        input_end = geometry.memo("input_end", lambda: int(geometry.tokens_so_far.max()))
+        for start, stop, tokens_so_far in self.runs(first + past, first + tokens.length, input_end):
+            part = tokens.part(start - first - past, stop - first - past)
+            moves = tokens_so_far > self.initial_window
+            yield part, torch.full((1, 1), tokens_so_far, device=device) if moves else None
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """Of each run of queries, padded with zeros to the columns after its last."""
-        if tokens.query.shape[2] == 1:
-            return self._run_logits(tokens, self._tokens_so_far(tokens))
-        logits = []
-        for part, tokens_so_far in self._parts(tokens):
-            run = self.exact_logits(part) if tokens_so_far is None else self._run_logits(part, tokens_so_far)
-            logits.append(torch.nn.functional.pad(run, (0, tokens.length - part.length)))
-        return torch.cat(logits, dim=2)
-
-    def _parts(self, tokens: Tokens) -> Iterator[tuple[Tokens, Tensor | None]]:
-        """The runs of queries with their N, [1, 1]; None where nothing moves."""
-        past = int(tokens.geometry.past)
-        for first, stop, tokens_so_far in self.runs(past, tokens.length, tokens.geometry.input_end or tokens.length):
-            moves = tokens_so_far > self.initial_window
-            device = tokens.geometry.query_positions.device
-            yield (
-                tokens.part(first - past, stop - past),
-                torch.full((1, 1), tokens_so_far, device=device) if moves else None,
-            )
+        """By the positions of each query's N, one N after the other."""
+        ends = self._chunk_ends(tokens.geometry)
+        if ends.shape[1] == 1:
+            return self._run_logits(tokens, ends)
+        logits = self.exact_logits(tokens)
+        for end in ends.unique().tolist():
+            if end > self.initial_window:
+                moved = self._run_logits(tokens, torch.full_like(ends[:, :1], end))
+                logits = torch.where((ends == end)[:, None, :, None].to(logits.device), moved, logits)
+        return logits
 
     def _run_logits(self, tokens: Tokens, tokens_so_far: Tensor) -> Tensor:
         query, keys = self._moved(tokens, tokens_so_far)
@@ -210,24 +216,25 @@ class Gali(Method):
     def _noise(self, tokens: Tokens, tokens_so_far: Tensor) -> Tensor:
         """[B, H, T, L] float32: zero mean; standard deviation `std`, times distance / N if so wished."""
         noise, geometry = self.noise, tokens.geometry
-        query_index, key_index = geometry.query_positions, geometry.key_positions(tokens.length)
+        query_index, key_index = geometry.query_positions, geometry.key_positions
         seeds = noise["seed"], tokens.layer
         draw = gaussian_noise if noise["distribution"] == "gaussian" else uniform_noise
         sample = draw(seeds, tokens.query.shape[1], query_index, key_index)
         deviation = torch.full_like(sample[:, :1], noise["std"])
         if noise["scale_by_distance"]:
-            deviation *= ((query_index[:, :, None] - key_index[:, None]) / tokens_so_far[..., None])[:, None]
+            distance = (query_index[:, :, None] - key_index[:, None]).float()
+            deviation = deviation * (distance / tokens_so_far[..., None].float())[:, None]
         if noise["interpolated_only"]:
-            deviation *= self.positions(key_index, tokens_so_far)[2][:, None, None] > 0
+            deviation = deviation * (self.positions(key_index, tokens_so_far)[2][:, None, None] > 0)
         else:
-            deviation *= (tokens_so_far > self.initial_window)[:, None, None]
+            deviation = deviation * (tokens_so_far > self.initial_window)[:, None, None]
         return sample * deviation
 
 
 def _between(index: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of index / g: rounded up, rounded down, and how far it is below the former."""
-    upper = _ceil_div(index, group)
-    return upper, index // group, upper - index / group
+    wide = widest(index.device)
+    return _ceil_div(index, group), index // group, (-index % group).to(wide) / group
 
 
 def _ceil_div(dividend: Tensor, divisor: Tensor | int) -> Tensor:

@@ -10,25 +10,31 @@ from typing import Any
 from torch import Tensor
 
 from .rope_ext_band import BandMethod
+from .rope_ext_method import Tokens
 
 
 class JetLong(BandMethod):
     """Groups of G tokens, G from the length so far: the cache keeps keys as the base does."""
 
-    moves_keys_by_length = True
+    keys_stay = False
+    by_pieces = True
 
     def __init__(self, block: dict[str, Any]) -> None:
         parameters = block["parameters"]
         super().__init__(block, parameters["local_window"])
         self.group_window: int = parameters["window"]
 
-    def is_base(self, length: int | None) -> bool:
+    def is_base(self, length: int) -> bool:
         """Up to the window there are no groups."""
-        return super().is_base(length) or (length is not None and length <= self.group_window)
+        return super().is_base(length) or length <= self.group_window
 
-    def group_at(self, length: int) -> int:
-        """G of a length."""
-        return -(-length // self.group_window)
+    def shrink(self) -> dict[str, Any]:
+        """Groups of one token, so that distances do not depend on the pieces."""
+        return super().shrink() | {"group_window": 1 << 30}
+
+    def copies_hold(self, tokens: Tokens) -> int:
+        """G: copies of far keys hold as long as it stays."""
+        return -(-(tokens.length + tokens.geometry.first_position) // self.group_window)
 
     def far_query_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
         """floor(i / G) + w0 - floor(w0 / G): [B, T]."""

@@ -5,18 +5,77 @@ Shape letters as in the attention file.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, angles, flash_attention, grouped_logits, masked_softmax, weighted_values
-from .rope_ext_geometry import Geometry
-from .rope_ext_moved import MovedKeys
+from .rope_ext_attention import (
+    Pairs,
+    Part,
+    flash_attention,
+    grouped_logits,
+    masked_softmax,
+    turn,
+    weighted_values,
+    with_sinks,
+)
+from .rope_ext_positions import Geometry
 
 DENSE_QUERIES = 64
 """How many queries a dense computation takes at a time when it must not hold all logits."""
+
+
+class Copies:
+    """The first keys of one layer at their far positions, kept beside the cache from one decoding step to the next.
+
+    Some methods need both rotations of a key, or move far keys by a group size that depends on the length, but stays
+    for thousands of tokens. To turn all of them anew for each token would cost more than the attention to them.
+    """
+
+    SLACK = 256  # columns that are allocated ahead
+
+    def __init__(self) -> None:
+        self._held = self._length = self._count = 0
+        self._keys: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the copies take."""
+        return 0 if self._keys is None else self._keys.nbytes
+
+    def hold(self, what: int) -> None:
+        """Forget the copies if they were made for something else, such as another group size."""
+        if what != self._held:
+            self._held, self._count = what, 0
+
+    def first(self, count: int, key: Tensor, turned: Callable[[int, int], Tensor]) -> Tensor:
+        """Return the first columns of the keys, turned; what the step before turned is not turned again.
+
+        Args:
+            count: how many columns.
+            key: [B, K, L, D]; one column more than at the step before, else all are turned anew.
+            turned: makes the far keys of columns start to stop.
+
+        Returns:
+            [B, K, count, D].
+        """
+        if key.shape[2] != self._length + 1:
+            self._count = 0
+        self._length = key.shape[2]
+        keys = self._keys
+        if keys is None or keys.shape[2] < count:
+            keys = key.new_empty((*key.shape[:2], count + self.SLACK, key.shape[3]))
+            if self._keys is not None:
+                keys[:, :, : self._count] = self._keys[:, :, : self._count]
+            self._keys = keys
+        if count > self._count:
+            keys[:, :, self._count : count] = turned(self._count, count)
+            self._count = count
+        return keys[:, :, :count]
 
 
 @dataclass
@@ -25,53 +84,85 @@ class Tokens:
 
     Attributes:
         layer: index of the layer.
-        query: [B, H, T, D], not rotated.
-        exact_query: [B, H, T, D], rotated to its position as the base does.
-        stored: [B, K, L, D or 2 D], keys as the method's `stored_key` made them.
-        fresh_key: [B, K, L, D], keys rotated as the base does, where nothing came from a cache; else None.
-        value: [B, K, L, D].
+        query: [B, H, T, D], rotated to its stock position.
+        key: [B, K, L, D], rotated to its stock position; from `exact_from` on, and before that to its far position.
+        value: [B, K, L, Dv].
         geometry: where they stand.
+        pairs: what a rotation turns.
         scale: factor on the logits.
+        gains: weights of a norm that comes after the rotation, of queries and of keys.
+        softcap: logits are bounded by this number; None: they are not.
+        sinks: [H] logits without a value.
+        dropout: of the attention weights.
         backend: whose kernels compute `flash`, as in `flash_attention`.
-        moved: of one new token, the far keys as the step before had them; None where that cannot be.
+        far_key: [B, K, L, D], where all far keys are at hand: in the cache, or kept beside it.
+        exact_from: the first column of `key`.
+        copies: far keys that the step before has left, of one new token; None where that cannot be.
     """
 
     layer: int
     query: Tensor
-    exact_query: Tensor
-    stored: Tensor
-    fresh_key: Tensor | None
+    key: Tensor
     value: Tensor
     geometry: Geometry
+    pairs: Pairs
     scale: float
+    gains: tuple[Tensor, Tensor] | None = None
+    softcap: float | None = None
+    sinks: Tensor | None = None
+    dropout: float = 0.0
     backend: str = "sdpa"
-    moved: MovedKeys | None = None
+    far_key: Tensor | None = None
+    exact_from: int = 0
+    copies: Copies | None = None
 
     @property
     def length(self) -> int:
         """L, columns up to the last query."""
         return self.value.shape[2]
 
-    def row(self, row: int, queries: slice, columns: slice, geometry: Geometry) -> Tokens:
-        """One row without its padding."""
+    @property
+    def heads_per_key(self) -> int:
+        """Query heads of a group."""
+        return self.query.shape[1] // self.value.shape[1]
+
+    def turn_query(self, table: Part) -> Tensor:
+        """[B, H, T, D]: the queries, rotated further."""
+        return self._turn(self.query, table, 0)
+
+    def turn_key(self, key: Tensor, table: Part) -> Tensor:
+        """Keys [B, K, n, D], rotated further."""
+        return self._turn(key, table, 1)
+
+    def _turn(self, x: Tensor, table: Part, which: int) -> Tensor:
+        if self.gains is None:
+            return self.pairs.rotate(x, table)
+        gain = self.gains[which]
+        return self.pairs.rotate(x / gain, table) * gain
+
+    def segment(self, row: int, queries: slice, columns: slice, geometry: Geometry) -> Tokens:
+        """One row's stretch of tokens that stands by itself."""
         return self._cut(slice(row, row + 1), queries, columns, geometry)
 
     def part(self, start: int, stop: int) -> Tokens:
-        """The queries at indices `start` to `stop`, and the keys up to the last of them; no padding."""
+        """The queries at indices `start` to `stop`, and the keys that they see."""
         if (start, stop) == (0, self.query.shape[2]):
             return self
-        columns = slice(0, int(self.geometry.past) + stop)
-        return self._cut(slice(None), slice(start, stop), columns, self.geometry.part(start, stop))
+        geometry = self.geometry.part(start, stop)
+        return self._cut(slice(None), slice(start, stop), slice(0, geometry.length), geometry)
 
     def _cut(self, batch: slice, queries: slice, columns: slice, geometry: Geometry) -> Tokens:
+        first = self.exact_from
+        exact = slice(max(columns.start - first, 0), columns.stop - first)
         return replace(
             self,
             query=self.query[batch, :, queries],
-            exact_query=self.exact_query[batch, :, queries],
-            stored=self.stored[batch, :, columns],
-            fresh_key=None if self.fresh_key is None else self.fresh_key[batch, :, columns],
+            key=self.key[batch, :, exact],
             value=self.value[batch, :, columns],
+            far_key=None if self.far_key is None else self.far_key[batch, :, columns],
+            exact_from=max(first - columns.start, 0),
             geometry=geometry,
+            copies=None,
         )
 
 
@@ -80,111 +171,176 @@ class Method:
 
     Attributes:
         start: queries at positions below it see exact distances only.
-        moves_keys_by_length: far keys stand where a group size says that depends on the length.
+        keys_stay: where a far key stands depends on its own position alone, so that a cache may hold it there.
+        moves_keys: far keys differ from exact ones.
+        by_pieces: what a token sees depends on the forwards in which the input comes.
+        small: made to act on a few tokens, for a test.
     """
 
     start: int
-    moves_keys_by_length = False
+    keys_stay = False
+    moves_keys = True
+    by_pieces = False
+    small = False
 
     def __init__(self, block: dict[str, Any]) -> None:
         # No buffer: loading would cast it to the model's type.
         self._inv_freq = torch.tensor(block["inv_freq"], dtype=torch.float32, device="cpu")
+        pairs = block.get("pairs", {})
+        self._inv_freq *= pairs.get("sign", 1)
+        self._pairs = Pairs(self._inv_freq, pairs.get("layout", "halves"), pairs.get("first", 0))
 
-    def table(self, positions: Tensor) -> Part:
-        """What `rotate` takes, for positions [B, T] or [B, T, P] (tokens)."""
-        if self._inv_freq.device != positions.device:
-            self._inv_freq = self._inv_freq.to(positions.device)
-        return angles(positions, self._inv_freq)
+    @property
+    def pairs(self) -> Pairs:
+        """What RoPE turns, in the layers that the method acts on."""
+        return self._pairs
 
-    def is_base(self, length: int | None) -> bool:
-        """Whether a forward that ends at column `length` is the base's, bit for bit; None: a length not known here."""
-        return length is not None and length <= self.start
+    def table(self, stock: Tensor, positions: Tensor) -> Part:
+        """What `Pairs.rotate` takes, from stock positions [B, T] to others, [B, T] or [B, T, P] (tokens)."""
+        if self._inv_freq.device != stock.device:
+            self._inv_freq = self._inv_freq.to(stock.device)
+        return turn(stock, positions, self._inv_freq)
 
-    def group_at(self, length: int) -> int:
-        """By which far keys are moved at a length, where they are (`moves_keys_by_length`)."""
+    def is_base(self, length: int) -> bool:
+        """Whether a forward whose last token stands at position `length - 1` is the base's, bit for bit."""
+        return length <= self.start
+
+    def shrink(self) -> dict[str, Any]:
+        """Attributes with which the method acts on 7 tokens, in whichever pieces they come."""
+        return {}
+
+    @contextmanager
+    def made_small(self) -> Iterator[None]:
+        """Let the method act on a few tokens, for the time of the self-test."""
+        changes = {"small": True, **self.shrink()}
+        kept = {name: getattr(self, name) for name in changes}
+        vars(self).update(changes)
+        try:
+            yield
+        finally:
+            vars(self).update(kept)
+
+    def far_key_table(self, geometry: Geometry, start: int, stop: int) -> Part:
+        """How exact keys of columns `start` to `stop` are turned to their far positions."""
         raise NotImplementedError
 
-    def stored_key(self, key: Tensor, exact_key: Tensor, geometry: Geometry) -> Tensor:
-        """What the cache keeps of new keys; must not depend on tokens to come.
+    def copies_hold(self, tokens: Tokens) -> int:
+        """What copies of far keys depend on, such as a group size: they hold as long as it stays."""
+        return 0
 
-        Args:
-            key: [B, K, T, D], not rotated.
-            exact_key: [B, K, T, D], rotated as the base does.
-            geometry: of this forward.
-        """
-        raise NotImplementedError
-
-    def exact_keys(self, tokens: Tokens, start: int = 0) -> Tensor:
-        """[B, K, L - start, D]: the keys from column `start` on, rotated as the base does."""
-        raise NotImplementedError
-
-    def flash(self, tokens: Tokens) -> Tensor:
-        """[B, H, T, D], without a logit matrix; tokens have no padding."""
+    def flash(self, tokens: Tokens) -> Part:
+        """Output [B, H, T, Dv] and log-sum-exp [B, H, T], without a logit matrix, of rows that stand alike."""
         raise NotImplementedError
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """[B, H, T, L] scaled logits, every pair of query and key by the method's own distance."""
+        """[B, H, T, L] scaled logits, every pair of query and key by the method's own distance of their positions."""
         raise NotImplementedError
 
-    def attend(self, tokens: Tokens, *, weights: bool) -> tuple[Tensor, Tensor | None]:
-        """Attention of the new tokens: [B, H, T, D], and [B, H, T, L] if `weights` (the dense reference)."""
-        geometry, count = tokens.geometry, tokens.query.shape[2]
-        if count == 1 and (weights or geometry.static or geometry.key_valid is not None):
-            return self.dense(tokens)
-        rows = geometry.rows(tokens.length)
-        if rows is None:
-            return self._attend(tokens, weights=weights)
-        out = torch.zeros_like(tokens.query)
-        shape = (*tokens.query.shape[:3], tokens.length)
-        attention = torch.zeros(shape, dtype=out.dtype, device=out.device) if weights else None
-        for row, (queries, columns, row_geometry) in enumerate(rows):
-            if queries.stop > queries.start:
-                row_tokens = tokens.row(row, queries, columns, row_geometry)
-                row_out, row_attention = self._attend(row_tokens, weights=weights)
-                out[row, :, queries] = row_out[0]
-                if attention is not None and row_attention is not None:
-                    attention[row, :, queries, columns] = row_attention[0]
-        return out, attention
+    # Keys
 
-    def _attend(self, tokens: Tokens, *, weights: bool) -> tuple[Tensor, Tensor | None]:
-        if weights:
+    def far_keys(self, tokens: Tokens, stop: int) -> Tensor:
+        """[B, K, stop, D]: the first keys at their far positions."""
+        if tokens.far_key is not None:
+            return tokens.far_key[:, :, :stop]
+        if not self.moves_keys:
+            return tokens.key[:, :, :stop]
+        geometry = tokens.geometry
+        if tokens.copies is not None:
+            tokens.copies.hold(self.copies_hold(tokens))
+            return tokens.copies.first(
+                stop, tokens.key, lambda a, b: tokens.turn_key(tokens.key[:, :, a:b], self.far_key_table(geometry, a, b))
+            )
+        table = geometry.memo(("far_keys", stop), lambda: self.far_key_table(geometry, 0, stop))
+        return tokens.turn_key(tokens.key[:, :, :stop], table)
+
+    def exact_keys(self, tokens: Tokens, start: int = 0) -> Tensor:
+        """[B, K, L - start, D]: the keys from column `start` on, at their stock positions."""
+        first = tokens.exact_from
+        if start >= first:
+            return tokens.key[:, :, start - first :]
+        assert tokens.far_key is not None
+        geometry = tokens.geometry
+
+        def back() -> Part:
+            cos, sin = self.far_key_table(geometry, start, first)
+            return cos, -sin
+
+        turned = tokens.turn_key(tokens.far_key[:, :, start:first], geometry.memo(("back", start, first), back))
+        return torch.cat((turned, tokens.key), dim=2)
+
+    # Attention
+
+    def attend(self, tokens: Tokens, *, weights: bool) -> tuple[Tensor, Tensor | None]:
+        """Attention of the new tokens: [B, H, T, Dv], and [B, H, T, L] if `weights` (the dense reference)."""
+        geometry, count = tokens.geometry, tokens.query.shape[2]
+        alone = count == 1 and not geometry.one_call
+        if (weights or geometry.static or alone) and not geometry.packed:
             return self.dense(tokens)
-        if torch.is_grad_enabled() and (tokens.query.requires_grad or tokens.value.requires_grad):
-            return self._recomputed(tokens), None
-        return self.flash(tokens), None
+        if geometry.one_call:
+            return self._attend(tokens), None
+        segments = geometry.segments()
+        if segments is None:
+            return self._by_blocks(tokens), None
+        out = tokens.value.new_zeros((*tokens.query.shape[:3], tokens.value.shape[3]))
+        matrix = out.new_zeros((*out.shape[:3], tokens.length)) if weights else None
+        for row, queries, columns, where in segments:
+            part = tokens.segment(row, queries, columns, where)
+            if matrix is None:
+                out[row, :, queries] = self._attend(part)[0]
+            else:
+                own, matrix[row, :, queries, columns] = (x[0] for x in self.dense(part))
+                out[row, :, queries] = own
+        return out, matrix
+
+    def _attend(self, tokens: Tokens) -> Tensor:
+        if tokens.softcap or tokens.dropout or _needs_grad(tokens) or _is_exporting():
+            return self._by_blocks(tokens)
+        return with_sinks(self.flash(tokens), tokens.sinks)[0]
 
     def dense(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """The same by a logit matrix: output and weights."""
         logits = self.logits(tokens)
-        allowed = tokens.geometry.allowed(tokens.length).to(logits.device)
-        attention = masked_softmax(logits, allowed)
+        if tokens.softcap:
+            logits = (logits / tokens.softcap).tanh() * tokens.softcap
+        attention = masked_softmax(logits, tokens.geometry.allowed.to(logits.device), tokens.sinks)
+        attention = attention.to(tokens.value.dtype)
+        if tokens.dropout:
+            attention = torch.nn.functional.dropout(attention, tokens.dropout)
         return weighted_values(attention, tokens.value), attention
 
-    def blockwise(self, tokens: Tokens) -> Tensor:
-        """`dense` for a few queries at a time, so that no logit matrix of all of them exists."""
+    def _by_blocks(self, tokens: Tokens) -> Tensor:
+        """`dense` for a few queries at a time, so that no logit matrix of all of them exists, nor is kept for a gradient."""
         count = tokens.query.shape[2]
-        blocks = range(0, count, DENSE_QUERIES)
-        return torch.cat([self.dense(tokens.part(i, min(i + DENSE_QUERIES, count)))[0] for i in blocks], dim=2)
+        if _is_exporting():
+            return self.dense(tokens)[0]
 
-    def _recomputed(self, tokens: Tokens) -> Tensor:
-        """`blockwise` with a gradient (the kernels' log-sum-exp has none), each block's logits recomputed for it."""
-        count = tokens.query.shape[2]
+        def block(start: int) -> Tensor:
+            return self.dense(tokens.part(start, min(start + DENSE_QUERIES, count)))[0]
 
-        def block(i: int) -> Tensor:
-            return self.dense(tokens.part(i, min(i + DENSE_QUERIES, count)))[0]
-
+        starts = range(0, count, DENSE_QUERIES)
+        if not _needs_grad(tokens):
+            return torch.cat([block(start) for start in starts], dim=2)
         checkpoint = torch.utils.checkpoint.checkpoint
-        blocks = [checkpoint(block, i, use_reentrant=False) for i in range(0, count, DENSE_QUERIES)]
-        return torch.cat(blocks, dim=2)
+        return torch.cat([checkpoint(block, start, use_reentrant=False) for start in starts], dim=2)
 
-    def flash_exact(self, tokens: Tokens) -> Tensor:
+    def flash_exact(self, tokens: Tokens) -> Part:
         """`flash` by exact distances alone."""
-        return self.causal(tokens, tokens.exact_query, self.exact_keys(tokens))
+        return self.causal(tokens, tokens.query, self.exact_keys(tokens))
 
-    def causal(self, tokens: Tokens, query: Tensor, keys: Tensor) -> Tensor:
-        """[B, H, T, D]: causal attention of rotated queries and keys."""
-        return flash_attention(query, keys, tokens.value, causal=True, scale=tokens.scale, backend=tokens.backend)[0]
+    def causal(self, tokens: Tokens, query: Tensor, keys: Tensor) -> Part:
+        """Causal attention of rotated queries and keys."""
+        return flash_attention(query, keys, tokens.value, causal=True, scale=tokens.scale, backend=tokens.backend)
 
     def exact_logits(self, tokens: Tokens) -> Tensor:
         """`logits` by exact distances alone."""
-        return grouped_logits(tokens.exact_query, self.exact_keys(tokens)) * tokens.scale
+        return grouped_logits(tokens.query, self.exact_keys(tokens)) * tokens.scale
+
+
+def _needs_grad(tokens: Tokens) -> bool:
+    needs: bool = tokens.query.requires_grad or tokens.key.requires_grad or tokens.value.requires_grad
+    return torch.is_grad_enabled() and needs
+
+
+def _is_exporting() -> bool:
+    exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
+    return exporting()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .rope_ext_geometry import Geometry
+from .rope_ext_attention import Part
 from .rope_ext_method import Method, Tokens
 
 
@@ -12,15 +12,16 @@ class Original(Method):
     """Exact distances at every length."""
 
     start = 0
+    moves_keys = False
 
-    def is_base(self, length: int | None) -> bool:
+    def is_base(self, length: int) -> bool:
         """Always."""
         return True
 
-    def stored_key(self, key: Tensor, exact_key: Tensor, geometry: Geometry) -> Tensor:
-        """The base's own."""
-        return exact_key
+    def flash(self, tokens: Tokens) -> Part:
+        """Plain causal attention, where transformers' own function is not called (in a compiled graph)."""
+        return self.flash_exact(tokens)
 
-    def exact_keys(self, tokens: Tokens, start: int = 0) -> Tensor:
-        """As they are stored."""
-        return tokens.stored[:, :, start:]
+    def logits(self, tokens: Tokens) -> Tensor:
+        """By exact distances."""
+        return self.exact_logits(tokens)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .rope_ext_attention import widest
 from .rope_ext_band import BandMethod
 
 
@@ -24,8 +25,8 @@ class Rerope(BandMethod):
         """w; leaky: i / k + w - w / k: [B, T]."""
         if self.leak is None:
             return torch.full_like(positions, self.window)
-        return positions / self.leak + self.window - self.window / self.leak
+        return positions.to(widest(positions.device)) / self.leak + self.window - self.window / self.leak
 
     def far_key_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
         """0; leaky: j / k: [B, T]."""
-        return torch.zeros_like(positions) if self.leak is None else positions / self.leak
+        return torch.zeros_like(positions) if self.leak is None else positions.to(widest(positions.device)) / self.leak

@@ -15,7 +15,8 @@ from .rope_ext_band import BandMethod
 class String(BandMethod):
     """Far distances shifted down by S - W. Keys stay where they are."""
 
-    far_keys_are_exact = True
+    keys_stay = False
+    moves_keys = False
 
     def __init__(self, block: dict[str, Any]) -> None:
         super().__init__(block, block["parameters"]["shift"])

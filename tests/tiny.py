@@ -17,6 +17,7 @@ from transformers import LlamaForCausalLM
 from ropext.converter.model_cache import cache_name
 from ropext.modeling.modeling_llama_ext import LlamaRopeExtConfig, LlamaRopeExtForCausalLM
 from ropext.modeling.rope_ext_config import GUARD
+from tests.helpers.classes import with_method
 
 DATA = Path(__file__).parent / "data"
 TINY_LLAMA = DATA / "tiny-llama"
@@ -108,7 +109,7 @@ def weights() -> dict[str, torch.Tensor]:
 def block(case: Case) -> dict[str, Any]:
     """The `rope_ext` block of a configuration."""
     return {
-        "format": 1,
+        "format": 2,
         "ropext_version": "0",
         "method": case.method,
         "preset": "tiny",
@@ -116,6 +117,7 @@ def block(case: Case) -> dict[str, Any]:
         "target_window": TARGET_WINDOW,
         "parameters": case.parameters,
         "inv_freq": case.inv_freq,
+        "pairs": {"layers": [0, 1, 2], "layout": "halves", "first": 0, "sign": 1, "inv_freq": INV_FREQ},
         "tables": case.tables,
         "base": {"hidden_act": "silu", "rope_theta": 10000.0, "rope_scaling": None},
     }
@@ -129,7 +131,7 @@ def converted(case: Case | str, attn: str = "sdpa", dtype: torch.dtype = torch.f
     source |= {"hidden_act": GUARD, "rope_scaling": {"rope_type": GUARD}}
     config = LlamaRopeExtConfig(rope_ext=block(CASES[case] if isinstance(case, str) else case), **source)
     config._attn_implementation = attn
-    model = LlamaRopeExtForCausalLM(config)
+    model = with_method(LlamaRopeExtForCausalLM, config.rope_ext["method"])(config)
     model.load_state_dict(weights())
     model.generation_config.eos_token_id = None
     return model.eval().to(dtype)

@@ -1,0 +1,413 @@
+"""Where the tokens of one forward stand: columns, positions, padding.
+
+A *column* is an index into the cache. A *stock position* is what the model rotated a token by. A *position* is a
+token's index in its own row or document, which the methods go by. Masks come from columns, rotations from positions.
+
+Shape letters: A axes, B batch, T queries, L keys, P frequency pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .rope_ext_model import OTHER_VERSION
+
+NOTES = "_rope_ext_notes"
+"""Attribute of a cache: what is known of its columns. It is copied with the cache."""
+
+
+@dataclass
+class Notes:
+    """What a cache does not say of the keys that it holds.
+
+    Attributes:
+        origin: [B or 1, 1] stock position of column 0, as long as positions follow columns.
+        positions: [B or 1, columns] stock positions, once they do not.
+        straight: then: they do for all tokens that are no padding.
+        far: layers whose keys stand at their far positions.
+        copies: far keys that are kept beside the cache, by layer.
+        unknown: the cache was filled before any of this could be noted.
+    """
+
+    origin: Tensor | None = None
+    positions: Tensor | None = None
+    straight: bool = False
+    far: set[int] = field(default_factory=set)
+    copies: dict[int, Any] = field(default_factory=dict)
+    unknown: bool = False
+
+    def add(self, stock: Tensor, past: int) -> tuple[int, bool]:
+        """Note new tokens at stock positions [B or 1, T] after `past` columns; waits for the device, once.
+
+        Returns:
+            The largest of the positions, and whether each row's first follows its last one before.
+        """
+        columns = past + torch.arange(stock.shape[1], device=stock.device)
+        if self.positions is not None:
+            known = _rows(self.positions, stock.shape[0])[:, :past]
+            follows, last = torch.stack(((known[:, -1:] + 1 == stock[:, :1]).all().long(), stock.amax())).tolist()
+            self.positions = torch.cat((known, stock.expand(known.shape[0], -1)), dim=1)
+            return int(last), bool(follows)
+        origin = stock[:, :1] - past if self.origin is None else _rows(self.origin, stock.shape[0])
+        follows, last = torch.stack(((stock - columns == origin).all().long(), stock.amax())).tolist()
+        self.origin = origin
+        if not follows:
+            known = (origin + torch.arange(past, device=stock.device)).expand(stock.shape[0], -1)
+            self.positions = torch.cat((known, stock), dim=1)
+        return int(last), bool(follows)
+
+
+def _rows(kept: Tensor, rows: int) -> Tensor:
+    """What was kept of each row, where `generate` has made several rows of each, or one stands for all."""
+    if rows % kept.shape[0] and kept.shape[0] % rows:
+        raise ValueError(f"ropext: the cache was filled by {kept.shape[0]} rows and is used by {rows}")
+    return kept.repeat_interleave(max(1, rows // kept.shape[0]), dim=0)
+
+
+class Forward:
+    """One forward of the decoder, shared by all its layers.
+
+    Attributes:
+        stock: [B or 1, T] stock positions of the new tokens.
+        axes: [A, B or 1, T], where a token has a position on each of several axes; else None.
+        past: columns before the first new token; None until the first layer has told.
+        cache: the cache, if there is one.
+        notes: of the cache.
+        last: the largest of the positions; not known in a compiled graph.
+        follows: whether the new tokens follow those before and each other.
+    """
+
+    def __init__(self, positions: Tensor) -> None:
+        self.stock = positions[0] if positions.dim() == 3 else positions
+        self.axes = positions if positions.dim() == 3 else None
+        self._given = positions
+        self.past: int | Tensor | None = None
+        self.cache: Any = None
+        self.notes = Notes()
+        self.last: int | None = None
+        self.follows = True
+        self._geometry: Geometry | None = None
+
+    def stands_at(self, positions: Tensor) -> bool:
+        """Whether these are the positions that it was made of."""
+        return positions is self._given
+
+    def enter(self, cache: Any, layer: int) -> None:
+        """Note where the new tokens stand in the cache; once, before the first layer adds its keys."""
+        if self.past is not None:
+            return
+        self.cache = cache
+        past = 0 if cache is None else cache.get_seq_length(layer)
+        compiling = torch.compiler.is_compiling()
+        if isinstance(past, Tensor):
+            past = past.clone() if compiling else int(past)  # some static caches return the tensor that they count in
+        self.past = past
+        if compiling:
+            return
+        found: Notes | None = getattr(cache, NOTES, None)
+        if found is None or past == 0:
+            found = Notes(unknown=past > 0)
+            if cache is not None:
+                setattr(cache, NOTES, found)
+        self.notes = found
+        self.last, self.follows = found.add(self.stock, past)
+
+    def geometry(self, mask: Tensor | None, batch: int, count: int, length: int, *, flash: bool) -> Geometry:
+        """Return where the queries and keys of a layer stand; the same for all layers but those with fewer queries.
+
+        Args:
+            mask: as transformers gives it to an attention function.
+            batch: rows, B.
+            count: queries, T.
+            length: columns of the keys that the layer was given.
+            flash: the mask is one for the package flash-attn.
+
+        Raises:
+            ValueError: the mask is more than causality, padding, packing and blocks of an image.
+        """
+        found = self._geometry
+        if found is None or found.stock.shape != (batch, count):
+            found = self._geometry = self._locate(mask, batch, count, length, flash=flash)
+        return found
+
+    def _locate(self, mask: Tensor | None, batch: int, count: int, length: int, *, flash: bool) -> Geometry:
+        if self.cache is None and length > count:  # a cache of a kind that is not known: one that only grows
+            self.past = length - count
+            self.last, self.follows = self.notes.add(self.stock, self.past)
+        past = self.past
+        assert past is not None
+        filled = length if isinstance(past, Tensor) else past + self.stock.shape[1]
+        if filled > length:
+            raise ValueError(f"ropext: a layer was given {length} keys, and {filled} were expected; {OTHER_VERSION}")
+        stock = self.stock.expand(batch, -1)[:, -count:]
+        if torch.compiler.is_compiling():
+            seen = None if mask is None else _last_row(mask, filled).expand(batch, -1)
+            return Geometry(stock, past, filled, valid=seen)
+        columns = filled - count + torch.arange(count, device=stock.device)
+        valid, explicit = _read_mask(mask, stock, columns, filled)
+        valid = None if valid is None else valid.expand(batch, filled)
+        origin, keys = self._keys(batch, filled, valid)
+        geometry = Geometry(stock, filled - count, filled, valid=valid, explicit=explicit, origin=origin, keys=keys)
+        if explicit is not None and filled == count:
+            geometry.packed = bool((explicit == geometry.runs()).all())
+        elif mask is None and flash and batch == 1 and filled == count:
+            geometry.packed = not self.follows
+        return geometry
+
+    def _keys(self, batch: int, filled: int, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return [B, 1] the stock position of column 0, and [B, L] those of all where they do not follow columns."""
+        notes = self.notes
+        if notes.positions is None:
+            assert notes.origin is not None
+            return _rows(notes.origin, batch), None
+        keys = _rows(notes.positions, batch)
+        columns = torch.arange(filled, device=keys.device)
+        last = columns.expand(batch, -1) if valid is None else columns * valid
+        last = last.amax(-1, keepdim=True)
+        origin = keys.gather(1, last) - last
+        if self.stock.shape[1] > 1:
+            off = keys - columns != origin
+            notes.straight = not bool((off if valid is None else off & valid).any())
+        else:
+            notes.straight = notes.straight and self.follows
+        return origin, None if notes.straight else keys
+
+
+def _last_row(mask: Tensor, filled: int) -> Tensor:
+    """[B or 1, filled] booleans: what the last query sees."""
+    if mask.dim() == 2:
+        return mask[:, :filled].bool()
+    return (mask if mask.dtype == torch.bool else mask >= 0)[:, 0, -1, :filled]
+
+
+def _read_mask(
+    mask: Tensor | None, stock: Tensor, columns: Tensor, filled: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """Take a mask apart: the keys that are no padding [B, filled]; and all of it [B, T, filled] if it is more."""
+    if mask is None:
+        return None, None
+    if mask.dim() == 2 or mask.shape[2] == 1:
+        valid = _last_row(mask, filled)
+        if valid.shape[1] < filled:
+            raise ValueError(f"attention_mask covers {valid.shape[1]} columns of {filled}; it must cover cached ones")
+        return (None if bool(valid.all()) else valid), None
+    if mask.shape[1] != 1:
+        raise ValueError("a mask of each head's own is more than causality and padding, which this model takes")
+    seen = (mask if mask.dtype == torch.bool else mask >= 0)[:, 0, :, :filled]
+    valid = seen[:, -1]
+    before = torch.arange(filled, device=columns.device) <= columns[:, None]
+    expected = valid[:, None] & before
+    blank = seen.all(-1) | ~seen.any(-1)  # of a query of padding, which sees nothing, or all where a kernel needs that
+    real = valid[:, columns]
+    padding = None if bool(valid.all()) else valid
+    if bool(torch.where(real, (seen == expected).all(-1), blank).all()):
+        return padding, None
+    if filled == stock.shape[1] and bool((seen == (before & _same_run(stock))).all()):
+        return None, seen.expand(stock.shape[0], -1, -1)
+    # Tokens of an image see each other: what is more stands above the diagonal, on real tokens.
+    image = ((seen & before) == expected).all(-1) & (seen <= valid[:, None]).all(-1)
+    if not bool(torch.where(real, image, blank).all()):
+        raise ValueError(
+            "this model takes masks of causality, padding, packed documents and images only; "
+            "pass a two-dimensional attention_mask"
+        )
+    return padding, seen.expand(stock.shape[0], -1, -1)
+
+
+def _same_run(stock: Tensor) -> Tensor:
+    """[B, T, T] booleans: both tokens belong to one run of positions that follow each other."""
+    jumps = torch.nn.functional.pad(stock.diff(dim=-1) != 1, (1, 0)).long().cumsum(-1)
+    return jumps[:, :, None] == jumps[:, None]
+
+
+Segment = tuple[int, slice, slice, "Geometry"]
+"""A row, its queries and columns that stand by themselves, and where they stand."""
+
+
+class Geometry:
+    """Where the queries and keys of a forward stand.
+
+    Attributes:
+        stock: [B, T] stock positions of the queries.
+        query_positions: [B, T] positions of the queries.
+        past: columns before the first query: a number, or in a compiled graph a tensor.
+        length: columns, L.
+        valid: [B, L] booleans, False at padding; None when there is none.
+        explicit: [B, T, L] booleans, a mask of packed documents or images; else None.
+        origin: [B, 1] stock position of column 0.
+        packed: the mask keeps runs of positions apart.
+    """
+
+    def __init__(
+        self,
+        stock: Tensor,
+        past: int | Tensor,
+        length: int,
+        *,
+        valid: Tensor | None = None,
+        explicit: Tensor | None = None,
+        origin: Tensor | None = None,
+        keys: Tensor | None = None,
+        shift: Tensor | int | None = None,
+        so_far: Tensor | None = None,
+    ) -> None:
+        self.stock, self.past, self.length = stock, past, length
+        self.valid, self.explicit, self.packed = valid, explicit, False
+        count = stock.shape[1]
+        self.origin = stock[:, -1:] - (past + count - 1) if origin is None else origin
+        self._keys, self._so_far = keys, so_far
+        self.shift = self._find_shift() if shift is None else shift
+        self.query_positions = stock - self.shift
+        self._memo: dict[Any, Any] = {}
+
+    def _find_shift(self) -> Tensor | int:
+        """[B, 1]: stock position of each row's first token, if the model counted columns, padding included."""
+        if self.valid is None or self._keys is not None:
+            return 0
+        first = self.valid.long().argmax(-1, keepdim=True)
+        return torch.where(self.origin == 0, first, 0)
+
+    def memo(self, key: object, make: Callable[[], Any]) -> Any:
+        """What `make()` returns, made by the first layer that asks and kept for the others."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
+
+    @property
+    def straight(self) -> bool:
+        """Whether positions follow from columns."""
+        return self._keys is None
+
+    @property
+    def static(self) -> bool:
+        """Whether how many columns are filled is known to the device alone."""
+        return isinstance(self.past, Tensor)
+
+    @property
+    def query_columns(self) -> Tensor:
+        """[T]."""
+        return torch.arange(self.stock.shape[1], device=self.stock.device) + self.past
+
+    @property
+    def key_stock(self) -> Tensor:
+        """[B, L] stock positions of the keys."""
+        if self._keys is not None:
+            return self._keys
+        positions: Tensor = self.memo("key_stock", lambda: self._columns() + self.origin)
+        return positions
+
+    def _columns(self) -> Tensor:
+        return torch.arange(self.length, device=self.stock.device)
+
+    @property
+    def key_positions(self) -> Tensor:
+        """[B, L] positions of the keys; below 0 at left padding."""
+        positions: Tensor = self.memo("key_positions", lambda: self.key_stock - self.shift)
+        return positions
+
+    @property
+    def tokens_so_far(self) -> Tensor:
+        """[B, 1]: tokens of each row up to the end of this forward, N."""
+        if self._so_far is not None:
+            return self._so_far
+
+        def count() -> Tensor:
+            positions = self.query_positions
+            if self.valid is not None and positions.shape[1] > 1:
+                positions = positions.masked_fill(~self.valid[:, self.query_columns], 0)
+            return positions.amax(-1, keepdim=True) + 1
+
+        so_far: Tensor = self.memo("tokens_so_far", count)
+        return so_far
+
+    @property
+    def first_position(self) -> int:
+        """Position of column 0 of rows that stand alike; in a compiled graph they are taken to begin at 0."""
+        if torch.compiler.is_compiling():
+            return 0
+        first: int = self.memo("first", lambda: int((self.origin - self.shift)[0]))
+        return first
+
+    @property
+    def allowed(self) -> Tensor:
+        """[B or 1, T, L] booleans: what each query sees."""
+        if self.explicit is not None:
+            return self.explicit
+
+        def make() -> Tensor:
+            if self.packed:
+                return self.runs()
+            causal = (self._columns() <= self.query_columns[:, None])[None]
+            return causal if self.valid is None else causal & self.valid[:, None]
+
+        allowed: Tensor = self.memo("allowed", make)
+        return allowed
+
+    def runs(self) -> Tensor:
+        """[B, T, T] booleans: earlier tokens of the same run of positions."""
+        columns = torch.arange(self.stock.shape[1], device=self.stock.device)
+        return (columns <= columns[:, None]) & _same_run(self.stock)
+
+    @property
+    def one_call(self) -> bool:
+        """Whether one causal attention serves all rows: no padding, positions that follow columns, rows alike."""
+
+        def find() -> bool:
+            plain = self.valid is None and self.explicit is None and not self.packed and self.straight
+            if torch.compiler.is_compiling() or not plain or self.origin.shape[0] == 1:
+                return plain
+            return bool((self.origin == self.origin[0]).all())
+
+        one: bool = self.memo("one_call", find)
+        return one
+
+    def segments(self) -> list[Segment] | None:
+        """Each row's stretch of tokens that stands by itself; None where the rows cannot be taken apart so."""
+        segments: list[Segment] | None = self.memo("segments", self._split)
+        return segments
+
+    def _split(self) -> list[Segment] | None:
+        if self.packed:
+            starts = [[0, *((row.diff() != 1).nonzero()[:, 0] + 1).tolist(), len(row)] for row in self.stock]
+            return [self._segment(row, a, b) for row, ends in enumerate(starts) for a, b in zip(ends, ends[1:])]
+        if not self.straight or self.explicit is not None:
+            return None
+        segments = []
+        valid = torch.ones_like(self.key_stock, dtype=torch.bool) if self.valid is None else self.valid
+        for row, real in enumerate(valid.cpu()):
+            columns = real.nonzero()[:, 0].tolist()
+            if columns and columns[-1] + 1 - columns[0] != len(columns):
+                return None  # padding between tokens
+            if columns and columns[-1] >= int(self.past):
+                segments.append(self._segment(row, columns[0], columns[-1] + 1))
+        return segments
+
+    def _segment(self, row: int, low: int, high: int) -> Segment:
+        past = int(self.past)
+        queries, columns = slice(max(low - past, 0), high - past), slice(low, high)
+        stock, shift = self.stock[row : row + 1, queries], self.shift
+        shift = shift[row : row + 1] if isinstance(shift, Tensor) else shift
+        return row, queries, columns, Geometry(stock, max(past - low, 0), high - low, shift=shift)
+
+    def part(self, start: int, stop: int) -> Geometry:
+        """The queries at indices `start` to `stop`, and the columns that they see."""
+        length = self.length if self.explicit is not None else self.past + stop
+        valid = None if self.valid is None else self.valid[:, :length]
+        explicit = None if self.explicit is None else self.explicit[:, start:stop]
+        keys = None if self._keys is None else self._keys[:, :length]
+        return Geometry(
+            self.stock[:, start:stop],
+            self.past + start,
+            length,
+            valid=valid,
+            explicit=explicit,
+            origin=self.origin,
+            keys=keys,
+            shift=self.shift,
+            so_far=self.tokens_so_far,
+        )
