@@ -8,9 +8,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
-from ropext.modeling.rope_ext_geometry import Geometry
+from ropext.converter.model_classes import parts_of
 from ropext.modeling.rope_ext_method import Tokens
-from ropext.modeling.rope_ext_methods import build_method
+from ropext.modeling.rope_ext_positions import Geometry
 
 
 class Layer:
@@ -41,15 +41,17 @@ class Layer:
 
     def of(self, config):
         """An action: the same by the method of a configuration."""
-        method, geometry = build_method(config), Geometry(self.positions, 0)
+        method = parts_of(config.rope_ext["method"])[0](config.rope_ext)
+        geometry = Geometry(self.positions, 0, self.length)
         exact = method.is_base(self.length)
 
         def attend():
-            exact_query, exact_key = apply_rotary_pos_emb(self.query, self.key, *self.table)
-            stored = method.stored_key(self.key, exact_key, geometry)
-            tokens = (0, self.query, exact_query, stored, exact_key, self.value, geometry, self.scale, self.backend)
+            query, key = apply_rotary_pos_emb(self.query, self.key, *self.table)
             if exact:
-                return self._causal(exact_query, method.exact_keys(Tokens(*tokens)))
-            return method.attend(Tokens(*tokens), weights=False)[0]
+                return self._causal(query, key)
+            tokens = Tokens(0, query, key, self.value, geometry, method.pairs, self.scale, backend=self.backend)
+            if method.keys_stay:  # as a cache would have it
+                tokens.far_key = method.far_keys(tokens, self.length)
+            return method.attend(tokens, weights=False)[0]
 
         return attend, exact

@@ -12,7 +12,6 @@ import shutil
 import sys
 import tempfile
 import time
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -22,10 +21,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 from benchmarks.peers import install
 from ropext.converter.baking import bake
 from ropext.converter.config import extended_config
-from ropext.converter.model_cache import cache_in
 from ropext.converter.description import base_inv_freq
+from ropext.converter.model_cache import cache_in
+from ropext.converter.model_classes import configuration_class, model_class
 from ropext.converter.model_facts import facts_of, read_config
 from ropext.converter.presets import check_fit, load_preset
+from ropext.modeling.rope_ext_model import rotary_modules
+from ropext.modeling.rope_ext_positions import NOTES, Notes
 
 SETTINGS = {
     "dpe": {
@@ -154,10 +156,7 @@ class Models:
             raise ValueError("; ".join(map(str, problems)))
         baked = bake(preset, self.facts, base_inv_freq(self.config))
         written = extended_config(self.config, self.facts, preset, baked)
-        module, self._model_class = written["auto_map"]["AutoModelForCausalLM"].split(".")
-        self._module = import_module(f"ropext.modeling.{module}")
-        config_class = getattr(self._module, written["auto_map"]["AutoConfig"].split(".")[1])
-        config = config_class(**written)
+        config = configuration_class(self.facts.model_type)(**written)
         config._attn_implementation = self.options.attn
         return config
 
@@ -197,20 +196,21 @@ class Models:
     def method(self, name):
         """The converted model, with the base's own tensors."""
         config = self.method_config(name)
-        return self._with_weights(getattr(self._module, self._model_class), config, name not in FREQUENCY_METHODS)
+        kind = model_class(self.facts.model_type, config.rope_ext["method"])
+        return self._with_weights(kind, config)
 
     def published(self, name):
         """The stock model with a method as it was published, with the base's own tensors."""
         base = self.base()
         return install(self._with_weights(type(base), base.config), self.method_config(name))
 
-    def _with_weights(self, model_class, config, exact_rotary=True):
+    def _with_weights(self, kind, config):
         base = self.base()
         with torch.device("meta"):
-            model = model_class(config)
+            model = kind(config)
         model.load_state_dict(base.state_dict(), assign=True)
-        if exact_rotary:
-            model.model.rotary_emb = base.model.rotary_emb
+        for own, stock in zip(rotary_modules(model.model), rotary_modules(base.model), strict=True):
+            own._buffers.update(stock._buffers)  # on the meta device they hold nothing
         return model.eval().requires_grad_(False)
 
     def tokens(self, length):
@@ -222,6 +222,7 @@ class Models:
     def filled_cache(self, model, length):
         """A cache of random keys and values, as wide as the model stores them."""
         cache = DynamicCache()
+        setattr(cache, NOTES, Notes(origin=torch.zeros(1, 1, dtype=torch.long, device=self.device)))
         learnt = cache_in(model(self.tokens(4), use_cache=True))
         for layer, kept in enumerate(learnt.layers):
             shapes = [(*kept_part.shape[:2], length, kept_part.shape[3]) for kept_part in (kept.keys, kept.values)]
@@ -233,8 +234,9 @@ class Models:
 def cache_bytes(cache):
     """Of all keys and values, and of what a method keeps beside them."""
     tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
-    tensors += [moved._keys for moved in getattr(cache, "_rope_ext_moved_keys", {}).values()]
-    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+    notes = getattr(cache, NOTES, None)
+    copies = sum(each.nbytes for each in notes.copies.values()) if notes else 0
+    return copies + sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def timed(action, device):

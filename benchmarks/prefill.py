@@ -30,8 +30,9 @@ def of_model(models, name, length, repeats):
     for of in (model, base):
         of(ids[:, :64], logits_to_keep=1)
     times, base_times = in_turn(runs, repeats, models.device, warm_ups=0)
-    method = model.model._rope_ext_method
-    return {"seconds": times, "base_seconds": base_times, "exact": method is not None and method.is_base(length)}
+    method = model.model.rope_ext_attachment.method
+    exact = name in REGION_METHODS and method.is_base(length)
+    return {"seconds": times, "base_seconds": base_times, "exact": exact}
 
 
 def main(argv=None):

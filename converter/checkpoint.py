@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .config import sliding_window
+from .description import describe
 from .errors import RopextError, printable
 from .json_object import MAX_BYTES, read_bounded, read_object
 from .model_facts import MAX_CONFIG_BYTES, ModelFacts, facts_of, read_config, require_supported
@@ -97,8 +97,11 @@ def findings(
     """
     if dropped:
         yield f"private keys of config.json dropped: {printable(', '.join(dropped))[:500]}"
-    if window := sliding_window(config):
-        yield f"sliding_window of {window} tokens is turned off: every layer sees every token"
+    base = describe(config)
+    if base.window:
+        yield f"sliding_window of {base.window} tokens is turned off: every layer sees every token"
+    elif len(base.layers) < base.num_layers:
+        yield f"{len(base.layers)} of {base.num_layers} layers have full attention and rotary positions; the others stay"
     yield from about_weights
     left_out = sorted(names - {file.path.split("/")[0] for file in files})
     if left_out:

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, shipped
-from .description import describe
-from .families import family_of
+from .description import TEXT, describe
+from .families import FAMILIES
 
 if TYPE_CHECKING:
     from .baking import Baked
+    from .description import Description
     from .model_facts import ModelFacts
     from .presets import Preset
 
-__all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config", "sliding_window"]
+__all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config", "stock_keys", "without_window"]
 
-FORMAT = 1
+FORMAT = 2
 GUARD = "ropext: load this checkpoint with trust_remote_code=True"
 
 
@@ -33,46 +34,87 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
     Returns:
         Every key of the base, those that the method needs changed or added.
     """
-    rope = describe(config).rope
-    theta, scaling = rope.theta, rope.scaling if rope.kind != "default" else None
-    length = max(facts.trained_length, preset.target_window)
-    partial = (
-        {"partial_rotary_factor": facts.partial_rotary_factor}
-        if family_of(facts.model_type).partial is not None
-        else {}
-    )
-    return {
-        **config,
-        **_both_dtypes(config),
-        **_without_sliding_window(config),
+    description = describe(config)
+    text = config[TEXT] if description.text_place else config
+    stock = stock_keys(text, description)
+    changed = {
+        **_both_dtypes(text),
+        **without_window(text, description),
+        **_guards(description),
+        "max_position_embeddings": max(facts.trained_length, preset.target_window),
+    }
+    block = {
+        "format": FORMAT,
+        "ropext_version": __version__,
+        "method": preset.method,
+        "preset": preset.name,
+        "initial_window": preset.initial_window,
+        "target_window": preset.target_window,
+        "parameters": baked.parameters,
+        "inv_freq": baked.inv_freq,
+        "pairs": description.pairs() | {"inv_freq": list(description.inv_freq)},
+        "tables": baked.tables,
+        "base": {
+            **stock,
+            "architectures": [facts.architecture],
+            "max_position_embeddings": text.get("max_position_embeddings", facts.trained_length),
+        },
+    }
+    top = {
         "architectures": [shipped.extended_class(facts.model_type, facts.architecture)],
         "auto_map": shipped.auto_map(facts.model_type),
-        "hidden_act": GUARD,
+    }
+    if description.text_place:
+        block["base"]["place"] = description.text_place
+        return {**config, **_both_dtypes(config), TEXT: {**text, **changed}, **top, "rope_ext": block}
+    return {**config, **changed, **top, **_dual_chunk_attention(facts, preset, baked), "rope_ext": block}
+
+
+def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
+    """Return the keys that the guards hide, as stock classes of transformers 4 and 5 both read them.
+
+    Args:
+        text: the configuration of the text model.
+        description: of the base.
+
+    Returns:
+        Their values; None where the key is to be absent.
+    """
+    family, rope = FAMILIES[description.text_model_type], description.rope
+    keys = {family.guard: text.get(family.guard)} if family.guard else {}
+    scaling = dict(rope.scaling)
+    if rope.kind == "default" and len(scaling) == 1:
+        scaling = {}
+    elif family.multi_axis:
+        scaling["rope_theta"] = rope.theta  # transformers 5 takes this dictionary for all there is
+    keys |= {"rope_theta": rope.theta, "rope_scaling": scaling or None}
+    if family.partial is not None:
+        keys[family.partial_key] = text.get(family.partial_key, rope.partial)
+        keys["partial_rotary_factor"] = rope.partial
+        if scaling:
+            scaling["partial_rotary_factor"] = rope.partial
+    if family.theta_key != "rope_theta":
+        keys[family.theta_key] = rope.theta
+    if not family.per_type:
+        return keys
+    nested = text.get("rope_parameters")
+    if not isinstance(nested, Mapping):
+        return keys | {"rope_local_base_freq": text.get("rope_local_base_freq")}
+    sliding = nested.get("sliding_attention") or {}
+    keys |= {"rope_parameters": dict(nested), "rope_local_base_freq": sliding.get("rope_theta")}
+    if family.per_type != "legacy":
+        keys |= {"rope_theta": None, "rope_scaling": None, "partial_rotary_factor": None}
+    return keys
+
+
+def _guards(description: Description) -> dict[str, Any]:
+    """Return values on which a stock class dies with a text that says what to do."""
+    theta = description.rope.theta
+    found: dict[str, Any] = {description.guard: GUARD} if description.guard else {}
+    return found | {
         "rope_theta": theta,
-        **partial,
         "rope_scaling": {"rope_type": GUARD},
-        "rope_parameters": {"rope_type": GUARD, "rope_theta": theta, **partial},
-        "max_position_embeddings": length,
-        **_dual_chunk_attention(facts, preset, baked),
-        "rope_ext": {
-            "format": FORMAT,
-            "ropext_version": __version__,
-            "method": preset.method,
-            "preset": preset.name,
-            "initial_window": preset.initial_window,
-            "target_window": preset.target_window,
-            "parameters": baked.parameters,
-            "inv_freq": baked.inv_freq,
-            "tables": baked.tables,
-            "base": {
-                "hidden_act": config.get("hidden_act"),
-                "rope_theta": theta,
-                **partial,
-                "rope_scaling": scaling,
-                "architectures": [facts.architecture],
-                "max_position_embeddings": facts.trained_length,
-            },
-        },
+        "rope_parameters": {"rope_type": GUARD, "rope_theta": theta},
     }
 
 
@@ -93,26 +135,21 @@ def _both_dtypes(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"torch_dtype": dtype, "dtype": dtype} if dtype else {}
 
 
-def sliding_window(config: Mapping[str, Any]) -> int | None:
-    """Return how many tokens the base's layers see, or some of them; None where all see everything.
+def without_window(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
+    """Return what lets the layers that the method acts on see everything, where they slide; other layers stay as they are.
 
     Args:
-        config: the base's.
+        text: the configuration of the text model.
+        description: of the base.
     """
-    window: int | None = config.get("sliding_window", _DEFAULT_WINDOWS.get(config.get("model_type", "")))
-    layer_types = config.get("layer_types")
-    if isinstance(layer_types, list):
-        return window if "sliding_attention" in layer_types else None
-    if "use_sliding_window" in config or config.get("model_type") in _OFF_BY_DEFAULT:
-        return window if config.get("use_sliding_window") else None
-    return window
-
-
-_DEFAULT_WINDOWS = {"mistral": 4096}
-"""What a family means by a configuration without `sliding_window`, where that is no window at all elsewhere."""
-
-_OFF_BY_DEFAULT = ("qwen2", "qwen3", "qwen3_moe")
-"""Families that have a window only by `use_sliding_window`."""
+    if description.window is None:
+        return {}
+    off: dict[str, Any] = {"sliding_window": None}
+    if "use_sliding_window" in text:
+        off["use_sliding_window"] = False
+    if isinstance(text.get("layer_types"), list):
+        off["layer_types"] = [kind.replace("sliding", "full") for kind in text["layer_types"]]
+    return off
 
 
 _DUAL_CHUNK = ("qwen2", "qwen3")
@@ -131,14 +168,3 @@ def _dual_chunk_attention(facts: ModelFacts, preset: Preset, baked: Baked) -> di
         "original_max_position_embeddings": preset.initial_window if parameters["temperature"] else 0,
     }
     return {"dual_chunk_attention_config": settings}
-
-
-def _without_sliding_window(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Let every layer see everything: a stock cache would drop keys that the method still needs."""
-    off = {"sliding_window": None, "use_sliding_window": False}
-    changed: dict[str, Any] = {key: value for key, value in off.items() if key in config}
-    if config.get("model_type") in _DEFAULT_WINDOWS:
-        changed["sliding_window"] = None
-    if isinstance(config.get("layer_types"), list):
-        changed["layer_types"] = ["full_attention"] * len(config["layer_types"])
-    return changed

@@ -79,10 +79,22 @@ class Converted:
     @property
     def base_config(self) -> dict[str, Any]:
         """The base's `config.json`, as far as the conversion kept it: the windows of its layers are gone."""
-        ours = ("auto_map", "rope_parameters", "rope_ext", "hidden_act")
         base = dict(self.block["base"])
-        kept = {key: value for key, value in self.config.items() if key not in ours}
-        return kept | {key: value for key, value in base.items() if key != "hidden_act" or value is not None}
+        place, architectures = base.pop("place", None), base.pop("architectures")
+        config = {key: value for key, value in self.config.items() if key not in ("auto_map", "rope_ext")}
+        config["architectures"] = architectures
+        if place is None:
+            return _with_base_keys(config, base)
+        if not isinstance(config.get(place), dict):
+            raise RopextError(f"{self.name}: {CONFIG}: {place}: is not there; convert again.")
+        return config | {place: _with_base_keys(config[place], base)}
+
+
+def _with_base_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the base's values back in the place of the guards."""
+    hidden = ("hidden_act", "rope_parameters", "rope_scaling", *base)
+    kept = {key: value for key, value in config.items() if key not in hidden}
+    return kept | {key: value for key, value in base.items() if value is not None}
 
 
 @dataclass(frozen=True)

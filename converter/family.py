@@ -52,6 +52,8 @@ class Family:
         guard: the key of its activation function, which a stock class looks up when it is built; empty: none does.
         layout: how its pairs lie.
         sign: -1 where pairs turn backwards.
+        alias: how the names of its configuration class and of ours begin, where it has a stock class of another family.
+        heads: stock heads that transformers 5.24 has: (s)equence and (t)oken classification, (q)uestion answering.
         norms_after: the names of norms with weights between rotation and attention, the query's and the key's.
         head_key: the key of a head's width.
         head_dim: that width by default; None: the hidden size over the heads.
@@ -86,6 +88,8 @@ class Family:
     guard: str = "hidden_act"
     layout: Layout = "halves"
     sign: Literal[1, -1] = 1
+    alias: str = ""
+    heads: str = ""
     norms_after: tuple[str, ...] = ()
     head_key: str = "head_dim"
     head_dim: int | None = None
@@ -114,3 +118,41 @@ class Family:
         """The module of transformers that has it."""
         name = self.model_type.replace("-", "_")
         return f"transformers.models.{self.module or f'{name}.modeling_{name}'}"
+
+    @property
+    def own_stem(self) -> str:
+        """How the names of our classes begin."""
+        return self.alias or self.stem
+
+    @property
+    def _is_text_part(self) -> bool:
+        """Whether its classes stand beside those of a model around it."""
+        return self.model_type.endswith("_text") and not self.stem.endswith("Text")
+
+    @property
+    def stock_model(self) -> str:
+        """The stock class without a head."""
+        return f"{self.stem}{'TextModel' if self._is_text_part else 'Model'}"
+
+    @property
+    def stock_config(self) -> str:
+        """The stock configuration class."""
+        return f"{self.own_stem}{'TextConfig' if self._is_text_part else 'Config'}"
+
+    @property
+    def config_module(self) -> str:
+        """The module of transformers that has the configuration class."""
+        if self.alias:
+            return f"transformers.models.{self.model_type}.configuration_{self.model_type}"
+        return self.stock_module.replace(".modeling_", ".configuration_")
+
+    @property
+    def auto_classes(self) -> dict[str, str]:
+        """The Auto classes that load it, with the ends of our classes' names."""
+        if self.text:
+            autos = "AutoModelForCausalLM AutoModelForImageTextToText AutoModelForMultimodalLM AutoModelForVision2Seq"
+            return dict.fromkeys(autos.split(), "ForConditionalGeneration")
+        heads = {"s": "SequenceClassification", "t": "TokenClassification", "q": "QuestionAnswering"}
+        return {"AutoModelForCausalLM": "ForCausalLM"} | {
+            f"AutoModelFor{name}": f"For{name}" for letter, name in heads.items() if letter in self.heads
+        }

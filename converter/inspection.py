@@ -13,6 +13,7 @@ from . import hub, shipped
 from .description import text_model
 from .errors import Problem, RopextError, printable
 from .json_object import read_bounded, read_object
+from .methods import METHODS
 from .model_facts import facts_of, read_config
 from .plan import PROVENANCE
 from .presets import Preset, check_fit, list_presets
@@ -104,6 +105,7 @@ def _need(preset: Preset, problem: Problem) -> str:
 
 def _converted(block: Mapping[str, Any], folder: Path, source: str, *, native: bool) -> dict[str, Any]:
     provenance = _provenance(folder)
+    digests = _shipped_digests(read_config(folder)[0])
     return {
         "kind": "converted",
         "source": source,
@@ -117,7 +119,7 @@ def _converted(block: Mapping[str, Any], folder: Path, source: str, *, native: b
         "base": {**provenance.get("source", {}), **block["base"]},
         "inv_freq": len(block["inv_freq"]),
         "tables": {name: _table(table) for name, table in block["tables"].items()},
-        "code": {file.name: _code(file, provenance) for file in sorted(folder.glob("*.py"))},
+        "code": {file.name: _code(file, provenance, digests) for file in sorted(folder.glob("*.py"))},
     }
 
 
@@ -130,14 +132,26 @@ def _provenance(folder: Path) -> dict[str, Any]:
     return read_object(file, str(file)) if file.exists() else {}
 
 
-def _code(file: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def _shipped_digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of the code that this ropext would write; empty where it would write none."""
+    family, block = config.get("model_type"), config.get("rope_ext")
+    method = block.get("method") if isinstance(block, dict) else None
+    if not isinstance(family, str) or method not in METHODS:
+        return {}
+    try:
+        return {name: shipped.sha256(data) for name, data in shipped.code(family, method).items()}
+    except RopextError:
+        return {}
+
+
+def _code(file: Path, provenance: Mapping[str, Any], shipped_digests: Mapping[str, str]) -> dict[str, Any]:
     """Hold a file of code against what the conversion recorded and against what this ropext would write."""
     digest = shipped.sha256(read_bounded(file, str(file)))
     recorded = provenance.get("code", {}).get(file.name)
     return {
         "sha256": digest,
         "as_recorded": digest == recorded if recorded else None,
-        "as_in_this_ropext": digest == shipped.digest(file.name),
+        "as_in_this_ropext": digest == shipped_digests.get(file.name),
     }
 
 

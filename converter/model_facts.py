@@ -160,15 +160,7 @@ def require_supported(facts: ModelFacts) -> None:
     Raises:
         RopextError: it names those that there are.
     """
-    if facts.model_type in shipped.families():
-        shipped.extended_class(facts.model_type, facts.architecture)
-        return
-    stock = family_of(facts.model_type).stock_class
-    if facts.architecture != stock:
-        raise RopextError(
-            f"{facts.source}: config.json: architectures: {facts.architecture!r} cannot be extended; of "
-            f"{facts.model_type} there is {stock}."
-        )
+    shipped.extended_class(facts.model_type, facts.architecture)
 
 
 def _refuse_unplain(config: Mapping[str, Any]) -> None:

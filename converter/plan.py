@@ -133,7 +133,7 @@ def make_plan(
     local = local or LocalSource(checkpoint.folder)
     make_config = native_config if native else extended_config
     config = make_config(checkpoint.config, checkpoint.facts, preset, baked)
-    code = {} if native else shipped.code(checkpoint.facts.model_type)
+    code = {} if native else shipped.code(checkpoint.facts.model_type, preset.method)
     kept = kept_of_base(checkpoint.text(CARD) or "")
     card = make_card(checkpoint.facts, kept, preset, baked, replace(local, folder=checkpoint.folder), native=native)
     tokenizer = _tokenizer_config(checkpoint, preset)

@@ -78,7 +78,7 @@ def upgrade(folder: Path) -> Upgraded:
         newer = f"was made by ropext {converted.version}, which is newer than this one, {__version__}"
         raise RopextError(f"{folder}: {newer}; upgrade ropext first.")
     rebuilt = rebuild(converted)
-    code = {} if converted.native else shipped.code(converted.family)
+    code = {} if converted.native else shipped.code(converted.family, rebuilt.preset.method)
     config = dump_json(_in_order_of(converted.config, rebuilt.config))
     record = dump_json(_record(converted, code, config))
     wanted = {**code, PROVENANCE: record, CONFIG: config}

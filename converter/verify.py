@@ -209,7 +209,7 @@ class _Verification:
         if self.record["native"]:
             require_none([f"{path}: a native export has no code" for path in sorted(held)])
             return "none, as a native export has none"
-        wanted = shipped.code(self.converted.family)
+        wanted = shipped.code(self.converted.family, self.rebuilt.preset.method)
         faults = [f"{path}: is missing" for path in sorted(wanted.keys() - held)]
         faults += [f"{path}: ropext {__version__} ships no such file" for path in sorted(held - wanted.keys())]
         faults += [

@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import transformers
 from torch import Tensor
 from transformers import DynamicCache
 
-from ropext.modeling.rope_ext_methods import build_method
+from ropext.modeling.rope_ext_positions import NOTES, Notes
 
 from . import shipped
 from .config import extended_config
@@ -32,6 +31,7 @@ from .converted import Converted, Rebuilt
 from .errors import RopextError
 from .frequencies import FREQUENCY_METHODS
 from .model_cache import cache_in, cache_name
+from .model_classes import model_class, parts_of
 from .native import UnsupportedSpelling, native_config
 from .progress import size_text
 from .verify_places import Shapes
@@ -167,12 +167,10 @@ def _layer(name: str) -> int:
 def _class(converted: Converted) -> Any:
     """The class that loads the checkpoint: this ropext's own, or transformers' where it is native."""
     name = converted.config["architectures"][0]
-    place: Any = transformers if converted.native else import_module(_entry(converted.family))
-    return getattr(place, name)
-
-
-def _entry(family: str) -> str:
-    return f"ropext.modeling.{shipped.entry(family).removesuffix('.py')}"
+    if converted.native:
+        return getattr(transformers, name)
+    autos = {reference.rpartition(".")[2]: auto for auto, reference in shipped.auto_map(converted.family).items()}
+    return model_class(converted.family, str(converted.block["method"]), autos[name])
 
 
 def _configuration(converted: Converted, config: Mapping[str, Any], backend: str = "sdpa") -> Any:
@@ -193,6 +191,10 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def _cut(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
     """A configuration of fewer layers and tokens."""
     cut = {**config, "num_hidden_layers": layers, "vocab_size": min(int(config["vocab_size"]), VOCABULARY)}
+    if "rope_ext" in cut:
+        pairs = cut["rope_ext"]["pairs"]
+        kept = [layer for layer in pairs["layers"] if layer < layers]
+        cut["rope_ext"] = {**cut["rope_ext"], "pairs": {**pairs, "layers": kept}}
     cut |= {key: None for key in ("pad_token_id", "bos_token_id", "eos_token_id") if key in config}
     if isinstance(config.get("layer_types"), list):
         cut["layer_types"] = config["layer_types"][:layers]
@@ -228,7 +230,9 @@ def _layers(subject: Subject) -> int:
         raise Unchecked(
             f"one layer takes {size_text(size)} in float32, and at most {size_text(2 * MOST_BYTES)} are run"
         )
-    return min(count, LAYERS if LAYERS * size <= MOST_BYTES else 1)
+    attended = subject.converted.block["pairs"]["layers"]  # some of them have to be there
+    wanted = attended[min(LAYERS, len(attended)) - 1] + 1 if LAYERS * size <= MOST_BYTES else attended[0] + 1
+    return min(count, wanted)
 
 
 def _model(subject: Subject, config: Mapping[str, Any], layers: int, *, stock: bool = False) -> Any:
@@ -341,9 +345,12 @@ def check_reference(subject: Subject) -> str:
 
 def _steps_length(model: Any, first: int, length: int) -> int:
     """How many tokens to read in steps; where what a token sees depends on the pieces, as many as are the base's."""
-    method: Any = build_method(model.config)
-    by_pieces = getattr(method, "moves_keys_by_length", False) or getattr(method, "temperature", False)
-    return min(first - 1 if by_pieces else length, MOST_STEPPED)
+    method = _method(model.config.rope_ext)
+    return min(first - 1 if method.by_pieces else length, MOST_STEPPED)
+
+
+def _method(block: Mapping[str, Any]) -> Any:
+    return parts_of(str(block["method"]))[0](dict(block))
 
 
 def _require_steps(model: Any, length: int) -> str:
@@ -392,7 +399,7 @@ def _check_frequencies(subject: Subject, layers: int) -> str:
 
 def _first_moved(config: Any) -> int:
     """The first length at which the method is more than the base; 0 where it never is."""
-    is_base: Callable[[int], bool] = build_method(config).is_base  # type: ignore[union-attr]
+    is_base: Callable[[int], bool] = _method(config.rope_ext).is_base
     if is_base(1 << 40):
         return 0
     low, high = 0, 1
@@ -438,6 +445,7 @@ def _made_up_cache(model: Any, length: int) -> Callable[[], Any]:
 
     def cache() -> Any:
         made = DynamicCache()
+        setattr(made, NOTES, Notes(origin=torch.zeros(1, 1, dtype=torch.long)))
         for layer, (key, value) in enumerate(drawn):
             made.update(key, value, layer)
         return made

@@ -8,10 +8,10 @@ from typing import Any
 GUARD = "ropext: load this checkpoint with trust_remote_code=True"
 """Stands in `config.json` where a stock class looks something up, so that it fails with this text."""
 
-_ACTIVATIONS = ("hidden_act", "hidden_activation")
-_ROPE = ("partial_rotary_factor", "rope_local_base_freq", "rope_parameters", "rope_scaling", "rope_theta")
-_RESTORED = (*_ACTIVATIONS, *_ROPE)
-"""What is read from the block, and not from where a family's class keeps it: transformers 5 writes it elsewhere."""
+_ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function")
+_ROPE = ("rope_parameters", "rope_scaling", "rope_theta")
+_OF_THE_RECORD = ("architectures", "max_position_embeddings", "place")
+"""Keys of `rope_ext["base"]` that only tell what the base was."""
 
 
 class RopeExtConfigMixin:
@@ -49,8 +49,9 @@ class RopeExtConfigMixin:
 
 def _opened(keys: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """The keys of a configuration with the base's values in place of the guards."""
-    values = {key: value for key, value in base.items() if key in _RESTORED and value is not None}
-    return {key: value for key, value in keys.items() if key not in _RESTORED} | copy.deepcopy(values)
+    values = {key: value for key, value in base.items() if key not in _OF_THE_RECORD}
+    rest = {key: value for key, value in keys.items() if key not in values and key not in _ROPE}
+    return rest | {key: copy.deepcopy(value) for key, value in values.items() if value is not None}
 
 
 def _close(keys: dict[str, Any], base: dict[str, Any]) -> None:
@@ -58,7 +59,5 @@ def _close(keys: dict[str, Any], base: dict[str, Any]) -> None:
     for name in _ACTIVATIONS:
         if name in base:
             keys[name] = GUARD
-    theta = base["rope_theta"]
-    keys["rope_theta"] = theta
-    keys["rope_scaling"] = {"rope_type": GUARD}
-    keys["rope_parameters"] = {"rope_type": GUARD, "rope_theta": theta}
+    theta = {"rope_theta": base["rope_theta"]} if base.get("rope_theta") else {}
+    keys |= theta | {"rope_scaling": {"rope_type": GUARD}, "rope_parameters": {"rope_type": GUARD, **theta}}

@@ -43,7 +43,7 @@ class FrequencyMethod:
         return self.inv_freq
 
 
-class FrequencyAttachment:
+class Attachment:
     """A frequency method on a decoder: the tables of its rotary modules are the method's."""
 
     norms_after: list[str] | None = None

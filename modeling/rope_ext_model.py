@@ -95,7 +95,10 @@ def head_class(name: str, stock: Any, model_class: Any) -> type:
     Raises:
         AttributeError: this transformers has no such head.
     """
-    base = getattr(stock, name.replace("RopeExt", ""), None) if "RopeExtFor" in name else None
+    stem = next(each.__name__ for each in model_class.__mro__ if each.__module__ == stock.__name__)
+    ending = name.partition("RopeExt")[2]
+    stem = stem.removesuffix("Model").removesuffix("Text")
+    base = getattr(stock, stem + ending, None) if ending.startswith("For") else None
     if base is None:
         raise AttributeError(f"transformers {transformers.__version__} has no stock class for {name}")
     parts = {"config_class": model_class.config_class, "rope_ext_parts": model_class.rope_ext_parts}
@@ -153,6 +156,12 @@ def attach(decoder: Any, block: dict[str, Any], method_class: Any, attachment_cl
     return attachment
 
 
+def detach(decoder: Any) -> None:
+    """Take the method off a decoder: the stock model again, bit for bit."""
+    decoder.rope_ext_attachment.detach()
+    del decoder.rope_ext_attachment
+
+
 def prepare(decoder: Any) -> None:
     """Check a model that was loaded, once."""
     if is_due() and not getattr(decoder, "rope_ext_checked", False):
@@ -162,7 +171,7 @@ def prepare(decoder: Any) -> None:
 
 
 def _check_first(decoder: Any, args: Any) -> None:
-    if not torch.compiler.is_compiling():
+    if hasattr(decoder, "rope_ext_attachment") and not torch.compiler.is_compiling():
         prepare(decoder)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from ropext.converter import shipped
+from ropext.converter.families import FAMILIES as FAMILY_ROWS
+from ropext.converter.model_classes import configuration_class, model_class
 from ropext.modeling.rope_ext_config import GUARD
 from tests import tiny
 
@@ -68,19 +69,17 @@ MIXTURES = ("glm4_moe", "mixtral", "qwen3_moe")
 """Families with several experts for each token; transformers' experts do not run in float64."""
 
 
-def module(family: str) -> Any:
-    """The family's entry file, imported."""
-    return import_module(f"ropext.modeling.modeling_{family}_ext")
-
-
-def shipped_class(family: str, auto_class: str) -> Any:
+def shipped_class(family: str, auto_class: str, method: str = "original") -> Any:
     """The class that a family ships for an Auto class."""
-    return getattr(module(family), shipped.auto_map(family)[auto_class].rpartition(".")[2])
+    if auto_class == "AutoConfig":
+        return configuration_class(family)
+    return model_class(family, method, auto_class)
 
 
 def stock_class(family: str, auto_class: str) -> Any:
-    """The class of transformers that the shipped one extends; its entry file imports it."""
-    return getattr(module(family), shipped_class(family, auto_class).__name__.replace("RopeExt", ""))
+    """The class of transformers that the shipped one extends."""
+    name = shipped_class(family, auto_class).__name__.replace("RopeExt", "")
+    return getattr(import_module(FAMILY_ROWS[family].stock_module), name)
 
 
 def arguments(family: str) -> dict[str, Any]:
@@ -121,7 +120,8 @@ def precise(family: str) -> Any:
 
 def converted(family: str, case: tiny.Case | str, attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:
     """The shipped model with a method."""
-    model = shipped_class(family, "AutoModelForCausalLM")(configuration(family, case, attn))
+    config = configuration(family, case, attn)
+    model = shipped_class(family, "AutoModelForCausalLM", config.rope_ext["method"])(config)
     return finished(model, family, dtype)
 
 

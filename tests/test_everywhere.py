@@ -290,7 +290,7 @@ def training(s: Subject) -> None:
 def round_trip(s: Subject) -> None:
     ids, model = tiny.tokens(LENGTH), s.model()
     model.save_pretrained(s.folder)
-    shipped = families.shipped_class(s.family, "AutoModelForCausalLM")
+    shipped = families.shipped_class(s.family, "AutoModelForCausalLM", s.case.method)
     assert torch.equal(shipped.from_pretrained(s.folder)(ids).logits, model(ids).logits)
 
 
@@ -302,7 +302,7 @@ def placed(s: Subject) -> None:
     parts = {name for name, _ in model.model.named_children()} - {"layers"}
     on_disk: dict[str, Any] = {f"model.{part}": "cpu" for part in parts} | {"lm_head": "cpu"}
     on_disk |= {"model.layers.0": "cpu", "model.layers.1": "disk", "model.layers.2": "disk"}
-    shipped = families.shipped_class(s.family, "AutoModelForCausalLM")
+    shipped = families.shipped_class(s.family, "AutoModelForCausalLM", s.case.method)
     # Transformers 4 loses stock GLM-4.5's router from the disk.
     lost = s.family == "glm4_moe" and Version("5.0") > TRANSFORMERS
     for device_map in ("auto",) if lost else ("auto", on_disk):
@@ -326,7 +326,7 @@ def unmoved(s: Subject) -> None:
     """Bit-equal to the base as long as nothing moves, and not beyond."""
     for attn in BACKENDS:
         model, base = s.model(attn), s.base(attn)
-        length = max(n for n in range(1, 129) if model.model._rope_ext_method.is_base(n))
+        length = max(n for n in range(1, 129) if model.model.rope_ext_attachment.method.is_base(n))
         for n in (1, length - 1, length):
             ids = tiny.tokens(n, rows=2)
             assert torch.equal(model(ids).logits, base(ids).logits)

@@ -15,9 +15,8 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from ropext.converter.model_cache import cache_name
-from ropext.modeling.modeling_llama_ext import LlamaRopeExtConfig, LlamaRopeExtForCausalLM
+from ropext.converter.model_classes import configuration_class, model_class
 from ropext.modeling.rope_ext_config import GUARD
-from tests.helpers.classes import with_method
 
 DATA = Path(__file__).parent / "data"
 TINY_LLAMA = DATA / "tiny-llama"
@@ -129,9 +128,9 @@ def converted(case: Case | str, attn: str = "sdpa", dtype: torch.dtype = torch.f
     del source["architectures"]
     source["max_position_embeddings"] = TARGET_WINDOW
     source |= {"hidden_act": GUARD, "rope_scaling": {"rope_type": GUARD}}
-    config = LlamaRopeExtConfig(rope_ext=block(CASES[case] if isinstance(case, str) else case), **source)
+    config = configuration_class("llama")(rope_ext=block(CASES[case] if isinstance(case, str) else case), **source)
     config._attn_implementation = attn
-    model = with_method(LlamaRopeExtForCausalLM, config.rope_ext["method"])(config)
+    model = model_class("llama", config.rope_ext["method"])(config)
     model.load_state_dict(weights())
     model.generation_config.eos_token_id = None
     return model.eval().to(dtype)
@@ -168,6 +167,6 @@ def generate(model: Any, ids: torch.Tensor, mask: torch.Tensor | None = None, **
 def from_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
     """The shipped classes as a converted tiny model's folder configures them, and its `rope_ext` block."""
     config = json.loads((folder / "config.json").read_text())
-    model = LlamaRopeExtForCausalLM(LlamaRopeExtConfig(**config))
+    model = model_class("llama", config["rope_ext"]["method"])(configuration_class("llama")(**config))
     model.load_state_dict(weights())
     return model.eval(), config["rope_ext"]

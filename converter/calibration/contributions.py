@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ropext.converter.family import Layout
+
 if TYPE_CHECKING:
     from ropext.converter.evaluation.models import SwitchableModel
     from ropext.converter.evaluation.texts import Text
@@ -29,9 +31,9 @@ class Contributions:
         texts: how many have been read.
     """
 
-    def __init__(self, layers: int, heads: int, pairs: int) -> None:
+    def __init__(self, layers: int, heads: int, pairs: int, *, layout: Layout = "halves", first: int = 0) -> None:
         self._sums = torch.zeros(layers, heads, pairs, dtype=torch.float64)
-        self._pairs = pairs
+        self._pairs, self._layout, self._first = pairs, layout, first
         self.texts = 0
 
     def see(self, layer: int, query: Tensor, key: Tensor) -> None:
@@ -45,9 +47,10 @@ class Contributions:
 
     def _norms(self, states: Tensor) -> Tensor:
         """[heads, T, P] of [heads, T, D]."""
-        P = self._pairs  # noqa: N806 - a shape letter
-        first, second = states[..., :P].double(), states[..., P : 2 * P].double()
-        return torch.hypot(first, second)
+        turned = states[..., self._first : self._first + 2 * self._pairs].double()
+        if self._layout == "halves":
+            return torch.hypot(*turned.chunk(2, dim=-1))
+        return torch.hypot(turned[..., 0::2], turned[..., 1::2])
 
     def mean(self) -> Tensor:
         """[layers, heads, pairs], float32, averaged over texts."""
@@ -69,7 +72,10 @@ def passages(tokenizer: Any, text: Text, lengths: Sequence[int], samples: int, s
 def measure_contributions(model: SwitchableModel, texts: Iterable[list[int]]) -> Tensor:
     """Contributions [layers, query heads, pairs], averaged over texts (token ids), the base reading them."""
     facts = model.facts
-    total = Contributions(facts.num_hidden_layers, facts.num_attention_heads, facts.rotary_dim // 2)
+    base = model.description
+    total = Contributions(
+        facts.num_hidden_layers, facts.num_attention_heads, len(base.inv_freq), layout=base.layout, first=base.first
+    )
     model.use(None)
     with model.watched(total.see):
         for ids in texts:

@@ -1,14 +1,9 @@
-"""A model that is loaded once and takes one method after the other, in place.
-
-Its weights lie under the class that a conversion ships. Frequency methods run as a rotary embedding under `original`,
-whose attention is the base's, bit for bit.
-"""
+"""A model that is loaded once and takes one method after the other, in place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +12,17 @@ import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from ropext.converter import shipped
+from ropext.converter.apply import Applied, apply
 from ropext.converter.baking import bake
 from ropext.converter.checkpoint import read_checkpoint
-from ropext.converter.config import extended_config
-from ropext.converter.description import base_inv_freq
+from ropext.converter.description import Description, base_inv_freq, describe
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
+from ropext.converter.families import supported
+from ropext.converter.methods import METHODS
 from ropext.converter.model_cache import cache_name
+from ropext.converter.model_classes import configuration_class, model_class
 from ropext.converter.model_facts import ModelFacts, read_config
 from ropext.converter.presets import Preset, check_fit, make_preset
-from ropext.modeling.rope_ext_frequencies import FrequencyMethod
-from ropext.modeling.rope_ext_methods import build_method
-from ropext.modeling.rope_ext_original import Original
 
 from .answers import Answer
 
@@ -62,10 +56,9 @@ class SwitchableModel:
         self._source = str(folder)
         self._config, _ = read_config(folder)
         self._facts, self._why_not = _facts(folder, self._config)
-        written = self._written(self._original()) if self._facts else self._config
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        self.model = _load(folder, written, device, dtype)
-        self._rotary = self.model.base_model.rotary_emb if self._facts else None
+        self.model = _load(folder, self._config, device, dtype)
+        self._applied: Applied | None = None
 
     @property
     def facts(self) -> ModelFacts:
@@ -78,6 +71,11 @@ class SwitchableModel:
             raise UsageError(f"{self._source}: cannot read by another preset: {self._why_not}")
         return self._facts
 
+    @property
+    def description(self) -> Description:
+        """How the base turns queries and keys."""
+        return describe(self._config)
+
     def check(self, preset: Preset) -> None:
         """Say whether the model can read by a preset.
 
@@ -85,7 +83,10 @@ class SwitchableModel:
             InvalidPreset: the preset does not fit it.
             UsageError: it is no base.
         """
-        self._written(preset)
+        problems = check_fit(preset, self.facts)
+        if problems:
+            raise InvalidPreset(problems)
+        bake(preset, self.facts, base_inv_freq(self._config))
 
     def use(self, preset: Preset | None) -> None:
         """Read by a preset from now on; by None, as the folder says.
@@ -94,19 +95,13 @@ class SwitchableModel:
             InvalidPreset: the preset does not fit the model.
             UsageError: it is no base.
         """
-        if preset is None and self._facts is None:
-            return  # it is as it is, and can be nothing else
-        block = self._written(preset or self._original())["rope_ext"]
-        config, decoder = self.model.config, self.model.base_model
-        config.rope_ext = block
-        method = build_method(config)
-        decoder.rotary_emb = self._rotary
-        if isinstance(method, FrequencyMethod):
-            decoder.rotary_emb = method.rotary()
-            method = Original(block)
-        decoder._rope_ext_method = method
-        for layer in decoder.layers:
-            layer.self_attn.rope_ext_method = method
+        if preset is not None:
+            self.check(preset)
+        if self._applied is not None:
+            self._applied.remove()
+            self._applied = None
+        if preset is not None:
+            self._applied = apply(self.model, preset)
 
     @torch.inference_mode()
     def answers(self, prompt: Prompt) -> list[Answer]:
@@ -159,15 +154,16 @@ class SwitchableModel:
 
     @contextmanager
     def watched(self, see: Callable[[int, Tensor, Tensor], None]) -> Iterator[None]:
-        """While it lasts, every layer shows its index, queries [B, H, T, D] and keys [B, K, T, D], not rotated."""
-        layers = [layer.self_attn for layer in self.model.base_model.layers]
-        for index, attention in enumerate(layers):
-            attention.project = _shown(attention.project, index, see)
-        try:
-            yield
-        finally:
-            for attention in layers:
-                del attention.project  # the class has its own
+        """While it lasts, every layer shows its index, queries [B, H, T, D] and keys [B, K, T, D], rotated as the base does."""
+        self.use(self._original())
+        assert self._applied is not None
+        attachment = self._applied.attachment
+        with attachment.method.made_small():  # or the base's own function would be called
+            attachment.observer = see
+            try:
+                yield
+            finally:
+                self.use(None)
 
     def _original(self) -> Preset:
         return make_preset(
@@ -181,14 +177,6 @@ class SwitchableModel:
                 "parameters": {},
             }
         )
-
-    def _written(self, preset: Preset) -> dict[str, Any]:
-        """The configuration of the model as it would be converted."""
-        problems = check_fit(preset, self.facts)
-        if problems:
-            raise InvalidPreset(problems)
-        baked = bake(preset, self.facts, base_inv_freq(self._config))
-        return extended_config(self._config, self.facts, preset, baked)
 
 
 def trained_length(config: Mapping[str, Any]) -> int | None:
@@ -218,12 +206,10 @@ def _load(folder: Path, written: Mapping[str, Any], device: str, dtype: str) -> 
     (architecture,), family = written["architectures"], written["model_type"]
     if not architecture.endswith("ForCausalLM"):
         raise UsageError(f"{folder}: {architecture.replace('RopeExt', '')} answers no questions; give a language model")
-    if family not in shipped.families():
+    if family not in supported() or written["rope_ext"].get("method") not in METHODS:
         raise UsageError(f"{folder}: model_type {family!r} is none that this ropext has code for")
-    module = import_module(f"ropext.modeling.{shipped.entry(family).removesuffix('.py')}")
-    config_class = shipped.auto_map(family)["AutoConfig"].partition(".")[2]
-    config = getattr(module, config_class)(**written)
-    return getattr(module, architecture).from_pretrained(folder, config=config, **how).eval()
+    config = configuration_class(family)(**written)
+    return model_class(family, written["rope_ext"]["method"]).from_pretrained(folder, config=config, **how).eval()
 
 
 _POSITIONS = 512
@@ -258,14 +244,3 @@ def dtype_of(name: str, config: Mapping[str, Any], device: str) -> torch.dtype:
 
 def _row(ids: Sequence[int], device: torch.device) -> Tensor:
     return torch.tensor([list(ids)], device=device)
-
-
-def _shown(
-    project: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]], index: int, see: Callable[[int, Tensor, Tensor], None]
-) -> Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]:
-    def projected(hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = project(hidden_states)
-        see(index, query, key)
-        return query, key, value
-
-    return projected

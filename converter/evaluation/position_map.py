@@ -147,21 +147,20 @@ def position_map(target: Target, length: int | None = None) -> PositionMap:
         target: the preset on its model.
         length: of the text; the preset's target window by default (tokens).
     """
-    from ropext.modeling.rope_ext_method import Method
-    from ropext.modeling.rope_ext_methods import METHODS
+    from ropext.converter.model_classes import parts_of
+    from ropext.modeling.rope_ext_frequencies import FrequencyMethod
 
     length = length or target.preset.target_window
     block = _block(target)
-    method = METHODS[target.preset.method]
+    method = parts_of(target.preset.method)[0]
     distances = np.arange(length, dtype=np.float64)
-    if issubclass(method, Method):
+    if not issubclass(method, FrequencyMethod):
         pairs, low = len(target.inv_freq), _RADIANS / length
         seen = _probe(method({**block, "inv_freq": [low] * pairs}), pairs, low, length)
     else:
         import torch
 
-        rotary: Any = method(block).rotary()
-        frequencies = rotary.frequencies(torch.tensor([[length - 1]]))
+        frequencies = method(block).frequencies(torch.tensor([length]))
         new = frequencies.reshape(-1).double().numpy()
         seen = distances[:, None] * (new / np.asarray(target.inv_freq))
     groups = _groups(seen)
@@ -189,9 +188,8 @@ def _probe(method: Method, pairs: int, frequency: float, length: int) -> Array:
     """The distances that a method's own logits show, [length, pairs], from near to far."""
     import torch
 
-    from ropext.modeling.rope_ext_attention import rotate
-    from ropext.modeling.rope_ext_geometry import Geometry
     from ropext.modeling.rope_ext_method import Tokens
+    from ropext.modeling.rope_ext_positions import Geometry
 
     # Head p asks for the cosine of pair p's angle, head pairs + p for its sine; every pair of every key is (1, 0).
     query = torch.zeros(1, 2 * pairs, 1, 2 * pairs)
@@ -200,17 +198,14 @@ def _probe(method: Method, pairs: int, frequency: float, length: int) -> Array:
         query[0, pairs + pair, 0, pairs + pair] = 1.0
     key = torch.cat((torch.ones(1, 1, length, pairs), torch.zeros(1, 1, length, pairs)), dim=-1)
     with torch.no_grad():
-        every = Geometry(torch.arange(length)[None], 0)
-        exact_key = rotate(key, method.table(every.query_positions))
-        last = Geometry(torch.tensor([[length - 1]]), length - 1)
+        every, last = torch.arange(length)[None], torch.tensor([[length - 1]])
         tokens = Tokens(
             layer=0,
-            query=query,
-            exact_query=rotate(query, method.table(last.query_positions)),
-            stored=method.stored_key(key, exact_key, every),
-            fresh_key=None,
+            query=method.pairs.rotate(query, method.table(torch.zeros_like(last), last)),
+            key=method.pairs.rotate(key, method.table(torch.zeros_like(every), every)),
             value=key[..., :1],
-            geometry=last,
+            geometry=Geometry(last, length - 1, length),
+            pairs=method.pairs,
             scale=1.0,
         )
         logits = method.exact_logits(tokens) if method.is_base(length) else method.logits(tokens)

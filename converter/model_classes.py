@@ -1,0 +1,61 @@
+"""The classes that a conversion ships, made in memory; imports torch and transformers."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from . import shipped
+
+__all__ = ["configuration_class", "model_class", "parts_of"]
+
+_PACKAGE = "ropext.modeling"
+
+
+def configuration_class(family: str) -> Any:
+    """Return the shipped configuration class of a family.
+
+    Args:
+        family: a `model_type`.
+    """
+    name = shipped.auto_map(family)["AutoConfig"].rpartition(".")[2]
+    return getattr(_made(family, "original", shipped.configuration(family)), name)
+
+
+def model_class(family: str, method: str, auto: str = "AutoModelForCausalLM") -> Any:
+    """Return a shipped model class with a method.
+
+    Args:
+        family: a `model_type`.
+        method: a method's name.
+        auto: the Auto class that would load it.
+    """
+    name = shipped.auto_map(family)[auto].rpartition(".")[2]
+    return getattr(_made(family, method, shipped.entry(family)), name)
+
+
+def parts_of(method: str) -> tuple[Any, Any]:
+    """Return the class of a method, and that of its attachment to a decoder."""
+    frequencies = import_module(f"{_PACKAGE}.rope_ext_frequencies")
+    kind = getattr(import_module(f"{_PACKAGE}.rope_ext_{method}"), shipped.method_class(method))
+    if issubclass(kind, frequencies.FrequencyMethod):
+        return kind, frequencies.Attachment
+    return kind, import_module(f"{_PACKAGE}.rope_ext_contacts").Attachment
+
+
+@lru_cache(maxsize=512)
+def _made(family: str, method: str, file: str) -> ModuleType:
+    """Run a generated file as a module beside those of `modeling/`."""
+    if file == shipped.configuration(family):
+        name = f"{_PACKAGE}.{file.removesuffix('.py')}"
+    else:
+        _made(family, "original", shipped.configuration(family))
+        name = f"{_PACKAGE}.{method}_{file.removesuffix('.py')}"
+    module = ModuleType(name)
+    module.__package__ = _PACKAGE
+    sys.modules[name] = module
+    exec(compile(shipped.code(family, method)[file], f"<{file}>", "exec"), vars(module))
+    return module
