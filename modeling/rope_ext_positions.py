@@ -202,16 +202,16 @@ def _read_mask(
     valid = seen[:, -1]
     before = torch.arange(filled, device=columns.device) <= columns[:, None]
     expected = valid[:, None] & before
-    blank = seen.all(-1) | ~seen.any(-1)  # of a query of padding, which sees nothing, or all where a kernel needs that
-    real = valid[:, columns]
+    # A query of padding may see nothing, or all where a kernel needs that.
+    blank = ~valid[:, columns] & (seen.all(-1) | ~seen.any(-1))
     padding = None if bool(valid.all()) else valid
-    if bool(torch.where(real, (seen == expected).all(-1), blank).all()):
+    if bool(((seen == expected).all(-1) | blank).all()):
         return padding, None
     if filled == stock.shape[1] and bool((seen == (before & _same_run(stock))).all()):
         return None, seen.expand(stock.shape[0], -1, -1)
     # Tokens of an image see each other: what is more stands above the diagonal, on real tokens.
     image = ((seen & before) == expected).all(-1) & (seen <= valid[:, None]).all(-1)
-    if not bool(torch.where(real, image, blank).all()):
+    if not bool((image | blank).all()):
         raise ValueError(
             "this model takes masks of causality, padding, packed documents and images only; "
             "pass a two-dimensional attention_mask"
