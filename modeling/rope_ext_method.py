@@ -170,6 +170,8 @@ class Method:
     """A method with attention of its own.
 
     Attributes:
+        pairs: what RoPE turns, in the layers that the method acts on.
+        rotated: [P], by which the model itself rotates: another than `pairs.inv_freq` where it was cast to 16 bits.
         start: queries at positions below it see exact distances only.
         keys_stay: where a far key stands depends on its own position alone, so that a cache may hold it there.
         moves_keys: far keys differ from exact ones.
@@ -188,18 +190,16 @@ class Method:
         self._inv_freq = torch.tensor(block["inv_freq"], dtype=torch.float32, device="cpu")
         pairs = block.get("pairs", {})
         self._inv_freq *= pairs.get("sign", 1)
-        self._pairs = Pairs(self._inv_freq, pairs.get("layout", "halves"), pairs.get("first", 0))
-
-    @property
-    def pairs(self) -> Pairs:
-        """What RoPE turns, in the layers that the method acts on."""
-        return self._pairs
+        self.pairs = Pairs(self._inv_freq, pairs.get("layout", "halves"), pairs.get("first", 0))
+        self.rotated = self._inv_freq
 
     def table(self, stock: Tensor, positions: Tensor) -> Part:
         """What `Pairs.rotate` takes, from stock positions [B, T] to others, [B, T] or [B, T, P] (tokens)."""
         if self._inv_freq.device != stock.device:
             self._inv_freq = self._inv_freq.to(stock.device)
-        return turn(stock, positions, self._inv_freq)
+        if self.rotated.device != stock.device:
+            self.rotated = self.rotated.to(stock.device)
+        return turn(stock, positions, self._inv_freq, self.rotated)
 
     def is_base(self, length: int) -> bool:
         """Whether a forward whose last token stands at position `length - 1` is the base's, bit for bit."""

@@ -47,26 +47,32 @@ class Notes:
         Returns:
             The largest of the positions, and whether each row's first follows its last one before.
         """
+        kept = self.origin if self.positions is None else self.positions
+        if kept is not None and stock.shape[0] == 1:
+            stock = stock.expand(kept.shape[0], -1)
         columns = past + torch.arange(stock.shape[1], device=stock.device)
-        if self.positions is not None:
+        if self.positions is None:
+            origin = stock[:, :1] - past if self.origin is None else _rows(self.origin, stock.shape[0])
+            known, fits = None, stock - columns == origin
+            self.origin = origin
+        else:
             known = _rows(self.positions, stock.shape[0])[:, :past]
-            follows, last = torch.stack(((known[:, -1:] + 1 == stock[:, :1]).all().long(), stock.amax())).tolist()
-            self.positions = torch.cat((known, stock.expand(known.shape[0], -1)), dim=1)
-            return int(last), bool(follows)
-        origin = stock[:, :1] - past if self.origin is None else _rows(self.origin, stock.shape[0])
-        follows, last = torch.stack(((stock - columns == origin).all().long(), stock.amax())).tolist()
-        self.origin = origin
-        if not follows:
+            fits = known[:, -1:] + 1 == stock[:, :1]
+        last, follows = torch.stack((stock.amax(), fits.all().long())).tolist()
+        if known is None and not follows:
             known = (origin + torch.arange(past, device=stock.device)).expand(stock.shape[0], -1)
+        if known is not None:
             self.positions = torch.cat((known, stock), dim=1)
         return int(last), bool(follows)
 
 
 def _rows(kept: Tensor, rows: int) -> Tensor:
-    """What was kept of each row, where `generate` has made several rows of each, or one stands for all."""
-    if rows % kept.shape[0] and kept.shape[0] % rows:
-        raise ValueError(f"ropext: the cache was filled by {kept.shape[0]} rows and is used by {rows}")
-    return kept.repeat_interleave(max(1, rows // kept.shape[0]), dim=0)
+    """What was kept of each row, where `generate` has made several rows of each, or all were alike."""
+    if rows % kept.shape[0] == 0:
+        return kept.repeat_interleave(rows // kept.shape[0], dim=0)
+    if not bool((kept == kept[:1]).all()):
+        raise ValueError(f"ropext: which {rows} of the {kept.shape[0]} rows of its cache a forward goes on is not known")
+    return kept[:1].expand(rows, -1)
 
 
 class Forward:
@@ -153,10 +159,10 @@ class Forward:
         valid = None if valid is None else valid.expand(batch, filled)
         origin, keys = self._keys(batch, filled, valid)
         geometry = Geometry(stock, filled - count, filled, valid=valid, explicit=explicit, origin=origin, keys=keys)
-        if explicit is not None and filled == count:
-            geometry.packed = bool((explicit == geometry.runs()).all())
-        elif mask is None and flash and batch == 1 and filled == count:
-            geometry.packed = not self.follows
+        if filled == count:
+            # A mask without padding that is more than causality keeps documents apart, unless an image sees ahead.
+            apart = explicit is not None and not bool((explicit & ~geometry.runs()).any())
+            geometry.packed = apart or (mask is None and flash and batch == 1 and not self.follows)
         return geometry
 
     def _keys(self, batch: int, filled: int, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -182,7 +188,7 @@ def _last_row(mask: Tensor, filled: int) -> Tensor:
     """[B or 1, filled] booleans: what the last query sees."""
     if mask.dim() == 2:
         return mask[:, :filled].bool()
-    return (mask if mask.dtype == torch.bool else mask >= 0)[:, 0, -1, :filled]
+    return _booleans(mask[:, 0, -1, :filled])
 
 
 def _read_mask(
@@ -198,31 +204,50 @@ def _read_mask(
         return (None if bool(valid.all()) else valid), None
     if mask.shape[1] != 1:
         raise ValueError("a mask of each head's own is more than causality and padding, which this model takes")
-    seen = (mask if mask.dtype == torch.bool else mask >= 0)[:, 0, :, :filled]
-    valid = seen[:, -1]
-    before = torch.arange(filled, device=columns.device) <= columns[:, None]
-    expected = valid[:, None] & before
-    # A query of padding may see nothing, or all where a kernel needs that.
-    blank = ~valid[:, columns] & (seen.all(-1) | ~seen.any(-1))
+    valid = _last_row(mask, filled)
     padding = None if bool(valid.all()) else valid
-    if bool(((seen == expected).all(-1) | blank).all()):
+    runs = _runs(stock) if filled == stock.shape[1] else None
+    fits = torch.ones(3, dtype=torch.bool, device=mask.device)
+    for start in range(0, stock.shape[1], MASK_ROWS):  # no second mask beside the one that there is
+        rows = slice(start, start + MASK_ROWS)
+        fits &= _explanations(_booleans(mask[:, 0, rows, :filled]), valid, columns[rows], runs, rows)
+    causal, packed, image = fits.tolist()
+    if causal:
         return padding, None
-    if filled == stock.shape[1] and bool((seen == (before & _same_run(stock))).all()):
-        return None, seen.expand(stock.shape[0], -1, -1)
-    # Tokens of an image see each other: what is more stands above the diagonal, on real tokens.
-    image = ((seen & before) == expected).all(-1) & (seen <= valid[:, None]).all(-1)
-    if not bool((image | blank).all()):
+    if not packed and not image:
         raise ValueError(
             "this model takes masks of causality, padding, packed documents and images only; "
             "pass a two-dimensional attention_mask"
         )
-    return padding, seen.expand(stock.shape[0], -1, -1)
+    return (None if packed else padding), _booleans(mask[:, 0, :, :filled]).expand(stock.shape[0], -1, -1)
 
 
-def _same_run(stock: Tensor) -> Tensor:
-    """[B, T, T] booleans: both tokens belong to one run of positions that follow each other."""
-    jumps = torch.nn.functional.pad(stock.diff(dim=-1) != 1, (1, 0)).long().cumsum(-1)
-    return jumps[:, :, None] == jumps[:, None]
+MASK_ROWS = 512
+"""Rows of a mask that are looked at together."""
+
+
+def _explanations(seen: Tensor, valid: Tensor, columns: Tensor, runs: Tensor | None, rows: slice) -> Tensor:
+    """[3] booleans: what rows of a mask [B, rows, L] show is causality with padding, packed documents, images too."""
+    before = torch.arange(seen.shape[-1], device=seen.device) <= columns[:, None]
+    expected = valid[:, None] & before
+    # A query of padding may see nothing, or all where a kernel needs that.
+    blank = ~valid[:, columns] & (seen.all(-1) | ~seen.any(-1))
+    causal = (seen == expected).all(-1) | blank
+    packed = torch.zeros_like(causal)
+    if runs is not None:
+        packed = (seen == (before & (runs[:, rows, None] == runs[:, None]))).all(-1)
+    # Tokens of an image see each other: what is more stands above the diagonal, on real tokens.
+    image = (((seen & before) == expected) & (seen <= valid[:, None])).all(-1) | blank
+    return torch.stack((causal.all(), packed.all(), image.all()))
+
+
+def _booleans(mask: Tensor) -> Tensor:
+    return mask if mask.dtype == torch.bool else mask >= 0
+
+
+def _runs(stock: Tensor) -> Tensor:
+    """[B, T]: the number of each token's run of positions that follow each other."""
+    return torch.nn.functional.pad(stock.diff(dim=-1) != 1, (1, 0)).long().cumsum(-1)
 
 
 Segment = tuple[int, slice, slice, "Geometry"]
@@ -350,8 +375,8 @@ class Geometry:
 
     def runs(self) -> Tensor:
         """[B, T, T] booleans: earlier tokens of the same run of positions."""
-        columns = torch.arange(self.stock.shape[1], device=self.stock.device)
-        return (columns <= columns[:, None]) & _same_run(self.stock)
+        columns, runs = torch.arange(self.stock.shape[1], device=self.stock.device), _runs(self.stock)
+        return (columns <= columns[:, None]) & (runs[:, :, None] == runs[:, None])
 
     @property
     def one_call(self) -> bool:
