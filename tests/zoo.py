@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 import transformers
 
+from . import tiny
 from .helpers import zoo, zoo_composites
-from .helpers.zoo_subject import Specimen, Subject, attached, kind, specimen
+from .helpers.zoo_subject import REFUSALS, Specimen, Subject, kind, specimen
 from .helpers.zoo_uses import CASES, USES, Use
 
 FEW = ["self_extend", "dpe_top_k", "dca_temperature", "gali", "jet_long", "rerope_leaky", "string_activate"]
@@ -83,14 +84,22 @@ class Line:
 
 def line(name: str, case: str, uses: list[str], attn: str = "sdpa") -> Line:
     """Run a method on a type."""
-    begun, made = time.monotonic(), Line(name, case)
-    of = specimen(name, attn)
+    begun, of, made = time.monotonic(), specimen(name, attn), Line(name, case)
+    stage = "build"
     try:
-        subject = attached(of, case)
-    except (ValueError, NotImplementedError, RuntimeError) as error:
-        made.refused = " ".join(str(error).split())
+        assert of.base is not None
+        stage = "attach"
+        if of.rejection:
+            raise of.rejection
+        stage = "oracle"
+        fitted = of.fitted(tiny.CASES[case])
+        stage = "attach"
+        subject = Subject(of, fitted, of.attach(fitted))
     except Exception as error:
-        made.cells = {"attach": str(Outcome(None, error, False))}
+        if stage == "attach" and isinstance(error, REFUSALS):
+            made.refused = " ".join(str(error).split())
+        else:
+            made.cells = {stage: str(Outcome(None, error, False))}
     else:
         made.cells = {use: cell(subject, use) for use in uses}
     made.seconds = time.monotonic() - begun

@@ -88,6 +88,8 @@ LINEAR = {"layer_types": ["linear_attention", "full_attention"] * 2}
 FULL = {"sliding_window": None}
 LATENT = {"head_dim": 8, "num_key_value_heads": 4}
 MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 32, "mamba_n_groups": 1, "mamba_d_state": 8}
+DEFAULT = {"rope_type": "default", "rope_theta": 10000.0}
+BY_KIND = {**SLIDING, "rope_parameters": {"full_attention": DEFAULT, "sliding_attention": DEFAULT}}
 GEMMA_3N = {
     **SLIDING,
     "laurel_rank": 8,
@@ -108,6 +110,7 @@ ROWS: dict[str, Row] = {
     "aria_text": {},
     "axk1": LATENT,
     "axk2": LATENT,
+    "bailing_hybrid": {**LATENT, **LINEAR},
     "bamba": {"attn_layer_indices": [1, 3], "mamba_expand": 2, **MAMBA},
     "beam": {},
     "bitnet": {},
@@ -115,6 +118,7 @@ ROWS: dict[str, Row] = {
     "cohere": {"logit_scale": 1.0},
     "cohere2": {"logit_scale": 1.0, **SLIDING},
     "cohere2_moe": {"logit_scale": 1.0, **SLIDING},
+    "cohere_compass_text": BY_KIND,
     "cwm": SLIDING,
     "dbrx": {
         "d_model": 64,
@@ -130,9 +134,17 @@ ROWS: dict[str, Row] = {
     "deepseek_v32": LATENT,
     "diffllama": {},
     "doge": {},
+    "dory": {
+        "num_hidden_layers": 8,
+        "layer_types": ["sliding_attention", "mlp", "full_attention", "mlp"] * 2,
+        "n_input_layers": 2,
+        "n_recurrent_layers": 4,
+        "n_output_layers": 2,
+    },
     "dots1": SLIDING,
     "ernie4_5": {},
     "ernie4_5_moe": {},
+    "exaone": {},
     "exaone4": {**FULL, "layer_types": ["full_attention"] * 4},
     "exaone4+hybrid": SLIDING,
     "exaone_moe": SLIDING,
@@ -242,10 +254,11 @@ ROWS: dict[str, Row] = {
     "seed_oss": {},
     "smollm3": {"no_rope_layers": [1, 1, 1, 0], "use_sliding_window": False, **FULL},
     "solar_open": {},
-    "stablelm": {"use_qkv_bias": True, "qk_layernorm": True},
+    "stablelm": {"use_qkv_bias": True, "qk_layernorm": not V4},
     "starcoder2": FULL,
     "vaultgemma": SLIDING,
     "youtu": LATENT,
+    "zaya": {"num_experts_per_tok": 1, "layer_types": ["hybrid"] * 4, "router_hidden_size": 16},
     "zamba2": {"layer_types": ["mamba", "hybrid"] * 2, "hybrid_layer_ids": [1, 3], "use_mem_rope": True},
 }
 """What a type needs beside `COMMON` and `WHERE_KNOWN`; after a plus sign, a variant of it."""
@@ -283,12 +296,12 @@ def fill(model: Any) -> None:
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.dim() > 1:
             parameter.copy_(1.2 * parameter.shape[-1] ** -0.5 * noise)
-        elif "norm" in name:
-            parameter.add_(0.1 * noise)
-        elif "sink" in name:
+        elif name.endswith("sinks"):
             parameter.copy_(noise)
+        elif name.endswith("temp"):
+            parameter.fill_(1.0)
         elif not name.endswith(("A_log", "dt_bias", ".D")):
-            parameter.copy_(0.2 * noise)
+            parameter.add_((0.1 if parameter.any() else 0.2) * noise)  # gains stay near what they are
 
 
 def build(name: str, attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> Any:

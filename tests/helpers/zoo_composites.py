@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 from .zoo import COMMON, FULL, GEMMA_4, LINEAR, SLIDING, V4, YARN, Row, fill, rope
 
@@ -34,7 +38,11 @@ DELTA = {
 INTERLEAVED = {"mrope_interleaved": True}
 QWEN3_5 = {**DELTA, **rope(mrope_section=[2, 1, 1], partial_rotary_factor=0.5, **INTERLEAVED)}
 QWEN3_VL = rope(mrope_section=[4, 2, 2], **INTERLEAVED)
-MINISTRAL3 = rope("yarn", mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.1, **YARN)
+MINISTRAL3 = rope(
+    "yarn",
+    **YARN
+    | {"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 32},
+)
 
 TEXT: dict[str, Row] = {
     "gemma3": {"model_type": "gemma3_text", "query_pre_attn_scalar": 16, "sliding_window": 24, **SLIDING},
@@ -208,14 +216,16 @@ def inputs(name: str, length: int, seed: int = 0, image_at: int = 10) -> dict[st
 
 
 def companions(model_type: str, ids: Tensor) -> dict[str, Tensor]:
-    """What a processor gives beside ids and pixels."""
+    """What a processor gives beside ids and pixels, as far as the installed transformers takes it."""
+    of_type = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[CONFIG_MAPPING[model_type]]
+    taken = inspect.signature(of_type.forward).parameters
     is_image = (ids == IMAGE).long()
     found = {"attention_mask": torch.ones_like(ids)} if V4 else {}
     if model_type == "gemma3":
         found["token_type_ids"] = is_image
+    elif "mm_token_type_ids" in taken:
+        found["mm_token_type_ids"] = is_image
     if model_type == "gemma4":
         square = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="xy")
         found["image_position_ids"] = torch.stack(square, -1).reshape(1, 16, 2)
-    if model_type == "gemma4" or (model_type.startswith("qwen") and not V4):
-        found["mm_token_type_ids"] = is_image
     return found

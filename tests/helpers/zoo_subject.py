@@ -79,15 +79,25 @@ class Specimen:
         return seen
 
     @cached_property
-    def complaint(self) -> str:
-        """Why the oracle has nothing to say of the type; empty where it has."""
+    def rejection(self) -> Exception | None:
+        """What is raised when a method is attached, if it is by any."""
         try:
-            return "" if self.settings else "no layer with full attention has positions"
-        except AssertionError as error:
-            return str(error)
+            self.attach(tiny.CASES["self_extend"])
+        except Exception as error:
+            return error
+        return None
+
+    def attach(self, case: tiny.Case) -> Any:
+        """A fresh model with a case on it."""
+        from ropext.modeling.rope_ext_contacts import attach
+
+        model = kind(self.name).build(self.name, self.attn)
+        attach(model, block(case))
+        return model
 
     def fitted(self, case: tiny.Case) -> tiny.Case:
         """A case of Llama's 8 frequency pairs, made for as many as this type has."""
+        assert self.settings, "the oracle finds no layer with full attention and positions"
         inv_freq = self.settings[0].inv_freq.numpy()
         layers, pairs = 1 + max(setting.layer for setting in self.settings), len(inv_freq)
         parameters, tables = dict(case.parameters), dict(case.tables)
@@ -101,6 +111,8 @@ class Specimen:
         return replace(case, parameters=parameters, tables=tables, inv_freq=(factors * inv_freq).tolist())
 
 
+REFUSALS = (ValueError, NotImplementedError, RuntimeError)
+"""What code that cannot serve a model raises on purpose; all else is a failure."""
 specimen = lru_cache(maxsize=2)(Specimen)
 
 
@@ -128,10 +140,10 @@ class Subject:
         return self.case is None or self.case.feeding
 
     def truth(self, inputs: dict[str, Tensor], ends: list[int] | None = None) -> Tensor:
-        """Logits [T, vocabulary] of one row alone: the oracle's, or the stock model's own without a cache."""
-        forget(self.base)
+        """Logits [T, vocabulary] of one row alone: the oracle's, or the stock model's eager one's, without a cache."""
+        forget(self.specimen.wide)
         if self.case is None:
-            return self.base(**inputs, use_cache=False).logits[0].double()  # type: ignore[no-any-return]
+            return self.specimen.wide(**inputs, use_cache=False).logits[0].double()  # type: ignore[no-any-return]
         return stock.logits(self.specimen.wide, self.regions, ends, **inputs)
 
     def regions(self, setting: Setting) -> Any:
@@ -158,24 +170,6 @@ def moves(region: Region, p: Tensor) -> bool:
     elsewhere = any(bool((x.reshape(len(p), -1) != p[:, None]).any()) for x in (region.a, region.b))
     scaled = torch.as_tensor(region.weight).expand_as(p[:, None] - p) != 1.0
     return bool(seen.any()) and (elsewhere or bool((seen & scaled).any()))
-
-
-def attached(of: Specimen, name: str) -> Subject:
-    """A fresh model with a case of `tests/tiny.py` on it.
-
-    Raises:
-        ValueError: the type is refused.
-        AssertionError: it is not, and the oracle finds nothing to extend or cannot follow.
-    """
-    from ropext.modeling.rope_ext_contacts import attach
-
-    model = kind(of.name).build(of.name, of.attn)
-    if of.complaint:
-        attach(model, block(tiny.CASES["self_extend"]))
-        raise AssertionError(f"not refused, though {of.complaint}")
-    case = of.fitted(tiny.CASES[name])
-    attach(model, block(case))
-    return Subject(of, case, model)
 
 
 def block(case: tiny.Case) -> dict[str, Any]:

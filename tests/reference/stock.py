@@ -45,9 +45,9 @@ def logits(model: Any, method: Method, ends: list[int] | None = None, **inputs: 
 
 
 def decoder_of(model: Any) -> Any:
-    """The text model."""
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
-    return decoder if hasattr(decoder, "config") else model
+    """The text model: the outermost module that holds its configuration."""
+    config = model.config.get_text_config()
+    return next(module for module in model.modules() if getattr(module, "config", None) is config)
 
 
 class Captured(Exception):
@@ -269,11 +269,11 @@ def dot(query: Tensor, key: Tensor) -> Tensor:
 
 
 def softmax(scores: Tensor, mask: Tensor | None, sinks: Tensor | None) -> Tensor:
-    """[1, H, T, T] weights; the mask is added, a sink is one more key without a value."""
+    """[1, H, T, T] weights; the mask, which may be wider, is added; a sink is one more key without a value."""
     T = scores.shape[-1]
     if mask is None:
         mask = torch.full((T, T), -torch.inf).triu(1)
-    scores = scores + mask
+    scores = scores + mask[..., :T]
     if sinks is not None:
         scores = torch.cat((scores, sinks.double().reshape(1, -1, 1, 1).expand(*scores.shape[:3], 1)), -1)
     return scores.softmax(-1)[..., :T]
