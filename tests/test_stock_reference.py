@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests import tiny
+from tests import families, tiny
 from tests.reference import dynamic_ntk, stock
 from tests.reference.regions import Setting, regions
 from tests.reference.rope import logit, stock_logits
 
-LENGTH = 121
+LENGTH = 100
 CASES = [name for name in tiny.CASES if name != "gali_noise"]  # noise is no function of positions
 
 
@@ -62,10 +62,10 @@ def test_regions_are_the_naive_logits(name):
 @pytest.mark.parametrize("name", [name for name in CASES if not tiny.CASES[name].feeding and name != "dynamic_ntk"])
 def test_each_query_has_the_length_of_its_own_forward(name):
     case = tiny.CASES[name]
-    ends = [100] * 100 + list(range(101, LENGTH + 1))
+    ends = [80] * 80 + list(range(81, LENGTH + 1))
     query, key = torch.randn(2, 4, LENGTH, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     actual = by_regions(case, query, key, ends, 0)
-    for i in (40, 70, 99, 100, 110, 120):
+    for i in (40, 70, 79, 80, 90, 99):
         expected = pair_logit(case, ends[i])
         for j in range(i + 1):
             naive = expected(0, query[:, i].numpy(), key[:, j].numpy(), i, j)
@@ -77,6 +77,16 @@ def test_each_query_has_the_length_of_its_own_forward(name):
 def test_the_oracle_is_the_loop_in_a_stock_llama(name):
     case, ids = tiny.CASES[name], tiny.tokens(80)
     base = tiny.base("eager", torch.float64)
+    expected = stock_logits(base, ids[0], pair_logit(case, 80))
+    actual = stock.logits(base, lambda setting: regions(case, setting), input_ids=ids)
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.usefixtures("no_grad")
+@pytest.mark.parametrize("family", ["gemma", "olmo2", "phi", "qwen3"])
+def test_the_oracle_is_the_loop_in_other_stock_models(family):
+    case, ids = tiny.CASES["dpe_top_k"], tiny.tokens(80)
+    base = families.precise(family)
     expected = stock_logits(base, ids[0], pair_logit(case, 80))
     actual = stock.logits(base, lambda setting: regions(case, setting), input_ids=ids)
     torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)

@@ -109,6 +109,8 @@ def test_cell(name, case, use):
     made = command.line(name, case, [use])
     assert not made.refused
     assert not made.failures
+    if made.cells[use].startswith("stock:"):
+        pytest.skip(f"a defect of the stock model: {made.cells[use]}")
 
 
 @pytest.mark.parametrize("name", [name for name in REFUSED if kind(name).available(name)])

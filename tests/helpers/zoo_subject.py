@@ -143,7 +143,7 @@ class Subject:
         """Logits [T, vocabulary] of one row alone: the oracle's, or the stock model's eager one's, without a cache."""
         forget(self.specimen.wide)
         if self.case is None:
-            return self.specimen.wide(**inputs, use_cache=False).logits[0].double()  # type: ignore[no-any-return]
+            return self.specimen.wide(**inputs, use_cache=False).logits[0].double()
         return stock.logits(self.specimen.wide, self.regions, ends, **inputs)
 
     def regions(self, setting: Setting) -> Any:

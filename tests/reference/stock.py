@@ -41,7 +41,7 @@ def logits(model: Any, method: Method, ends: list[int] | None = None, **inputs: 
     """
     oracle = Oracle(decoder_of(model), method, ends or [inputs["input_ids"].shape[1]] * inputs["input_ids"].shape[1])
     with oracle.in_place():
-        return model(**inputs, use_cache=False).logits[0].double()  # type: ignore[no-any-return]
+        return model(**inputs, use_cache=False).logits[0].double()
 
 
 def decoder_of(model: Any) -> Any:
