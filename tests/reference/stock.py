@@ -10,7 +10,7 @@ Letters: B rows (one), T tokens, H query heads, D head_dim, P frequency pairs.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +46,8 @@ def logits(model: Any, method: Method, ends: list[int] | None = None, **inputs: 
 
 def decoder_of(model: Any) -> Any:
     """The text model."""
-    return (model.get_decoder() if hasattr(model, "get_decoder") else None) or model
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    return decoder if hasattr(decoder, "config") else model
 
 
 class Captured(Exception):
@@ -76,7 +77,7 @@ class TableCall:
         """[P]: the frequencies that this call used; a module may hold those of several kinds of layers."""
         far = torch.full(self.position_ids.shape[-1:], 977.0)
         for name, buffer in frequency_buffers(self.module).items():
-            with replaced(self.module, {name: torch.zeros_like(buffer)}):
+            with scaled(self.module, {name: torch.zeros_like(buffer)}):
                 without = self.at(far)
             if not same(without, self.at(far)):
                 return buffer.detach().double().flatten()
@@ -92,8 +93,8 @@ class TableCall:
             return self._run(positions)
         start = total = self._run(torch.zeros_like(positions[:, 0]))
         for pair, column in enumerate(positions.unbind(1)):
-            alone = {n: b * (torch.arange(b.shape[-1]) == pair) for n, b in frequency_buffers(self.module).items()}
-            with replaced(self.module, alone):
+            alone = {n: torch.arange(b.shape[-1]) == pair for n, b in frequency_buffers(self.module).items()}
+            with scaled(self.module, alone):
                 changed = self._run(column)
             total = each(lambda t, new, old: t + (new - old), total, changed, start)
         return total
@@ -141,9 +142,11 @@ class Oracle:
         self.inputs[module] = args, kwargs
 
     def call_of(self, module: nn.Module) -> TableCall | None:
-        """The call whose table the module was given."""
+        """The call whose table the module was given; None for layers without positions."""
         args, kwargs = self.inputs[module]
-        return next((call for call in self.calls for x in (*args, *kwargs.values()) if x is call.table), None)
+        found = next((call for call in self.calls for x in (*args, *kwargs.values()) if is_table(x, call.table)), None)
+        assert found or kwargs.get("position_embeddings") is None, "a table that no rotary module made"
+        return found
 
     def at(self, module: nn.Module, positions: Tensor, amplitude: float = 1.0) -> Captured:
         """Query and key of an attention module with all its tokens at other positions, [T] or [T, P]."""
@@ -152,11 +155,11 @@ class Oracle:
         table = each(lambda x: x * amplitude, call.at(positions))
 
         def replacement(x: Any) -> Any:
-            if x is call.table:
+            if is_table(x, call.table):
                 return table
             if isinstance(x, Cache):
                 return None
-            return copy.copy(x) if isinstance(x, dict) else x  # keys that layers share
+            return copy.copy(x) if isinstance(x, MutableMapping) else x  # keys that layers share
 
         self.capturing = True
         try:
@@ -292,26 +295,48 @@ def frequency_buffers(module: nn.Module) -> dict[str, Tensor]:
 
 
 @contextmanager
-def replaced(module: nn.Module, buffers: dict[str, Tensor]) -> Iterator[None]:
-    """Other frequencies for a while."""
-    before = {name: getattr(module, name) for name in buffers}
+def scaled(module: nn.Module, factors: dict[str, Tensor]) -> Iterator[None]:
+    """Multiply frequencies of a rotary module for a while, those that it computes at each call too."""
+    given = {name: getattr(module, name) for name in factors}
+    changed = {name: given[name] * factors[name] for name in factors}
+    if hasattr(module, "rope_init_fn") and len(factors) == 1:
+        made = given["rope_init_fn"] = module.rope_init_fn
+        (factor,) = factors.values()
+
+        def remade(*args: Any, **kwargs: Any) -> tuple[Tensor, float]:
+            inv_freq, attention_factor = made(*args, **kwargs)
+            return inv_freq * factor, attention_factor
+
+        changed["rope_init_fn"] = remade
     try:
-        for name, buffer in buffers.items():
-            setattr(module, name, buffer)
+        for name, value in changed.items():
+            setattr(module, name, value)
         yield
     finally:
-        for name, buffer in before.items():
-            setattr(module, name, buffer)
+        for name, value in given.items():
+            setattr(module, name, value)
 
 
 def each(function: Callable[..., Any], *tables: Any) -> Any:
     """Apply a function to the parts of tables, which are tensors or tuples of them."""
     if isinstance(tables[0], (tuple, list)):
-        return tuple(function(*parts) for parts in zip(*tables, strict=True))
+        return tuple(function(*column) for column in zip(*tables, strict=True))
     return function(*tables)
+
+
+def parts(table: Any) -> tuple[Tensor, ...]:
+    """The tensors of a table."""
+    return tuple(table) if isinstance(table, (tuple, list)) else (table,)
 
 
 def same(first: Any, second: Any) -> bool:
     """Whether two tables are equal to the last bit."""
-    first, second = (t if isinstance(t, (tuple, list)) else (t,) for t in (first, second))
-    return all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+    return all(torch.equal(x, y) for x, y in zip(parts(first), parts(second), strict=True))
+
+
+def is_table(argument: Any, table: Any) -> bool:
+    """Whether an argument is a table, or made of views of the whole of it."""
+    pairs = list(zip(parts(argument), parts(table), strict=False))
+    return len(parts(argument)) == len(parts(table)) and all(
+        isinstance(x, Tensor) and x.data_ptr() == y.data_ptr() and x.shape == y.shape for x, y in pairs
+    )
