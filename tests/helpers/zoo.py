@@ -299,3 +299,8 @@ def build(name: str, attn: str = "sdpa", dtype: torch.dtype = torch.float32) -> 
     model.load_state_dict(weights(name))
     model.generation_config.eos_token_id = None
     return model.eval().to(dtype)
+
+
+def inputs(name: str, length: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """One row of random tokens above the special ones."""
+    return {"input_ids": torch.randint(4, 120, (1, length), generator=torch.Generator().manual_seed(seed))}
