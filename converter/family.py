@@ -56,11 +56,12 @@ class Family:
         heads: stock heads that transformers 5.24 has: (s)equence and (t)oken classification, (q)uestion answering.
         norms_after: the names of norms with weights between rotation and attention, the query's and the key's.
         head_key: the key of a head's width.
-        head_dim: that width by default; None: the hidden size over the heads.
+        head_dim: that width by default; None: the hidden size over the heads. Beside `latent`: the class reads this
+            key for the width that is turned, so that it has to agree.
         latent: default widths without and with RoPE, for keys that are made from a latent (MLA); RoPE's come last.
         theta_key: the key of RoPE's base outside the dictionaries.
         theta: that base by default; None: it has to be written, as versions of transformers differ.
-        partial_key: the key of the part of each head that RoPE turns, outside the dictionaries.
+        partial_keys: the keys of the part of each head that RoPE turns, outside the dictionaries, the first first.
         partial: that part by default; None: whole heads whatever is written.
         rope: the class's default of `rope_parameters` where it is more than a base.
         per_type: whether `rope_parameters` holds a dictionary for each layer type. "legacy": so it does, and before
@@ -73,6 +74,7 @@ class Family:
         layers_key: the key that replaces that default: the pattern's length, or the full layers' indices.
         window: its default `sliding_window`.
         window_switch: whether it needs `use_sliding_window` as well.
+        window_layers: its default `max_window_layers`.
         nope: the key that says which full layers have no rotary positions. `sliding_window`: all, if it is set.
     """
 
@@ -96,7 +98,7 @@ class Family:
     latent: tuple[int, int] | None = None
     theta_key: str = "rope_theta"
     theta: float | None = 10_000.0
-    partial_key: str = "partial_rotary_factor"
+    partial_keys: tuple[str, ...] = ("partial_rotary_factor",)
     partial: float | None = None
     rope: Mapping[str, Any] | None = None
     per_type: bool | Literal["legacy"] = False
@@ -106,6 +108,7 @@ class Family:
     layers_key: str = ""
     window: int | None = None
     window_switch: bool = False
+    window_layers: int = 28
     nope: str = ""
 
     @property
