@@ -43,6 +43,13 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
         **_guards(description),
         "max_position_embeddings": max(facts.trained_length, preset.target_window),
     }
+    base = {
+        **stock,
+        "architectures": [facts.architecture],
+        "max_position_embeddings": text.get("max_position_embeddings", facts.trained_length),
+    }
+    if description.text_place:
+        base["place"] = description.text_place
     block = {
         "format": FORMAT,
         "ropext_version": __version__,
@@ -54,18 +61,13 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
         "inv_freq": baked.inv_freq,
         "pairs": description.pairs() | {"inv_freq": list(description.inv_freq)},
         "tables": baked.tables,
-        "base": {
-            **stock,
-            "architectures": [facts.architecture],
-            "max_position_embeddings": text.get("max_position_embeddings", facts.trained_length),
-        },
+        "base": base,
     }
     top = {
         "architectures": [shipped.extended_class(facts.model_type, facts.architecture)],
         "auto_map": shipped.auto_map(facts.model_type),
     }
     if description.text_place:
-        block["base"]["place"] = description.text_place
         return {**config, **_both_dtypes(config), TEXT: {**text, **changed}, **top, "rope_ext": block}
     return {**config, **changed, **top, **_dual_chunk_attention(facts, preset, baked), "rope_ext": block}
 
@@ -89,10 +91,10 @@ def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, A
         scaling["rope_theta"] = rope.theta  # transformers 5 takes this dictionary for all there is
     keys |= {"rope_theta": rope.theta, "rope_scaling": scaling or None}
     if family.partial is not None:
-        keys[family.partial_key] = text.get(family.partial_key, rope.partial)
-        keys["partial_rotary_factor"] = rope.partial
-        if scaling:
-            scaling["partial_rotary_factor"] = rope.partial
+        keys |= {key: text.get(key, rope.partial) for key in family.partial_keys if key != "rotary_dim"}
+        if scaling or not family.partial_keys:
+            scaling |= {"rope_type": rope.kind, "partial_rotary_factor": rope.partial, "rope_theta": rope.theta}
+            keys["rope_scaling"] = scaling
     if family.theta_key != "rope_theta":
         keys[family.theta_key] = rope.theta
     if not family.per_type:

@@ -67,6 +67,8 @@ class Family:
         per_type: whether `rope_parameters` holds a dictionary for each layer type. "legacy": so it does, and before
             `rope_scaling` and `rope_theta` were those of the full layers.
         multi_axis: whether positions have several axes, so that `mrope` is a name for unscaled.
+        sections: default numbers of pairs of each of those axes.
+        interleaved: whether the axes' pairs take turns.
         layers: how a configuration says which layers have full attention.
         pattern: its default `layer_types`, one letter a layer, repeated (after a bar, where there is one): f(ull),
             s(liding), w (sliding, if there is a window), l(inear), c(onvolution). By `indices`: that of all layers
@@ -103,6 +105,8 @@ class Family:
     rope: Mapping[str, Any] | None = None
     per_type: bool | Literal["legacy"] = False
     multi_axis: bool = False
+    sections: tuple[int, int, int] | None = None
+    interleaved: bool = False
     layers: LayerRule = "every"
     pattern: str = "f"
     layers_key: str = ""

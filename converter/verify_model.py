@@ -231,7 +231,7 @@ def _layers(subject: Subject) -> int:
             f"one layer takes {size_text(size)} in float32, and at most {size_text(2 * MOST_BYTES)} are run"
         )
     attended = subject.converted.block["pairs"]["layers"]  # some of them have to be there
-    wanted = attended[min(LAYERS, len(attended)) - 1] + 1 if LAYERS * size <= MOST_BYTES else attended[0] + 1
+    wanted: int = attended[min(LAYERS, len(attended)) - 1] + 1 if LAYERS * size <= MOST_BYTES else attended[0] + 1
     return min(count, wanted)
 
 

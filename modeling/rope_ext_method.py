@@ -176,6 +176,8 @@ class Method:
         keys_stay: where a far key stands depends on its own position alone, so that a cache may hold it there.
         moves_keys: far keys differ from exact ones.
         by_pieces: what a token sees depends on the forwards in which the input comes.
+        by_axis: can put a token elsewhere on each of several axes.
+        axes: [P], by which axis each pair turns; None where there is one axis.
         small: made to act on a few tokens, for a test.
     """
 
@@ -183,6 +185,7 @@ class Method:
     keys_stay = False
     moves_keys = True
     by_pieces = False
+    by_axis = False
     small = False
 
     def __init__(self, block: dict[str, Any]) -> None:
@@ -192,6 +195,8 @@ class Method:
         self._inv_freq *= pairs.get("sign", 1)
         self.pairs = Pairs(self._inv_freq, pairs.get("layout", "halves"), pairs.get("first", 0))
         self.rotated = self._inv_freq
+        axes = pairs.get("axes")
+        self.axes = torch.tensor(axes, device="cpu") if axes and self.by_axis else None
 
     def table(self, stock: Tensor, positions: Tensor) -> Part:
         """What `Pairs.rotate` takes, from stock positions [B, T] to others, [B, T] or [B, T, P] (tokens)."""
@@ -248,7 +253,9 @@ class Method:
         if tokens.copies is not None:
             tokens.copies.hold(self.copies_hold(tokens))
             return tokens.copies.first(
-                stop, tokens.key, lambda a, b: tokens.turn_key(tokens.key[:, :, a:b], self.far_key_table(geometry, a, b))
+                stop,
+                tokens.key,
+                lambda a, b: tokens.turn_key(tokens.key[:, :, a:b], self.far_key_table(geometry, a, b)),
             )
         table = geometry.memo(("far_keys", stop), lambda: self.far_key_table(geometry, 0, stop))
         return tokens.turn_key(tokens.key[:, :, :stop], table)
@@ -273,6 +280,8 @@ class Method:
     def attend(self, tokens: Tokens, *, weights: bool) -> tuple[Tensor, Tensor | None]:
         """Attention of the new tokens: [B, H, T, Dv], and [B, H, T, L] if `weights` (the dense reference)."""
         geometry, count = tokens.geometry, tokens.query.shape[2]
+        if geometry.axes is not None and self.axes is None:
+            raise ValueError(f"{type(self).__name__} cannot read images: their tokens stand on several axes")
         alone = count == 1 and not geometry.one_call
         if (weights or geometry.static or alone) and not geometry.packed:
             return self.dense(tokens)

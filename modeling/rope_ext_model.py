@@ -64,7 +64,7 @@ class RopeExtMixin:
             RuntimeError: the checkpoint lacks weights of the model.
         """
         wants_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         missing = sorted(str(name) for name in info["missing_keys"])
         head = "ForCausalLM", "ForConditionalGeneration", "Model"
         if missing and cls.__name__.endswith(head):
@@ -271,7 +271,9 @@ def self_test(decoder: Any) -> float:
     half = whole.dtype in (torch.bfloat16, torch.float16)
     off = float((last.float() - whole.float()).abs().max() / whole.float().abs().max())
     if not off <= (HALF_TOLERANCE if half else TOLERANCE):
-        raise RuntimeError(f"ropext: a token read after a cache differs from itself without, by {off:.2g}: {OTHER_VERSION}")
+        raise RuntimeError(
+            f"ropext: a token read after a cache differs from itself without, by {off:.2g}: {OTHER_VERSION}"
+        )
     return off
 
 

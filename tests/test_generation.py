@@ -24,7 +24,9 @@ def test_backends_that_cannot_run_it_are_refused(attn):
         model.config._attn_implementation = attn  # transformers before 4.56 only warns
         model(tiny.tokens(5))
 
-    with pytest.raises((ValueError, ImportError), match=r"not support|FlashAttention|flash attention|use one of|`kernels` is"):
+    with pytest.raises(
+        (ValueError, ImportError), match=r"not support|FlashAttention|flash attention|use one of|`kernels` is"
+    ):
         run()
 
 

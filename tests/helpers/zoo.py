@@ -218,7 +218,7 @@ ROWS: dict[str, Row] = {
         **LATENT,
     },
     "mellum": SLIDING,
-    "mimo_v2_flash": {},
+    "mimo_v2_flash": {"head_dim": 24},
     "minicpm3": LATENT,
     "minimax": {"block_size": 16, **FULL, **LINEAR},
     "minimax+sliding": {"block_size": 16, **LINEAR},
