@@ -138,7 +138,7 @@ def _both_dtypes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_window(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
-    """Return what lets the layers that the method acts on see everything, where they slide; other layers stay as they are.
+    """Return what lets the layers that the method acts on see everything, where all of a model's layers slide.
 
     Args:
         text: the configuration of the text model.
