@@ -210,7 +210,8 @@ class Attachment:
         cache = next((x for x in (*kwargs.values(), *args) if isinstance(x, Cache)), None)
         forward.enter(cache, module.layer_idx)
         if not compiling:
-            assert self.method is not None and forward.last is not None
+            assert self.method is not None
+            assert forward.last is not None
             view["rope_ext_forward"] = forward
             base = not self.method.small and self.method.is_base(forward.last + 1)
             view["rope_ext_stock"] = base and module.layer_idx not in forward.notes.far

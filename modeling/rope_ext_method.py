@@ -318,7 +318,7 @@ class Method:
         return weighted_values(attention, tokens.value), attention
 
     def _by_blocks(self, tokens: Tokens) -> Tensor:
-        """`dense` for a few queries at a time, so that no logit matrix of all of them exists, nor is kept for a gradient."""
+        """`dense` for a few queries at a time: there is never a logit matrix of all, nor is one kept for a gradient."""
         count = tokens.query.shape[2]
         if _is_exporting():
             return self.dense(tokens)[0]

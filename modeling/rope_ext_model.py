@@ -1,7 +1,7 @@
 """The part of an extended model that all families share: a mixin for a family's own classes.
 
-`XRopeExtForCausalLM(RopeExtMixin, XForCausalLM)` is the stock class with a method attached to its decoder; no forward is
-overridden and none is copied.
+`XRopeExtForCausalLM(RopeExtMixin, XForCausalLM)` is the stock class with a method attached to its decoder; no forward
+is overridden and none is copied.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def attach(decoder: Any, block: dict[str, Any], method_class: Any, attachment_cl
     name = method_class.__module__.rpartition("rope_ext_")[2]
     if block["method"] != name:
         raise ValueError(
-            f"config.json asks for the method {block['method']!r} and the code beside it is that of {name!r}: they come "
-            "from different checkpoints; two local folders of one name may share their code in one process"
+            f"config.json asks for the method {block['method']!r} and the code beside it is that of {name!r}: they "
+            "come from different checkpoints; two local folders of one name may share their code in one process"
         )
     # Models are built on the meta device; the tables of a method are real.
     with torch.device("cpu"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -110,7 +111,7 @@ class Forward:
         notes: of the cache.
         last: the largest of the positions; not known in a compiled graph.
         follows: whether the new tokens follow those before and each other.
-        tail: of the layer that ran last, the keys that the cache holds, the exact ones of its end, and where that begins.
+        tail: of the layer that ran last, the keys that the cache holds, the exact ones of its end and their start.
     """
 
     def __init__(self, positions: Tensor) -> None:
@@ -438,7 +439,7 @@ class Geometry:
     def _split(self) -> list[Segment] | None:
         if self.packed:
             starts = [[0, *((row.diff() != 1).nonzero()[:, 0] + 1).tolist(), len(row)] for row in self.stock]
-            return [self._segment(row, a, b) for row, ends in enumerate(starts) for a, b in zip(ends, ends[1:])]
+            return [self._segment(row, a, b) for row, ends in enumerate(starts) for a, b in pairwise(ends)]
         if not self.straight or self.explicit is not None or self.axes is not None:
             return None
         segments = []

@@ -215,7 +215,7 @@ def test_noise_changes_interpolated_logits_only():
 @pytest.mark.parametrize("attn", BACKENDS)
 @pytest.mark.parametrize("name", ["dpe", "gali_grid", "dca", "jet_long"])
 def test_padding_between_tokens_leaves_a_gap(name, attn):
-    """A key of padding is not seen, and the others stand where the model says: as a row without it, at those positions."""
+    """A key of padding is not seen, and the others stand where the model says: as a row without it at those places."""
     model, ids = tiny.converted(name, attn), tiny.tokens(90)
     kept = torch.cat((torch.arange(10), torch.arange(12, 90)))
     mask = torch.zeros_like(ids)
