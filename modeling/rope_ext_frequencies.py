@@ -88,6 +88,7 @@ class Attachment:
         if table.dim() == 1:
             return _computed(rotary, names, table, factor, args, kwargs)
         x = next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point())
+        positions = positions.expand(len(table), -1)
         rows = [
             _computed(rotary, names, own, factor, (x[row : row + 1], positions[row : row + 1]), {})
             for row, own in enumerate(table)
