@@ -144,12 +144,18 @@ class Subject:
         forget(self.specimen.wide)
         if self.case is None:
             return self.specimen.wide(**inputs, use_cache=False).logits[0].double()
-        return stock.logits(self.specimen.wide, self.regions, ends, **inputs)
+        return stock.logits(self.specimen.wide, self.regions, ends, local_layers=self.chooses_frequencies, **inputs)
 
-    def regions(self, setting: Setting) -> Any:
-        """Those of the case."""
+    @property
+    def chooses_frequencies(self) -> bool:
+        """Whether the method changes the rotary module: then for all layers that share its frequencies."""
+        return self.case is not None and self.case.method in FREQUENCY_METHODS
+
+    def regions(self, setting: Setting) -> list[Region]:
+        """Those of the case; plain RoPE in layers with frequencies of their own."""
         assert self.case is not None
-        return regions(self.case, setting)
+        own = self.chooses_frequencies and not torch.equal(setting.inv_freq, self.specimen.settings[0].inv_freq)
+        return regions(tiny.CASES["original"] if own else self.case, setting)
 
     def window(self) -> int:
         """The most tokens at which nothing moves, up to 128."""
@@ -173,11 +179,9 @@ def moves(region: Region, p: Tensor) -> bool:
 
 
 def block(case: tiny.Case) -> dict[str, Any]:
-    """The `rope_ext` block; the base's frequencies are asked of the model."""
-    made = tiny.block(case)
-    if case.method not in FREQUENCY_METHODS:
-        del made["inv_freq"]
-    return made
+    """The `rope_ext` block without what is asked of the model: its pairs, and the base's frequencies."""
+    left_out = {"pairs"} if case.method in FREQUENCY_METHODS else {"pairs", "inv_freq"}
+    return {key: value for key, value in tiny.block(case).items() if key not in left_out}
 
 
 def forget(model: Any) -> None:
