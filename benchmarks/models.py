@@ -22,10 +22,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 from benchmarks.peers import install
 from ropext.converter.baking import bake
 from ropext.converter.config import extended_config
+from ropext.converter.description import base_inv_freq
 from ropext.converter.model_cache import cache_in
 from ropext.converter.model_facts import facts_of, read_config
 from ropext.converter.presets import check_fit, load_preset
-from ropext.converter.rope import base_inv_freq
 
 SETTINGS = {
     "dpe": {

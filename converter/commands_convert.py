@@ -13,6 +13,7 @@ from . import hub
 from .baking import bake
 from .checkpoint import Checkpoint, read_checkpoint
 from .commands_push import publish, push_options, quiet_client
+from .description import base_inv_freq
 from .emit import Progress, Result, write
 from .errors import InvalidPreset, UsageError, printable
 from .inspection import inspect_source, render
@@ -25,7 +26,6 @@ from .progress import size_text as _size
 from .publication import Contents, Reading, contents_of, read_folder
 from .push import plan_push
 from .remote_checkpoint import read_remote_checkpoint
-from .rope import base_inv_freq
 from .whole_folder import check_output
 
 __all__ = ["convert", "convert_checkpoint", "inspect", "plan_conversion"]

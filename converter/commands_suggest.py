@@ -64,8 +64,8 @@ def target_facts(source: str, target: int, initial_window: int | None) -> tuple[
         RopextError: it cannot be found, or is no base model.
     """
     from . import hub
+    from .description import base_inv_freq
     from .model_facts import facts_of, read_config
-    from .rope import base_inv_freq
 
     folder = hub.resolve(source, only=("config.json",)).folder
     config, _ = read_config(folder)

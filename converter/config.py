@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, shipped
-from .rope import ROTARY_FACTORS, rope_of
+from .description import describe
+from .families import family_of
 
 if TYPE_CHECKING:
     from .baking import Baked
@@ -32,9 +33,14 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
     Returns:
         Every key of the base, those that the method needs changed or added.
     """
-    theta, scaling = rope_of(config)
+    rope = describe(config).rope
+    theta, scaling = rope.theta, rope.scaling if rope.kind != "default" else None
     length = max(facts.trained_length, preset.target_window)
-    partial = {"partial_rotary_factor": facts.partial_rotary_factor} if facts.model_type in ROTARY_FACTORS else {}
+    partial = (
+        {"partial_rotary_factor": facts.partial_rotary_factor}
+        if family_of(facts.model_type).partial is not None
+        else {}
+    )
     return {
         **config,
         **_both_dtypes(config),

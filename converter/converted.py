@@ -14,6 +14,7 @@ from typing import Any
 from . import __version__
 from .baking import Baked, bake
 from .config import extended_config
+from .description import base_inv_freq
 from .errors import InvalidPreset, RopextError, UsageError, printable
 from .hub import LocalSource
 from .json_object import parse_object, read_bounded
@@ -21,7 +22,6 @@ from .model_facts import ModelFacts, facts_of, require_supported
 from .native import native_config
 from .plan import CONFIG, PROVENANCE
 from .presets import Preset, check_fit, load_preset
-from .rope import base_inv_freq
 
 __all__ = ["Converted", "Rebuilt", "differences", "parse_converted", "parse_record", "read_converted", "rebuild"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import hub, shipped
+from .description import text_model
 from .errors import Problem, RopextError, printable
 from .json_object import read_bounded, read_object
 from .model_facts import facts_of, read_config
@@ -47,10 +48,12 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def _base(config: Mapping[str, Any], source: str) -> dict[str, Any]:
+    why = _why_not(config)
+    if why:
+        return _refused(config, source, why)
     facts = facts_of(config, source)
-    supported = facts.model_type in shipped.families()
     fitting, others = [], {}
-    for preset in list_presets() if supported else []:
+    for preset in list_presets():
         problems = check_fit(preset, facts)
         if not problems:
             fitting.append(preset.name)
@@ -59,11 +62,34 @@ def _base(config: Mapping[str, Any], source: str) -> dict[str, Any]:
     return {
         "kind": "base",
         **asdict(facts),
+        "rotary_width": facts.rotary_dim,
+        "layers": "all" if facts.layers is None else list(facts.layers),
         "dtype": config.get("dtype") or config.get("torch_dtype"),
-        "supported": supported,
+        "supported": True,
         "presets_that_fit": fitting,
         "presets_that_do_not": others,
     }
+
+
+def _refused(config: Mapping[str, Any], source: str, why: str) -> dict[str, Any]:
+    return {
+        "kind": "base",
+        "source": source,
+        "model_type": config.get("model_type"),
+        "supported": False,
+        "why": why,
+        "presets_that_fit": [],
+        "presets_that_do_not": {},
+    }
+
+
+def _why_not(config: Mapping[str, Any]) -> str:
+    """Say why a base's family cannot be converted; empty where it can."""
+    try:
+        text_model(config)
+    except RopextError as error:
+        return str(error).removeprefix("config.json: ")
+    return ""
 
 
 def _need(preset: Preset, problem: Problem) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import hub
+from . import hub, shipped
+from .description import Description, TextModel, describe, text_model
 from .errors import RopextError
+from .families import FAMILIES, family_of
 from .json_object import read_object
-from .rope import head_dim_of, rope_of, rotary_dim, rotary_factor_of
-from .shipped import extended_class, families
+from .rope import rotary_dim
 from .source_files import inside
-from .unsupported import reason
 
 __all__ = ["ModelFacts", "facts_of", "read_config", "read_facts", "require_supported", "without_private"]
 
@@ -23,20 +23,25 @@ MAX_CONFIG_BYTES = 4_000_000
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a method needs to know of a base model.
+    """What a method needs to know of a base model; of one with a text model inside, that one's sizes.
 
     Attributes:
         source: the folder or Hub id, as the user named it.
         model_type: the family, such as `llama`.
         architecture: the class that the checkpoint names, such as `LlamaForCausalLM`.
-        head_dim: dimensions of a head.
+        head_dim: the width of a query or key, in dimensions.
         num_hidden_layers: decoder layers.
         num_attention_heads: query heads of a layer.
         num_key_value_heads: key heads of a layer.
-        rope_theta: RoPE's base.
-        rope_type: its scaling, `default` where there is none.
-        trained_length: `max_position_embeddings`, tokens.
+        rope_theta: RoPE's base, in the layers that a method acts on.
+        rope_type: its scaling there, `default` where there is none.
+        trained_length: the longest distance that attention met in training, tokens: `max_position_embeddings`, or
+            the sliding window if all layers have one.
         partial_rotary_factor: the part of each head that RoPE turns.
+        rotary_width: dimensions of a head that RoPE turns, where the part does not tell; None: it does.
+        attention_factor: what the base multiplies turned queries and keys by, each.
+        text_place: where the text model's configuration lies: "" or `text_config`.
+        layers: the layers that a method acts on; None: all.
     """
 
     source: str
@@ -50,11 +55,15 @@ class ModelFacts:
     rope_type: str
     trained_length: int
     partial_rotary_factor: float = 1.0
+    rotary_width: int | None = None
+    attention_factor: float = 1.0
+    text_place: str = ""
+    layers: tuple[int, ...] | None = None
 
     @property
     def rotary_dim(self) -> int:
         """Dimensions of a head that RoPE turns, in half as many frequency pairs."""
-        return rotary_dim(self.head_dim, self.partial_rotary_factor)
+        return self.rotary_width or rotary_dim(self.head_dim, self.partial_rotary_factor)
 
 
 def read_facts(source: str) -> ModelFacts:
@@ -113,57 +122,68 @@ def facts_of(config: Mapping[str, Any], source: str) -> ModelFacts:
     Raises:
         RopextError: a fact is missing or out of range, or this is no plain base model.
     """
-    _refuse_unplain(config, source)
     try:
-        model_type = _model_type(config)
-        theta, scaling = rope_of(config)
-        heads = _count(config, "num_attention_heads")
-        head_dim, factor = head_dim_of(config), rotary_factor_of(config)
-        rotary_dim(head_dim, factor)
-        return ModelFacts(
-            source=source,
-            model_type=model_type,
-            architecture=_architecture(config),
-            head_dim=head_dim,
-            num_hidden_layers=_count(config, "num_hidden_layers"),
-            num_attention_heads=heads,
-            num_key_value_heads=_count(config, "num_key_value_heads", default=heads),
-            rope_theta=theta,
-            rope_type=scaling["rope_type"] if scaling else "default",
-            trained_length=_count(config, "max_position_embeddings"),
-            partial_rotary_factor=factor,
-        )
+        _refuse_unplain(config)
+        text = text_model(config)
+        description = describe(config)
+        return _facts(config, source, text, description)
     except RopextError as error:
         raise RopextError(f"{source}: {error}") from None
 
 
+def _facts(config: Mapping[str, Any], source: str, text: TextModel, description: Description) -> ModelFacts:
+    heads, rope = text.size("num_attention_heads"), description.rope
+    length = text.size("max_position_embeddings")
+    everywhere = len(description.layers) == description.num_layers
+    return ModelFacts(
+        source=source,
+        model_type=description.model_type,
+        architecture=_architecture(config),
+        head_dim=description.head_dim,
+        num_hidden_layers=description.num_layers,
+        num_attention_heads=heads,
+        num_key_value_heads=text.key_value_heads(),
+        rope_theta=rope.theta,
+        rope_type=rope.kind,
+        trained_length=min(length, description.window or length),
+        partial_rotary_factor=rope.partial,
+        rotary_width=2 * len(description.inv_freq) if text.family.latent else None,
+        attention_factor=rope.attention_factor,
+        text_place=description.text_place,
+        layers=None if everywhere else description.layers,
+    )
+
+
 def require_supported(facts: ModelFacts) -> None:
-    """Refuse a family or a class for which ropext ships no model code.
+    """Refuse a class for which ropext ships no model code; its family is one that can be converted.
 
     Raises:
         RopextError: it names those that there are.
     """
-    known = families()
-    if facts.model_type not in known:
+    if facts.model_type in shipped.families():
+        shipped.extended_class(facts.model_type, facts.architecture)
+        return
+    stock = family_of(facts.model_type).stock_class
+    if facts.architecture != stock:
         raise RopextError(
-            f"{facts.source}: model_type {facts.model_type!r} is not supported; ropext converts {', '.join(known)}."
+            f"{facts.source}: config.json: architectures: {facts.architecture!r} cannot be extended; of "
+            f"{facts.model_type} there is {stock}."
         )
-    extended_class(facts.model_type, facts.architecture)
 
 
-def _refuse_unplain(config: Mapping[str, Any], source: str) -> None:
+def _refuse_unplain(config: Mapping[str, Any]) -> None:
     if "rope_ext" in config:
-        raise RopextError(f"{source}: has been converted by ropext already; convert its base model instead.")
-    model_type = config.get("model_type")
-    why = reason(model_type)
-    if why:
-        raise RopextError(
-            f"{source}: model_type {model_type!r} cannot be converted: {why}; ropext converts {', '.join(families())}."
-        )
+        raise RopextError("has been converted by ropext already; convert its base model instead.")
+    _model_type(config)
     if config.get("auto_map"):
+        known = config["model_type"] in FAMILIES and not FAMILIES[config["model_type"]].refused
         raise RopextError(
-            f"{source}: brings its own code (auto_map), which a converted checkpoint could not use as well; "
-            "start from one whose model class is part of transformers."
+            "config.json: auto_map: brings its own code, which a converted checkpoint could not use as well; "
+            + (
+                f"transformers has {config['model_type']} too: remove auto_map from a copy to convert that."
+                if known
+                else "start from one whose model class is part of transformers."
+            )
         )
 
 
@@ -179,14 +199,6 @@ def _architecture(config: Mapping[str, Any]) -> str:
     if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
         raise RopextError(f"config.json: architectures: expected one class name, found {names!r}.")
     return names[0]
-
-
-def _count(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    value = config.get(key)
-    value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
-        raise RopextError(f"config.json: {key}: {value!r} is not a positive whole number of 31 bits.")
-    return value
 
 
 def _without_private(value: Any, path: str, dropped: list[str]) -> Any:

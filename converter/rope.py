@@ -1,7 +1,10 @@
-"""The base model's inverse frequencies, computed without torch.
+"""A base model's inverse frequencies, computed without torch.
 
-Only schemes that fix one frequency per pair whatever the length can be baked in; the others are refused.
-Sources: RoPE, arXiv 2104.09864; position interpolation, arXiv 2306.15595; `llama3`, the Llama 3.1 release.
+Only schemes that fix one frequency for each pair, whatever the length, can be baked in; the others are refused.
+Numbers are rounded to float32 where transformers does, so that the result is its own up to the last bit of a power.
+
+Sources: RoPE, arXiv 2104.09864; position interpolation, arXiv 2306.15595; YaRN, arXiv 2309.00071; LongRoPE, arXiv
+2402.13753; `llama3`, the Llama 3.1 release; `proportional`, the Gemma 4 release.
 """
 
 from __future__ import annotations
@@ -11,56 +14,25 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .config_values import positive, refuse
 from .errors import RopextError
 
 __all__ = [
-    "ROTARY_FACTORS",
-    "base_inv_freq",
+    "MAX_HEAD_DIM",
+    "attention_factor",
     "float32",
-    "head_dim_of",
     "plain_inv_freq",
     "plain_periods",
-    "rope_of",
     "rotary_dim",
-    "rotary_factor_of",
+    "scaled_inv_freq",
 ]
-
-DEFAULT_THETA = 10000.0
-"""What Llama and its descendants mean by a configuration without `rope_theta`."""
-
-_DEFAULT_THETAS = {"mixtral": 1e6}
-"""What a family means by it instead."""
-
-ROTARY_FACTORS = {"glm4_moe": 0.5, "phi": 0.5, "phi3": 1.0}
-"""Families whose RoPE can turn a part of each head, and which part they mean without `partial_rotary_factor`."""
-
-_DEFAULT_HEAD_DIMS = {"gemma": 256, "qwen3": 128}
-"""What a family means by a configuration without `head_dim`, where that is not the hidden size over the heads."""
-
-FLOAT32_MAX = 2.0**127
 
 MAX_HEAD_DIM = 65_536
 
 
-def base_inv_freq(config: Mapping[str, Any]) -> list[float]:
-    """Compute the angle per token of every frequency pair, as the base model has it.
-
-    Args:
-        config: a `config.json`, in either spelling (`rope_theta` and `rope_scaling`, or `rope_parameters`).
-
-    Returns:
-        One number for each pair that is turned, in radians per token, highest frequency first, each exact in float32.
-
-    Raises:
-        RopextError: the base's scheme depends on the length, is unknown or lacks a number.
-    """
-    theta, scaling = rope_of(config)
-    dim = rotary_dim(head_dim_of(config), rotary_factor_of(config))
-    plain = plain_inv_freq(theta, dim)
-    kind = scaling["rope_type"] if scaling else "default"
-    if kind not in _SCHEMES:
-        raise RopextError(_refusal(kind))
-    return _SCHEMES[kind](plain, scaling or {})
+def float32(value: float) -> float:
+    """Round to the nearest float32: the width in which transformers computes frequencies."""
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
 def plain_inv_freq(theta: float, dim: int) -> list[float]:
@@ -82,66 +54,6 @@ def plain_periods(theta: float, dim: int) -> list[float]:
     return [float32(base ** float32(i / dim)) for i in range(0, dim, 2)]
 
 
-def rope_of(config: Mapping[str, Any]) -> tuple[float, dict[str, Any] | None]:
-    """Read θ and the scaling from either spelling.
-
-    Args:
-        config: a `config.json`.
-
-    Returns:
-        `rope_theta`, and the scaling with its `rope_type` as stock configurations spell it;
-        None where RoPE is unscaled.
-
-    Raises:
-        RopextError: the two spellings contradict each other, or are none that a model with one RoPE has.
-    """
-    old = _scaling(config.get("rope_scaling"), "rope_scaling")
-    new = _scaling(config.get("rope_parameters"), "rope_parameters")
-    for scaling in (old, new):
-        scaling.pop("partial_rotary_factor", None)
-    thetas = {
-        _theta(found)
-        for found in (config.get("rope_theta"), old.pop("rope_theta", None), new.pop("rope_theta", None))
-        if found is not None
-    }
-    scalings = [scaling for scaling in (old, new) if scaling.get("rope_type", "default") != "default"]
-    if len(thetas) > 1 or (len(scalings) == 2 and old != new):
-        raise RopextError(
-            "config.json: rope_theta, rope_scaling and rope_parameters contradict each other; "
-            "transformers 4 and 5 would load two different models. Keep the right one and remove the other."
-        )
-    theta = thetas.pop() if thetas else _DEFAULT_THETAS.get(config.get("model_type", ""), DEFAULT_THETA)
-    return theta, (scalings[0] if scalings else None)
-
-
-def rotary_factor_of(config: Mapping[str, Any]) -> float:
-    """Read from either spelling which part of each head RoPE turns: its first dimensions, 1.0 for all of them.
-
-    Args:
-        config: a `config.json`.
-
-    Raises:
-        RopextError: the spellings contradict each other, or the family's code turns whole heads whatever they say.
-    """
-    dictionaries = (config.get("rope_scaling"), config.get("rope_parameters"))
-    places = [config, *(entry for entry in dictionaries if isinstance(entry, Mapping))]
-    written = [place["partial_rotary_factor"] for place in places if place.get("partial_rotary_factor") is not None]
-    factors = {_positive(factor, "partial_rotary_factor") for factor in written}
-    if len(factors) > 1:
-        raise RopextError(
-            "config.json: partial_rotary_factor contradicts the one in rope_parameters; transformers 4 and 5 would "
-            "load two different models. Keep the right one and remove the other."
-        )
-    family = config.get("model_type", "")
-    factor = factors.pop() if factors else ROTARY_FACTORS.get(family, 1.0)
-    if factor > 1 or (factor < 1 and family not in ROTARY_FACTORS):
-        raise RopextError(
-            f"config.json: partial_rotary_factor: is {factor:g}, but ropext's code for {family or 'this family'} turns "
-            f"whole heads; it turns a part of each head for {', '.join(ROTARY_FACTORS)}."
-        )
-    return factor
-
-
 def rotary_dim(head_dim: int, factor: float) -> int:
     """Return how many dimensions of a head RoPE turns, as transformers counts them.
 
@@ -156,56 +68,71 @@ def rotary_dim(head_dim: int, factor: float) -> int:
     return dim
 
 
-def head_dim_of(config: Mapping[str, Any]) -> int:
-    """Return the width of one attention head, in dimensions; RoPE turns them in pairs.
+def scaled_inv_freq(theta: float, dim: int, scaling: Mapping[str, Any], place: str = "rope_scaling") -> list[float]:
+    """Compute a base's frequencies by its scaling.
 
     Args:
-        config: a `config.json`.
+        theta: RoPE's base.
+        dim: dimensions of a head that are turned; for `proportional` all that form pairs, turned or not.
+        scaling: its `rope_type` and numbers.
+        place: where the configuration has them, for messages.
+
+    Returns:
+        dim/2 numbers in radians per token, each exact in float32; 0 for pairs that never turn.
 
     Raises:
-        RopextError: the configuration does not say it, or it is odd.
+        RopextError: the scheme depends on the length, is unknown or lacks a number.
     """
-    head_dim = config.get("head_dim") or _DEFAULT_HEAD_DIMS.get(config.get("model_type", ""))
-    if head_dim is None:
-        hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
-        if not (isinstance(hidden, int) and isinstance(heads, int) and heads > 0):
-            raise RopextError("config.json: no head_dim, nor hidden_size and num_attention_heads to derive it from.")
-        head_dim = hidden // heads
-    if not isinstance(head_dim, int) or isinstance(head_dim, bool) or not 2 <= head_dim <= MAX_HEAD_DIM or head_dim % 2:
-        raise RopextError(f"config.json: head_dim: {head_dim!r} is not a positive even number up to {MAX_HEAD_DIM}.")
-    return head_dim
+    kind = scaling.get("rope_type", "default")
+    if kind not in _SCHEMES:
+        raise refuse(
+            place, "rope_type", f"{kind!r} cannot be composed with another method: {_why_not(scaling, theta, dim)}"
+        )
+    return _SCHEMES[kind](theta, dim, scaling, place)
 
 
-def _scaling(value: Any, key: str) -> dict[str, Any]:
-    """Return a copy of a rope dictionary with `rope_type` in place of the older `type`."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping) or any(isinstance(entry, Mapping) for entry in value.values()):
-        raise RopextError(f"config.json: {key}: expected one dictionary; one per layer type is not supported.")
-    scaling = dict(value)
-    legacy = scaling.pop("type", None)
-    if legacy is not None:
-        scaling.setdefault("rope_type", legacy)
-    if scaling and not isinstance(scaling.setdefault("rope_type", "default"), str):
-        raise RopextError(f"config.json: {key}.rope_type: {scaling['rope_type']!r} is not a name.")
-    return scaling
+def attention_factor(scaling: Mapping[str, Any]) -> float:
+    """Compute what stock code multiplies turned queries and keys by, each.
 
-
-def _linear(inv_freq: list[float], scaling: Mapping[str, Any]) -> list[float]:
-    factor = _number(scaling, "factor")
-    return [float32(frequency / factor) for frequency in inv_freq]
-
-
-def _llama3(inv_freq: list[float], scaling: Mapping[str, Any]) -> list[float]:
-    """Slow the low frequencies by `factor`, keep the high ones and blend between them.
-
-    Rounded where float32 tensors are, so that the result is transformers' own, bit for bit.
+    Args:
+        scaling: its `rope_type` and numbers.
     """
-    factor = _number(scaling, "factor")
-    low, high = _number(scaling, "low_freq_factor"), _number(scaling, "high_freq_factor")
-    trained = _number(scaling, "original_max_position_embeddings")
+    kind, written = scaling.get("rope_type"), scaling.get("attention_factor")
+    if kind not in ("yarn", "longrope"):
+        return 1.0
+    if written is not None:
+        return float(written)
+    factor = float(scaling["factor"])
+    if kind == "longrope":
+        original = float(scaling["original_max_position_embeddings"])
+        return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    mscale, all_dim = scaling.get("mscale"), scaling.get("mscale_all_dim")
+    return _mscale(factor, mscale) / _mscale(factor, all_dim) if mscale and all_dim else _mscale(factor, 1.0)
+
+
+def _mscale(factor: float, weight: float) -> float:
+    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+# Schemes
+
+
+def _default(theta: float, dim: int, scaling: Mapping[str, Any], place: str) -> list[float]:
+    return plain_inv_freq(theta, dim)
+
+
+def _linear(theta: float, dim: int, scaling: Mapping[str, Any], place: str) -> list[float]:
+    factor = _number(scaling, place, "factor")
+    return [float32(frequency / float32(factor)) for frequency in plain_inv_freq(theta, dim)]
+
+
+def _llama3(theta: float, dim: int, scaling: Mapping[str, Any], place: str) -> list[float]:
+    """Slow the low frequencies by `factor`, keep the high ones and blend between them."""
+    factor = _number(scaling, place, "factor")
+    low, high = (_number(scaling, place, key) for key in ("low_freq_factor", "high_freq_factor"))
+    trained = _number(scaling, place, "original_max_position_embeddings")
     if high <= low:
-        raise RopextError("config.json: rope_scaling: high_freq_factor has to exceed low_freq_factor.")
+        raise refuse(place, "high_freq_factor", "has to exceed low_freq_factor")
 
     def scaled(frequency: float) -> float:
         # torch divides a number by a tensor as the tensor's reciprocal, rounded, times the number.
@@ -218,47 +145,105 @@ def _llama3(inv_freq: list[float], scaling: Mapping[str, Any]) -> list[float]:
         slowed = float32(float32(float32(1 - smooth) * frequency) / factor)
         return float32(slowed + float32(smooth * frequency))
 
-    return [scaled(frequency) for frequency in inv_freq]
+    return [scaled(frequency) for frequency in plain_inv_freq(theta, dim)]
 
 
-_SCHEMES: dict[str, Callable[[list[float], Mapping[str, Any]], list[float]]] = {
-    "default": lambda inv_freq, scaling: inv_freq,
+def _yarn(theta: float, dim: int, scaling: Mapping[str, Any], place: str) -> list[float]:
+    """Keep pairs that turn often within the original length, slow by `factor` those that hardly turn, and blend.
+
+    The factor on attention is no part of it: stock code has it in the queries and keys already.
+    """
+    factor = float32(_number(scaling, place, "factor"))
+    original = _number(scaling, place, "original_max_position_embeddings")
+    if theta <= 1:
+        raise refuse(place, "rope_theta", f"{theta:g} is not above 1")
+    first, last = (_pair_of(_optional(scaling, place, key) or value, theta, dim, original) for key, value in _BETAS)
+    if scaling.get("truncate", True):
+        first, last = float(math.floor(first)), float(math.ceil(last))
+    first, last = max(first, 0), min(last, dim - 1)
+    width = float32((last if last != first else last + 0.001) - first)
+    frequencies = []
+    for pair, period in enumerate(plain_periods(theta, dim)):
+        kept = float32(1 - min(max(float32(float32(pair - float32(first)) / width), 0.0), 1.0))
+        slow, fast = float32(1 / float32(factor * period)), float32(1 / period)
+        frequencies.append(float32(float32(slow * float32(1 - kept)) + float32(fast * kept)))
+    return frequencies
+
+
+_BETAS = (("beta_fast", 32.0), ("beta_slow", 1.0))
+
+
+def _pair_of(turns: float, theta: float, dim: int, length: float) -> float:
+    """Return the pair, as a real number, that turns so many times within a length."""
+    return dim * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+
+def _longrope(theta: float, dim: int, scaling: Mapping[str, Any], place: str) -> list[float]:
+    """Divide each frequency by a number of its own, if prompts of every length have the same ones."""
+    short, long = (_factors(scaling, place, key, dim // 2) for key in ("short_factor", "long_factor"))
+    if short != long:
+        raise refuse(place, "rope_type", f"'longrope' cannot be composed with another method: {_LONGROPE}")
+    periods = plain_periods(theta, dim)
+    return [float32(1 / float32(float32(factor) * period)) for factor, period in zip(short, periods, strict=True)]
+
+
+def _factors(scaling: Mapping[str, Any], place: str, key: str, pairs: int) -> list[float]:
+    values = scaling.get(key)
+    if not isinstance(values, list) or len(values) != pairs:
+        raise refuse(place, key, f"expected a list of {pairs} numbers, one for each pair of dimensions")
+    return [positive(value, place, f"{key}[{index}]") for index, value in enumerate(values)]
+
+
+def _proportional(theta: float, dim: int, scaling: Mapping[str, Any], place: str) -> list[float]:
+    """Turn the first pairs of a head as if it were turned whole, and the others not at all."""
+    factor = _optional(scaling, place, "factor") or 1.0
+    part = _optional(scaling, place, "partial_rotary_factor") or 1.0
+    turned = int(part * dim // 2)
+    if not 1 <= turned <= dim // 2:
+        raise refuse(place, "partial_rotary_factor", f"{part:g} of {dim} dimensions leaves no pair, or too many")
+    frequencies = plain_inv_freq(theta, dim)[:turned]
+    return [float32(frequency / float32(factor)) for frequency in frequencies] + [0.0] * (dim // 2 - turned)
+
+
+_Scheme = Callable[[float, int, Mapping[str, Any], str], list[float]]
+_SCHEMES: Mapping[str, _Scheme] = {
+    "default": _default,
     "linear": _linear,
     "llama3": _llama3,
-}
-
-_WHY_NOT = {
-    "dynamic": "its frequencies change with the length of each prompt",
-    "longrope": "it has two sets of frequencies and picks one by the length of each prompt",
-    "yarn": "the model has been extended already, and scales its attention with it",
+    "longrope": _longrope,
+    "proportional": _proportional,
+    "yarn": _yarn,
 }
 
 
-def _refusal(kind: str) -> str:
-    why = _WHY_NOT.get(kind, "ropext does not know it")
-    return (
-        f"config.json: rope_type {kind!r} cannot be composed with another method: {why}. "
-        f"Start from the checkpoint before that extension, or from one of rope_type {', '.join(_SCHEMES)}."
-    )
+# What depends on the length
 
 
-def _number(scaling: Mapping[str, Any], key: str) -> float:
-    return _positive(scaling.get(key), f"rope_scaling.{key}")
+_LONGROPE = (
+    "it has two sets of frequencies and picks one by the length of each prompt. Nearest: with long_factor in "
+    "short_factor's place as well, the model has its long frequencies at every length"
+)
 
 
-def _theta(value: Any) -> float:
-    theta = _positive(value, "rope_theta")
-    if theta <= 1:
-        raise RopextError(f"config.json: rope_theta: {value!r} is not above 1: no pair would turn slower.")
-    return theta
+def _why_not(scaling: Mapping[str, Any], theta: float, dim: int) -> str:
+    kind, alpha = scaling["rope_type"], scaling.get("alpha")
+    if kind == "dynamic" and isinstance(alpha, int | float) and alpha > 0 and dim > 2:
+        raised = theta * alpha ** (dim / (dim - 2))
+        return (
+            "versions of transformers differ in whether it changes with the length of each prompt. Nearest: up to "
+            f"the trained length, alpha {alpha:g} is rope_theta {raised!r} with rope_type 'default'"
+        )
+    if kind == "dynamic":
+        return (
+            "its frequencies change with the length of each prompt. Nearest: up to max_position_embeddings tokens it "
+            "is the model with rope_type 'default', which can be converted"
+        )
+    return f"ropext does not know it; it knows {', '.join(_SCHEMES)}"
 
 
-def _positive(value: Any, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < FLOAT32_MAX:
-        raise RopextError(f"config.json: {key}: {value!r} is not a positive number.")
-    return float(value)
+def _number(scaling: Mapping[str, Any], place: str, key: str) -> float:
+    return positive(scaling.get(key), place, key)
 
 
-def float32(value: float) -> float:
-    """Round to the nearest float32: the width in which transformers computes frequencies."""
-    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+def _optional(scaling: Mapping[str, Any], place: str, key: str) -> float | None:
+    return None if scaling.get(key) is None else positive(scaling[key], place, key)

@@ -19,8 +19,8 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
 from .errors import did_you_mean
+from .families import FAMILIES
 from .methods import METHODS, fill_defaults, preset_schema, schema_for
-from .rope import ROTARY_FACTORS
 from .yaml_loader import KeyPath
 
 __all__ = ["Fault", "base_faults", "preset_faults", "self_extend_reach", "size_faults"]
@@ -228,9 +228,15 @@ def _rule_faults(preset: Mapping[str, Any], directory: Path) -> list[Fault]:
         faults += _reach_faults(initial, target, parameters)
     faults += _order_faults(initial, parameters)
     # How many dimensions of a head are turned, some families' configurations say, not their head_dim.
-    if method in METHODS and head_dim and preset.get("requires", {}).get("model_type") not in ROTARY_FACTORS:
+    if method in METHODS and head_dim and not _turns_a_part(preset.get("requires", {}).get("model_type")):
         faults += size_faults(method, parameters, head_dim, head_dim)
     return faults
+
+
+def _turns_a_part(model_type: object) -> bool:
+    """Whether a family's RoPE turns fewer dimensions than a head has, or can."""
+    family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
+    return family is not None and (family.partial is not None or family.latent is not None)
 
 
 def _parameter(key: str, message: str) -> Fault:

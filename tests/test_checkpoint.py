@@ -6,8 +6,9 @@ import struct
 
 import pytest
 
-from ropext.converter import hub, rope, safetensors_header
+from ropext.converter import hub, safetensors_header
 from ropext.converter.checkpoint import read_checkpoint
+from ropext.converter.description import base_inv_freq
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.model_facts import read_config, read_facts
 
@@ -21,6 +22,8 @@ LLAMA3 = {
     "original_max_position_embeddings": 8192,
 }
 
+
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 8, "original_max_position_embeddings": 64}
 
 # Facts
 
@@ -55,31 +58,34 @@ def test_what_llama_leaves_out(tiny_llama):
     ("changes", "message"),
     [
         ({"rope_ext": {}}, "has been converted by ropext already"),
-        ({"auto_map": {"AutoConfig": "x.Y"}}, "brings its own code"),
-        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor: is 0.5, but .* llama turns whole heads"),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "llama turns whole heads; .* for .*phi3"),
+        ({"auto_map": {"AutoConfig": "x.Y"}}, "brings its own code.* transformers has llama too: remove auto_map"),
+        ({"model_type": "kimi", "auto_map": {"AutoConfig": "x.Y"}}, "start from one whose model class is part of"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor: is 0.5, but llama turns whole heads"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "is 0.5, but llama turns whole heads"),
         ({"model_type": "phi3", "partial_rotary_factor": 1.5}, "partial_rotary_factor: is 1.5"),
         ({"model_type": "phi3", "partial_rotary_factor": "0.5"}, "partial_rotary_factor: '0.5' is not a positive"),
         ({"model_type": "phi3", "partial_rotary_factor": 0.2}, "0.2 of 16 dimensions: 3 is not positive and even"),
         (
             {"model_type": "phi3", "partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.75}},
-            "partial_rotary_factor contradicts",
+            "config.json: partial_rotary_factor is 0.5, but .* part of each head is 0.75: they contradict each other",
         ),
         (
             {"rope_parameters": {"full_attention": {"rope_type": "default"}}},
-            "one dictionary; one per layer type",
+            "one dictionary for each layer type, which llama does not read",
         ),
-        ({"rope_parameters": {"rope_theta": 5.0}}, "contradict each other"),
+        (
+            {"rope_parameters": {"rope_theta": 5.0}},
+            "rope_theta is 10000, but by rope_parameters RoPE's base is 5: .*contradict",
+        ),
         ({"rope_scaling": LLAMA3, "rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "contradict"),
         ({"rope_scaling": {"rope_type": 7}}, "rope_type: 7 is not a name"),
         ({"rope_theta": -1}, "rope_theta: -1 is not a positive number"),
         ({"rope_theta": "10000"}, "rope_theta: '10000' is not"),
         ({"rope_theta": 1e300}, "rope_theta: 1e\\+300 is not"),
         ({"head_dim": 15}, "head_dim: 15 is not a positive even"),
-        ({"head_dim": None, "hidden_size": None}, "no head_dim, nor hidden_size"),
         ({"num_hidden_layers": 0}, "num_hidden_layers: 0 is not"),
         ({"num_attention_heads": True}, "num_attention_heads: True is not"),
-        ({"max_position_embeddings": None}, "max_position_embeddings: None is not"),
+        ({"max_position_embeddings": "64"}, "max_position_embeddings: '64' is not"),
         ({"architectures": []}, "architectures: expected one class name"),
         ({"model_type": "../llama"}, "model_type: '../llama' does not name"),
     ],
@@ -141,7 +147,7 @@ def test_frequencies_are_those_of_transformers(theta, head_dim, scaling):
         rope_scaling=dict(scaling) if scaling else None,
     )
     expected = LlamaRotaryEmbedding(config).inv_freq.tolist()
-    ours = rope.base_inv_freq({"head_dim": head_dim, "rope_theta": theta, "rope_scaling": scaling})
+    ours = base_inv_freq({"model_type": "llama", "head_dim": head_dim, "rope_theta": theta, "rope_scaling": scaling})
     assert ours == pytest.approx(expected, rel=2e-7, abs=0)
     assert [struct.unpack("f", struct.pack("f", value))[0] for value in ours] == ours
 
@@ -149,17 +155,19 @@ def test_frequencies_are_those_of_transformers(theta, head_dim, scaling):
 @pytest.mark.parametrize(
     ("scaling", "message"),
     [
-        ({"rope_type": "dynamic", "factor": 2.0}, "'dynamic' .* change with the length of each prompt"),
-        ({"type": "yarn", "factor": 2.0}, "'yarn' .* has been extended already"),
-        ({"rope_type": "longrope"}, "'longrope' .* picks one by the length"),
+        ({"rope_type": "dynamic", "factor": 2.0}, "'dynamic' .* change with the length of each prompt. Nearest: up to"),
+        ({"rope_type": "dynamic", "alpha": 1000.0}, "Nearest: .* rope_theta 26826957.9.* with rope_type 'default'"),
+        ({"type": "yarn", "factor": "2"}, "rope_scaling.factor: '2' is not a positive number"),
+        ({"rope_type": "longrope", "short_factor": [1.0]}, "short_factor: expected a list of 8 numbers"),
+        ({**LONGROPE, "long_factor": [2.0] * 8}, "'longrope' .* picks one by the length of each prompt. Nearest: with"),
         ({"rope_type": "new"}, "'new' .* ropext does not know it: ?"),
         ({"rope_type": "linear"}, "rope_scaling.factor: None is not a positive number"),
-        ({**LLAMA3, "high_freq_factor": 1.0}, "high_freq_factor has to exceed"),
+        ({**LLAMA3, "high_freq_factor": 1.0}, "high_freq_factor: has to exceed"),
     ],
 )
 def test_scalings_that_are_refused(scaling, message):
     with pytest.raises(RopextError, match=message.removesuffix(": ?")):
-        rope.base_inv_freq({"head_dim": 16, "rope_scaling": scaling})
+        base_inv_freq({"model_type": "llama", "head_dim": 16, "rope_scaling": scaling})
 
 
 # Files
@@ -341,7 +349,8 @@ def test_folders_without_safetensors(tiny_llama, name, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type 'gpt2' is not supported; ropext converts .*llama"),
+        ({"model_type": "gpt2"}, "model_type 'gpt2' cannot be converted: it has no rotary positions"),
+        ({"model_type": "lama"}, "model_type: 'lama' is not in ropext's table of model families; did you mean 'llama'"),
         ({"architectures": ["LlamaForNothing"]}, "'LlamaForNothing' cannot be extended; of llama there are"),
     ],
 )

@@ -140,8 +140,8 @@ def test_converted_source(run, tiny_llama, tiny_preset):
 
 
 def test_scaled_base(run, tiny_llama, tiny_preset):
-    edit_config(tiny_llama, rope_scaling={"rope_type": "yarn", "factor": 2.0})
-    assert "'yarn' cannot be composed" in failure(run, "--preset", tiny_preset)
+    edit_config(tiny_llama, rope_scaling={"rope_type": "dynamic", "factor": 2.0})
+    assert "'dynamic' cannot be composed" in failure(run, "--preset", tiny_preset)
 
 
 def test_offline(run, tiny_preset, monkeypatch, tmp_path):

@@ -12,11 +12,11 @@ from ropext.converter.baking import bake
 from ropext.converter.card import split_front_matter
 from ropext.converter.checkpoint import read_checkpoint
 from ropext.converter.config import GUARD
+from ropext.converter.description import base_inv_freq
 from ropext.converter.errors import RopextError
 from ropext.converter.hub import LocalSource
 from ropext.converter.plan import make_plan
 from ropext.converter.presets import load_preset
-from ropext.converter.rope import base_inv_freq
 from ropext.converter.tokenizer import adapt_tokenizer_config
 
 from .checkpoints import LLAMA3, edit_config, shard
@@ -107,7 +107,7 @@ def test_scaled_base_is_kept_and_its_window_not_shortened(plan, tiny_llama):
     assert config["rope_theta"] == 10000.0
     assert config["max_position_embeddings"] == 4096
     assert (config["dtype"], config["torch_dtype"]) == ("bfloat16", "bfloat16")
-    plain = base_inv_freq({"head_dim": 16})
+    plain = base_inv_freq({"model_type": "llama", "head_dim": 16})
     assert config["rope_ext"]["inv_freq"] != plain
 
 

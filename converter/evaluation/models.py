@@ -21,11 +21,11 @@ from ropext.converter import shipped
 from ropext.converter.baking import bake
 from ropext.converter.checkpoint import read_checkpoint
 from ropext.converter.config import extended_config
+from ropext.converter.description import base_inv_freq
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.model_cache import cache_name
 from ropext.converter.model_facts import ModelFacts, read_config
 from ropext.converter.presets import Preset, check_fit, make_preset
-from ropext.converter.rope import base_inv_freq
 from ropext.modeling.rope_ext_frequencies import FrequencyMethod
 from ropext.modeling.rope_ext_methods import build_method
 from ropext.modeling.rope_ext_original import Original

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ropext.converter.baking import Baked, bake
+from ropext.converter.description import base_inv_freq
 from ropext.converter.errors import InvalidPreset, UsageError
 from ropext.converter.model_facts import facts_of, read_config
 from ropext.converter.presets import Preset, check_fit
-from ropext.converter.rope import base_inv_freq
 
 if TYPE_CHECKING:
     from ropext.modeling.rope_ext_method import Method
