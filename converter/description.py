@@ -263,9 +263,10 @@ def _layer_width(text: TextModel, layers: Layers) -> int | None:
         return None
     if text.family.head_key != "global_head_dim" or not isinstance(own, Mapping):
         raise refuse(text.place, "per_layer_config", f"{text.family.model_type} is not known with layers of their own")
-    widths = {
-        entry.get("head_dim") for key, entry in own.items() if isinstance(entry, Mapping) and int(key) in layers.full
-    }
+    entries = [own.get(str(index), {}) for index in layers.full]
+    if not all(isinstance(entry, Mapping) for entry in entries):
+        raise refuse(text.place, "per_layer_config", "expected a dictionary for each layer")
+    widths = {entry.get("head_dim", text.config.get("head_dim")) for entry in entries}
     if len(widths) != 1:
         raise refuse(text.place, "per_layer_config", "expected one head_dim for all layers with full attention")
     return _even(widths.pop(), text.place, "per_layer_config.head_dim")
