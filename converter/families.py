@@ -23,6 +23,7 @@ _REMOTE = "its model class is not part of transformers"
 _LLAMA3 = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0,
            "original_max_position_embeddings": 8192}  # fmt: skip
 _APERTUS = {**_LLAMA3, "rope_theta": 12e6, "factor": 8.0}
+_CWM = {**_LLAMA3, "rope_theta": 1e6, "factor": 16.0}
 _YARN = {"rope_type": "yarn", "beta_fast": 32.0, "beta_slow": 1.0}
 _GPT_OSS = {**_YARN, "factor": 32.0, "truncate": False, "original_max_position_embeddings": 4096}
 _MINISTRAL3 = {**_YARN, "rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 16384, "mscale": 1.0,
@@ -54,8 +55,8 @@ _ROWS = (
     F("axk2", refused=_INDEXER),
     F("bailing_hybrid", "BailingHybrid", S(2560, 42, 32, 32, 262144), latent=(128, 64), theta=6e6, since="5.23",
       layers="types", pattern="lllllf"),
-    F("bamba", "Bamba", S(4096, 32, 32, 8, 262144), partial=0.5, layers="indices", layers_key="attn_layer_indices",
-      pattern="l"),
+    F("bamba", "Bamba", S(4096, 32, 32, 8, 262144), partial=0.5, partial_keys=(), layers="indices", pattern="l",
+      layers_key="attn_layer_indices"),
     F("beam", refused=_NOPE),
     F("bitnet", "BitNet", S(2560, 30, 20, 5, 2048), theta=500_000),
     F("blt", refused="it reads bytes in patches, through three models whose positions count different things"),
@@ -64,8 +65,8 @@ _ROWS = (
     F("cohere2", refused=_NOPE),
     F("cohere2_moe", refused=_NOPE),
     F("cohere_compass_text", refused=_NOPE),
-    F("cwm", "Cwm", S(6144, 64, 48, 8, 131072), head_dim=128, theta=1e6, rope={**_LLAMA3, "factor": 16.0}, since="5.0",
-      layers="types", pattern="fsss"),
+    F("cwm", "Cwm", S(6144, 64, 48, 8, 131072), head_dim=128, theta=1e6, rope=_CWM, since="5.0", layers="types",
+      pattern="fsss"),
     F("dbrx", refused="its configuration keeps RoPE's base in attn_config, where transformers 5 does not read it"),
     F("deepseek_v2", "DeepseekV2", S(4096, 32, 32, 0, 2048), latent=(128, 64), layout="neighbours"),
     F("deepseek_v3", "DeepseekV3", S(7168, 61, 128, 128, 4096), latent=(128, 64)),
@@ -106,7 +107,7 @@ _ROWS = (
     F("glm4_moe", "Glm4Moe", S(4096, 46, 96, 8, 131072), partial=0.5),
     F("glm4_moe_lite", "Glm4MoeLite", S(2048, 47, 20, 20, 202752), latent=(192, 64), since="5.0"),
     F("glm_moe_dsa", refused=_INDEXER),
-    F("gpt_neox", "GPTNeoX", S(6144, 44, 64, 0, 2048), theta_key="rotary_emb_base", partial_key="rotary_pct",
+    F("gpt_neox", "GPTNeoX", S(6144, 44, 64, 0, 2048), theta_key="rotary_emb_base", partial_keys=("rotary_pct",),
       partial=0.25),
     F("gpt_neox_japanese", refused=_OWN_CODE),
     F("gpt_oss", "GptOss", S(2880, 36, 64, 8, 131072), head_dim=64, theta=150_000, rope=_GPT_OSS, layers="types",
@@ -143,7 +144,7 @@ _ROWS = (
     F("lfm2", "Lfm2", S(2560, 32, 32, 8, 128000), theta=1e6, layers="indices", layers_key="full_attn_idxs",
       pattern="fc", guard=""),
     F("lfm2_moe", "Lfm2Moe", S(2048, 32, 32, 8, 128000), theta=1e6, layers="types", pattern="c", guard="", since="5.0"),
-    F("lfm3", "Lfm3", S(2048, 24, 16, 4, 128000), head_dim=128, rope=_LFM3, per_type=True, layers="types",
+    F("lfm3", "Lfm3", S(2048, 24, 16, 4, 128000), head_dim=128, theta=1e6, rope=_LFM3, per_type=True, layers="types",
       pattern="c|cfcs", window=256, guard="", since="5.23"),
     F("llama", "Llama", S(4096, 32, 32, 0, 2048)),
     F("llama4_text", refused="its layers with full attention have no rotary positions, and the others read chunks"),
@@ -155,8 +156,8 @@ _ROWS = (
       per_type=True, layers="types", pattern="fssssf|sssssf", window=129, since="5.23"),
     F("minicpm3", "MiniCPM3", S(2560, 62, 40, 40, 32768), latent=(64, 32), since="5.23"),
     F("minimax", "MiniMax", S(4096, 32, 32, 8, 131072), theta=1e6, layers="window", pattern="fl"),
-    F("minimax_m2", "MiniMaxM2", S(3072, 62, 48, 8, 196608), head_dim=128, theta=5e6, partial_key="rotary_dim",
-      partial=1.0, since="5.0"),
+    F("minimax_m2", "MiniMaxM2", S(3072, 62, 48, 8, 196608), head_dim=128, theta=5e6, partial=1.0, since="5.0",
+      partial_keys=("partial_rotary_factor", "rotary_dim")),
     F("minimax_m3_vl_text", refused=_INDEXER),
     F("ministral", "Ministral", S(4096, 32, 32, 8, 131072), layers="types", pattern="w", window=4096, since="4.57"),
     F("ministral3", "Ministral3", S(4096, 34, 32, 8, 262144), head_dim=128, theta=None, rope=_MINISTRAL3,

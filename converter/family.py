@@ -58,7 +58,7 @@ class Family:
         latent: default widths without and with RoPE, for keys that are made from a latent (MLA); RoPE's come last.
         theta_key: the key of RoPE's base outside the dictionaries.
         theta: that base by default; None: it has to be written, as versions of transformers differ.
-        partial_key: the key of the part of each head that RoPE turns, outside the dictionaries.
+        partial_keys: the keys of the part of each head that RoPE turns, outside the dictionaries, the first first.
         partial: that part by default; None: whole heads whatever is written.
         rope: the class's default of `rope_parameters` where it is more than a base.
         per_type: whether `rope_parameters` holds a dictionary for each layer type. "legacy": so it does, and before
@@ -92,7 +92,7 @@ class Family:
     latent: tuple[int, int] | None = None
     theta_key: str = "rope_theta"
     theta: float | None = 10_000.0
-    partial_key: str = "partial_rotary_factor"
+    partial_keys: tuple[str, ...] = ("partial_rotary_factor",)
     partial: float | None = None
     rope: Mapping[str, Any] | None = None
     per_type: bool | Literal["legacy"] = False

@@ -19,6 +19,7 @@ from .errors import RopextError
 
 __all__ = [
     "MAX_HEAD_DIM",
+    "SCHEMES",
     "attention_factor",
     "float32",
     "plain_inv_freq",
@@ -84,11 +85,11 @@ def scaled_inv_freq(theta: float, dim: int, scaling: Mapping[str, Any], place: s
         RopextError: the scheme depends on the length, is unknown or lacks a number.
     """
     kind = scaling.get("rope_type", "default")
-    if kind not in _SCHEMES:
+    if kind not in SCHEMES:
         raise refuse(
             place, "rope_type", f"{kind!r} cannot be composed with another method: {_why_not(scaling, theta, dim)}"
         )
-    return _SCHEMES[kind](theta, dim, scaling, place)
+    return SCHEMES[kind](theta, dim, scaling, place)
 
 
 def attention_factor(scaling: Mapping[str, Any]) -> float:
@@ -206,7 +207,7 @@ def _proportional(theta: float, dim: int, scaling: Mapping[str, Any], place: str
 
 
 _Scheme = Callable[[float, int, Mapping[str, Any], str], list[float]]
-_SCHEMES: Mapping[str, _Scheme] = {
+SCHEMES: Mapping[str, _Scheme] = {
     "default": _default,
     "linear": _linear,
     "llama3": _llama3,
@@ -214,6 +215,7 @@ _SCHEMES: Mapping[str, _Scheme] = {
     "proportional": _proportional,
     "yarn": _yarn,
 }
+"""Each `rope_type` that fixes one frequency for each pair, whatever the length."""
 
 
 # What depends on the length
@@ -238,7 +240,7 @@ def _why_not(scaling: Mapping[str, Any], theta: float, dim: int) -> str:
             "its frequencies change with the length of each prompt. Nearest: up to max_position_embeddings tokens it "
             "is the model with rope_type 'default', which can be converted"
         )
-    return f"ropext does not know it; it knows {', '.join(_SCHEMES)}"
+    return f"ropext does not know it; it knows {', '.join(SCHEMES)}"
 
 
 def _number(scaling: Mapping[str, Any], place: str, key: str) -> float:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import transformers
 from packaging.version import Version
-from transformers import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ropext.converter.description import Description, describe
-from ropext.converter.errors import RopextError
-from ropext.converter.families import FAMILIES, family_of, supported
+from ropext.converter.description import describe
+from ropext.converter.families import FAMILIES
 
 from .helpers import zoo, zoo_composites
 from .helpers.probe import turning_layers
