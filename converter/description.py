@@ -248,7 +248,7 @@ def _latent_widths(text: TextModel, default: tuple[int, int]) -> tuple[int, int]
     keys = ("qk_nope_head_dim", "qk_rope_head_dim")
     plain, turned = (count(text.config, text.place, key, value) for key, value in zip(keys, default, strict=True))
     written = text.config.get("head_dim")
-    if written not in (None, turned, plain + turned):
+    if text.family.head_dim is not None and written not in (None, turned):
         raise RopextError(
             f"config.json: {place_of(text.place, 'head_dim')} is {written!r} and {place_of(text.place, keys[1])} is "
             f"{turned}: they contradict each other. Remove head_dim."
@@ -263,9 +263,10 @@ def _layer_width(text: TextModel, layers: Layers) -> int | None:
         return None
     if text.family.head_key != "global_head_dim" or not isinstance(own, Mapping):
         raise refuse(text.place, "per_layer_config", f"{text.family.model_type} is not known with layers of their own")
-    entries = [own.get(str(index), {}) for index in layers.full]
-    if not all(isinstance(entry, Mapping) for entry in entries):
-        raise refuse(text.place, "per_layer_config", "expected a dictionary for each layer")
+    if not all(key.isdigit() and isinstance(entry, Mapping) for key, entry in own.items()):
+        raise refuse(text.place, "per_layer_config", "expected a dictionary for each layer, by its index")
+    by_index = {int(key): entry for key, entry in own.items()}
+    entries = [by_index.get(index, {}) for index in layers.full]
     widths = {entry.get("head_dim", text.config.get("head_dim")) for entry in entries}
     if len(widths) != 1:
         raise refuse(text.place, "per_layer_config", "expected one head_dim for all layers with full attention")

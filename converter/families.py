@@ -37,8 +37,9 @@ _PLAIN = ("llama", "mistral", "qwen2", "qwen3")
 """Text models that composites of many kinds have."""
 
 _WITHOUT_ROTARY = (
-    *("bart", "bert", "bloom", "falcon_mamba", "gpt2", "gpt_bigcode", "gpt_neo", "inkling_text", "jamba"),
-    *("kimi_linear", "mamba", "mamba2", "mpt", "nemotron_h", "openai-gpt", "opt", "rwkv", "xlnet", "xlstm", "zamba"),
+    *("bart", "bert", "bloom", "falcon_mamba", "gpt2", "gpt_bigcode", "gpt_neo", "inkling2_loop_text"),
+    *("inkling2_text", "inkling_text", "jamba", "kimi_linear", "mamba", "mamba2", "mpt", "nemotron_h", "openai-gpt"),
+    *("opt", "rwkv", "xlnet", "xlstm", "zamba"),
 )
 """Well-known models in which nothing is turned, or only within layers that are not attention."""
 
@@ -63,8 +64,9 @@ _ROWS = (
     F("codegen", refused=_ANGLES),
     F("cohere", "Cohere", S(8192, 40, 64, 0, 8192), theta=None, layout="neighbours"),
     F("cohere2", refused=_NOPE),
-    F("cohere2_moe", refused=_NOPE),
-    F("cohere_compass_text", refused=_NOPE),
+    F("cohere2_moe", refused="of its layers with full attention only the first few have rotary positions"),
+    F("cohere_compass_text", "CohereCompass", S(8192, 40, 64, 0, 8192), theta=None, per_type=True, multi_axis=True,
+      layers="types", window=4096, since="5.24", module="cohere_compass.modeling_cohere_compass"),
     F("cwm", "Cwm", S(6144, 64, 48, 8, 131072), head_dim=128, theta=1e6, rope=_CWM, since="5.0", layers="types",
       pattern="fsss"),
     F("dbrx", refused="its configuration keeps RoPE's base in attn_config, where transformers 5 does not read it"),
@@ -75,7 +77,7 @@ _ROWS = (
     F("diffllama", "DiffLlama", S(2048, 16, 32, 0, 2048), since="5.23"),
     F("doge", refused="its attention masks tokens by their content, for each head in another way"),
     F("dory", refused="it scales each dimension of its queries after the rotation, and its layers are run repeatedly"),
-    F("dots1", "Dots1", S(4608, 62, 32, 32, 2048), layers="tail", window=4096),
+    F("dots1", "Dots1", S(4608, 62, 32, 32, 2048), layers="tail", window=4096, window_layers=62),
     F("dots3_note_text", refused=_INDEXER),
     F("ernie4_5", "Ernie4_5", S(1024, 18, 16, 2, 131072), head_dim=128, theta=500_000, layout="neighbours"),
     F("ernie4_5_moe", "Ernie4_5_Moe", S(2560, 28, 20, 4, 131072), theta=500_000, layout="neighbours"),
@@ -105,7 +107,7 @@ _ROWS = (
     F("glm", "Glm", S(4096, 40, 32, 2, 131072), head_dim=128, partial=0.5, layout="neighbours"),
     F("glm4", "Glm4", S(4096, 40, 32, 2, 131072), head_dim=128, partial=0.5, layout="neighbours"),
     F("glm4_moe", "Glm4Moe", S(4096, 46, 96, 8, 131072), partial=0.5),
-    F("glm4_moe_lite", "Glm4MoeLite", S(2048, 47, 20, 20, 202752), latent=(192, 64), since="5.0"),
+    F("glm4_moe_lite", "Glm4MoeLite", S(2048, 47, 20, 20, 202752), latent=(192, 64), head_dim=64, since="5.0"),
     F("glm_moe_dsa", refused=_INDEXER),
     F("gpt_neox", "GPTNeoX", S(6144, 44, 64, 0, 2048), theta_key="rotary_emb_base", partial_keys=("rotary_pct",),
       partial=0.25),
@@ -148,8 +150,8 @@ _ROWS = (
       pattern="c|cfcs", window=256, guard="", since="5.23"),
     F("llama", "Llama", S(4096, 32, 32, 0, 2048)),
     F("llama4_text", refused="its layers with full attention have no rotary positions, and the others read chunks"),
-    F("longcat_flash", "LongcatFlash", S(6144, 28, 64, 0, 131072), latent=(128, 64), theta=1e7, layers="double",
-      since="4.57"),
+    F("longcat_flash", "LongcatFlash", S(6144, 28, 64, 0, 131072), latent=(128, 64), head_dim=64, theta=1e7,
+      layers="double", since="4.57"),
     F("mellum", "Mellum", S(2304, 28, 32, 4, 131072), head_dim=128, theta=500_000, partial=1.0, per_type=True,
       layers="types", window=1024, since="5.23"),
     F("mimo_v2_flash", "MiMoV2Flash", S(4096, 48, 64, 4, 131072), head_dim=192, partial=0.334, rope=_MIMO,
@@ -166,7 +168,7 @@ _ROWS = (
     F("mistral4", refused="it scales its queries by position within a latent attention that was not tried"),
     F("mixtral", "Mixtral", S(4096, 32, 32, 8, 131072), theta=1e6, layers="window"),
     F("modernbert-decoder", refused="its language model head is called decoder, which hides its layers"),
-    F("moshi", refused="it is a speech model, whose window is part of its mask and cannot be told from padding"),
+    F("moshi", refused="its checkpoints are speech models of several streams, which were not tried"),
     F("nanochat", "NanoChat", S(768, 12, 6, 0, 2048), sign=-1, since="5.0"),
     F("nemotron", "Nemotron", S(6144, 32, 48, 0, 4096), partial=0.5, since="5.23"),
     F("olmo", "Olmo", S(4096, 32, 32, 0, 2048)),

@@ -54,7 +54,8 @@ class Family:
         sign: -1 where pairs turn backwards.
         norms_after: the names of norms with weights between rotation and attention, the query's and the key's.
         head_key: the key of a head's width.
-        head_dim: that width by default; None: the hidden size over the heads.
+        head_dim: that width by default; None: the hidden size over the heads. Beside `latent`: the class reads this
+            key for the width that is turned, so that it has to agree.
         latent: default widths without and with RoPE, for keys that are made from a latent (MLA); RoPE's come last.
         theta_key: the key of RoPE's base outside the dictionaries.
         theta: that base by default; None: it has to be written, as versions of transformers differ.
@@ -71,6 +72,7 @@ class Family:
         layers_key: the key that replaces that default: the pattern's length, or the full layers' indices.
         window: its default `sliding_window`.
         window_switch: whether it needs `use_sliding_window` as well.
+        window_layers: its default `max_window_layers`.
         nope: the key that says which full layers have no rotary positions. `sliding_window`: all, if it is set.
     """
 
@@ -102,6 +104,7 @@ class Family:
     layers_key: str = ""
     window: int | None = None
     window_switch: bool = False
+    window_layers: int = 28
     nope: str = ""
 
     @property

@@ -169,9 +169,9 @@ class _Keys:
             )
         beside = [] if family.per_type else self._parts(self._beside(*family.partial_keys))
         inside = self._parts(self._inside(key))
-        stated = [*(each for each in inside if key in used), *beside, ("", default)]
+        first = [*self._parts([(f"{self._where()}.{key}", used[key])] if key in used else []), *beside, ("", default)]
         everywhere = [*inside, *self._parts(self._beside(*{key, *family.partial_keys}))]
-        value = self._agreed("part of each head", stated[0][1], everywhere)
+        value = self._agreed("part of each head", first[0][1], everywhere)
         if value > 1 or (value < 1 and family.partial is None):
             raise refuse(self.place, key, f"is {value:g}, but {family.model_type} turns whole heads")
         if key in self.old and value != default and not beside:
