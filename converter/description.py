@@ -185,13 +185,13 @@ def text_model(config: Mapping[str, Any]) -> TextModel:
 
 
 def _known(config: Mapping[str, Any]) -> Family:
-    inner = config.get(TEXT)
-    if config.get("model_type") in FAMILIES or not isinstance(inner, Mapping):
-        return family_of(config.get("model_type"))
+    inner, model_type = config.get(TEXT), config.get("model_type")
+    if not isinstance(model_type, str) or model_type in FAMILIES or not isinstance(inner, Mapping):
+        return family_of(model_type)
     kind = inner.get("model_type")
     known = isinstance(kind, str) and kind in FAMILIES and not FAMILIES[kind].refused
     raise RopextError(
-        f"config.json: model_type: {config.get('model_type')!r} is a model around a text model of type {kind!r}. "
+        f"config.json: model_type: {model_type!r} is a model around a text model of type {kind!r}. "
         f"ropext converts {'that one by itself' if known else 'neither'}, not the whole; `ropext families` lists what "
         "it converts."
     )

@@ -26,7 +26,9 @@ from .config_values import count, optional_count, refuse
 from .errors import RopextError
 from .family import Family
 
-__all__ = ["Layers", "layers_of"]
+__all__ = ["MAX_LAYERS", "Layers", "layers_of"]
+
+MAX_LAYERS = 65_536
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,11 @@ def _where(place: str) -> str:
 
 
 def _total(config: Mapping[str, Any], family: Family, place: str) -> int:
-    default = family.sizes.num_hidden_layers if family.sizes else None
-    if family.layers == "double":
-        return 2 * count(config, place, "num_layers", default)
-    return count(config, place, "num_hidden_layers", default)
+    key, times = ("num_layers", 2) if family.layers == "double" else ("num_hidden_layers", 1)
+    total = times * count(config, place, key, family.sizes.num_hidden_layers if family.sizes else None)
+    if total > MAX_LAYERS:
+        raise refuse(place, key, f"{total} layers are more than any model has")
+    return total
 
 
 def _window(config: Mapping[str, Any], family: Family, place: str) -> int | None:

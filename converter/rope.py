@@ -89,26 +89,40 @@ def scaled_inv_freq(theta: float, dim: int, scaling: Mapping[str, Any], place: s
         raise refuse(
             place, "rope_type", f"{kind!r} cannot be composed with another method: {_why_not(scaling, theta, dim)}"
         )
-    return SCHEMES[kind](theta, dim, scaling, place)
+    try:
+        frequencies = SCHEMES[kind](theta, dim, scaling, place)
+    except (OverflowError, ZeroDivisionError, ValueError):
+        frequencies = []
+    if not frequencies or min(frequencies) < 0 or (min(frequencies) == 0 and kind != "proportional"):
+        raise refuse(place, "rope_type", f"the numbers of {kind!r} are out of the range of float32")
+    return frequencies
 
 
-def attention_factor(scaling: Mapping[str, Any]) -> float:
+def attention_factor(scaling: Mapping[str, Any], place: str = "rope_scaling") -> float:
     """Compute what stock code multiplies turned queries and keys by, each.
 
     Args:
         scaling: its `rope_type` and numbers.
+        place: where the configuration has them, for messages.
+
+    Raises:
+        RopextError: a number is missing or out of range.
     """
-    kind, written = scaling.get("rope_type"), scaling.get("attention_factor")
+    kind, written = scaling.get("rope_type"), _optional(scaling, place, "attention_factor")
     if kind not in ("yarn", "longrope"):
         return 1.0
     if written is not None:
-        return float(written)
-    factor = float(scaling["factor"])
+        return written
+    factor = _number(scaling, place, "factor")
     if kind == "longrope":
-        original = float(scaling["original_max_position_embeddings"])
-        return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+        original = _number(scaling, place, "original_max_position_embeddings")
+        return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 < original else 1.0
     mscale, all_dim = scaling.get("mscale"), scaling.get("mscale_all_dim")
-    return _mscale(factor, mscale) / _mscale(factor, all_dim) if mscale and all_dim else _mscale(factor, 1.0)
+    if not (mscale and all_dim):
+        return _mscale(factor, 1.0)
+    return _mscale(factor, positive(mscale, place, "mscale")) / _mscale(
+        factor, positive(all_dim, place, "mscale_all_dim")
+    )
 
 
 def _mscale(factor: float, weight: float) -> float:

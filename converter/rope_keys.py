@@ -49,7 +49,7 @@ class Rope:
     @property
     def attention_factor(self) -> float:
         """What stock code multiplies turned queries and keys by, each."""
-        return attention_factor(self.scaling)
+        return attention_factor(self.scaling, self.place)
 
     @property
     def kind(self) -> str:

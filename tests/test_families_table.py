@@ -86,6 +86,7 @@ def test_layers_that_are_refused_for_want_of_rotary_positions_have_none(name):
 # Every type, and what its configuration class means by missing keys
 
 
+@pytest.mark.skipif(zoo.V4, reason="the table is that of transformers 5")
 def test_every_rotary_type_has_a_row():
     missing = {name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name not in FAMILIES and is_rotary(name)}
     assert missing == set()
