@@ -8,7 +8,7 @@ from typing import Any
 
 from .baking import bake
 from .config import extended_config
-from .description import base_inv_freq
+from .description import base_inv_freq, describe
 from .errors import InvalidPreset, UsageError
 from .model_facts import facts_of
 from .presets import Preset, check_fit, load_preset
@@ -75,9 +75,15 @@ def block_for(config: dict[str, Any], architecture: str, preset: Preset) -> dict
 
     Raises:
         InvalidPreset: the preset does not fit.
+        UsageError: all of its layers slide.
         RopextError: the family cannot be extended.
     """
     config = {**plain(config), "architectures": [architecture]}
+    if window := describe(config).window:
+        raise UsageError(
+            f"every layer of the model sees {window} tokens only; a conversion turns that off, which cannot be done to a "
+            "model in memory."
+        )
     facts = facts_of(config, config.get("_name_or_path") or "the model")
     problems = check_fit(preset, facts)
     if problems:
