@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .model_facts import ModelFacts
     from .presets import Preset
 
-__all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config", "stock_keys", "without_window"]
+__all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config", "partial_keys", "stock_keys", "without_window"]
 
 FORMAT = 2
 GUARD = "ropext: load this checkpoint with trust_remote_code=True"
@@ -89,8 +89,7 @@ def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, A
         scaling["rope_theta"] = rope.theta  # transformers 5 takes this dictionary for all there is
     keys |= {"rope_theta": rope.theta, "rope_scaling": scaling or None}
     if family.partial is not None:
-        keys[family.partial_key] = text.get(family.partial_key, rope.partial)
-        keys["partial_rotary_factor"] = rope.partial
+        keys |= partial_keys(text, description)
         if scaling:
             scaling["partial_rotary_factor"] = rope.partial
     if family.theta_key != "rope_theta":
@@ -105,6 +104,18 @@ def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, A
     if family.per_type != "legacy":
         keys |= {"rope_theta": None, "rope_scaling": None, "partial_rotary_factor": None}
     return keys
+
+
+def partial_keys(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
+    """Return the keys outside RoPE's dictionaries that say which part of each head is turned.
+
+    Args:
+        text: the configuration of the text model.
+        description: of the base.
+    """
+    key, part = FAMILIES[description.text_model_type].partial_key, description.rope.partial
+    own = {key: text.get(key, part)} if key in text or key != "rotary_dim" else {}  # that one counts dimensions
+    return own | {"partial_rotary_factor": part}
 
 
 def _guards(description: Description) -> dict[str, Any]:
@@ -138,13 +149,18 @@ def _both_dtypes(config: Mapping[str, Any]) -> dict[str, Any]:
 def without_window(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
     """Return what lets the layers that the method acts on see everything, where they slide; other layers stay as they are.
 
+    Where no layer slides, a window that is written nevertheless goes too: transformers' caches would go by it.
+
     Args:
         text: the configuration of the text model.
         description: of the base.
     """
-    if description.window is None:
+    everywhere = len(description.layers) == description.num_layers
+    if description.window is None and not everywhere:
         return {}
-    off: dict[str, Any] = {"sliding_window": None}
+    off: dict[str, Any] = {}
+    if description.window is not None or text.get("sliding_window") is not None:
+        off["sliding_window"] = None
     if "use_sliding_window" in text:
         off["use_sliding_window"] = False
     if isinstance(text.get("layer_types"), list):

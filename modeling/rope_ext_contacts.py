@@ -1,0 +1,340 @@
+"""The contacts with transformers: all that this code knows of how a model is run. Seen the same from 4.55.4 to 5.24.0.
+
+1. A registered attention function: it gets queries and keys as the model rotated them, values, the mask, the scaling.
+2. A view of the configuration on each attention layer that the method acts on. Its one property names our function, or,
+   where a forward is the base's, the user's own backend: so the base is the base to the last bit.
+3. A torch hook on the rotary modules: the positions.
+4. A torch hook before the attention modules: the cache, found by its type and never by the name of an argument.
+
+Beside these, torch hooks around the decoder mark where a forward begins and ends. What is called in another way than
+described here is an error that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, Cache, DynamicCache
+
+from .rope_ext_method import Copies, Method, Tokens
+from .rope_ext_model import OTHER_VERSION, attention_modules, positions_of, rotary_modules
+from .rope_ext_positions import Forward
+
+NAME = "rope_ext"
+"""Under which the attention function is registered."""
+
+PROBE = 977
+"""Where a token is put to see how the model rotates it."""
+
+BACKENDS = ("sdpa", "flash_attention_2", "eager")
+"""Values of `attn_implementation`: torch's kernels, those of the package flash-attn, and the dense reference."""
+
+_TOLD = "position_ids cache_position output_attentions use_cache is_causal output_hidden_states return_dict layer_idx"
+_TOLD += " position_embeddings attention_mask past_key_value past_key_values cache output_router_logits head_mask"
+_TOLD += " layer_head_mask logits_to_keep num_items_in_batch token_type_ids mm_token_type_ids kwargs labels"
+_TOLD += " cu_seq_lens_q cu_seq_lens_k max_length_q max_length_k sliding_window s_aux softcap seq_idx"
+KNOWN = frozenset(_TOLD.split())
+"""Arguments that are understood, or that mean nothing to attention; another one with a value is an error."""
+
+
+class View:
+    """A configuration as one attention layer sees it: the same, with another `_attn_implementation`.
+
+    It is no subclass, whose class attributes would come before the configuration's own, and does not pretend to be of
+    the configuration's class, which torch.compile would take at its word.
+    """
+
+    def __init__(self, config: Any, attachment: Attachment) -> None:
+        vars(self).update(rope_ext_config=config, rope_ext_attachment=attachment, rope_ext_stock=False)
+
+    @property
+    def _attn_implementation(self) -> str:
+        if vars(self)["rope_ext_stock"] and not torch.compiler.is_compiling():
+            return vars(self)["rope_ext_attachment"].backend
+        return NAME
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "rope_ext_config" not in vars(self):
+            raise AttributeError(name)
+        return getattr(vars(self)["rope_ext_config"], name)
+
+    def __reduce__(self) -> Any:
+        return View, (vars(self)["rope_ext_config"], vars(self)["rope_ext_attachment"])
+
+
+class Attachment:
+    """A method on a decoder of transformers.
+
+    Attributes:
+        decoder: the model without its head; of an image-text model the part that reads text.
+        method: None while the decoder is asked what it rotates.
+        norms_after: names of an attention module's norms that come after the rotation, of queries and of keys.
+        observer: is shown each layer's index, queries and keys.
+        recorded: queries, keys and arguments by module, while it is asked.
+    """
+
+    def __init__(self, decoder: Any, method: Method | None, layers: list[int] | None) -> None:
+        AttentionInterface.register(NAME, attention)
+        self.method = method
+        self.config = decoder.config
+        self.norms_after: list[str] | None = None
+        self.observer: Callable[[int, Tensor, Tensor], None] | None = None
+        self.recorded: dict[nn.Module, Any] | None = None
+        self.latest: Forward | None = None
+        self._called: set[int] = set()
+        self._handles: list[Any] = []
+        self._modules = [m for m in attention_modules(decoder) if layers is None or m.layer_idx in layers]
+        self.layers = frozenset(module.layer_idx for module in self._modules)
+        if layers is not None and self.layers != set(layers):
+            missing = sorted(set(layers) - self.layers)
+            raise ValueError(f"ropext: {type(decoder).__name__} has no attention in layers {missing}; {OTHER_VERSION}")
+        for module in self._modules:
+            module.config = View(module.config, self)
+            module.rope_ext = self
+            self._handles.append(module.register_forward_pre_hook(self._before_attention, with_kwargs=True))
+        rotaries = rotary_modules(decoder)
+        if not rotaries or not self._modules:
+            raise ValueError(f"ropext: {type(decoder).__name__} has no rotary attention that could be extended")
+        self._handles += [module.register_forward_hook(self._after_rotary, with_kwargs=True) for module in rotaries]
+        self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
+        self._handles.append(decoder.register_forward_hook(self._after_decoder))
+
+    def detach(self) -> None:
+        """Take the method off: the stock model again, bit for bit."""
+        for handle in self._handles:
+            handle.remove()
+        for module in self._modules:
+            module.config = vars(module.config)["rope_ext_config"]
+            del module.rope_ext
+        self._handles, self._modules = [], []
+
+    @property
+    def backend(self) -> str:
+        """The user's own `attn_implementation`."""
+        backend: str = self.config._attn_implementation
+        return backend
+
+    @torch.no_grad()
+    def record(self, decoder: Any, positions: Tensor) -> dict[Any, tuple[Tensor, Tensor, dict[str, Any]]]:
+        """Return query, key and arguments of each attention module for one token at some positions [.., 1, 1].
+
+        One token attends to itself alone, so what its position changes in them is the rotation and nothing else.
+        """
+        training = decoder.training
+        decoder.eval()
+        self.recorded = {}
+        try:
+            ids = torch.ones((1, 1), dtype=torch.long, device=positions.device)
+            decoder(input_ids=ids, position_ids=positions, use_cache=False)
+            return self.recorded
+        finally:
+            self.recorded = None
+            decoder.train(training)
+
+    def check_rotation(self, decoder: Any) -> None:
+        """Check on two one-token forwards that the layers rotate what the configuration says, as fast as it says.
+
+        Raises:
+            RuntimeError: a layer does not.
+        """
+        device = next(decoder.parameters()).device
+        stock, moved = (torch.full((1, 1), place, device=device) for place in (0, PROBE))
+        first, second = self.record(decoder, stock), self.record(decoder, moved)
+        assert self.method is not None
+        table = self.method.table(stock, moved)
+        for module in self._modules:
+            for which in (0, 1):
+                gain = getattr(module, self.norms_after[which]).weight if self.norms_after else 1.0
+                x, expected = first[module][which], second[module][which]
+                turned = self.method.pairs.rotate(x / gain, table) * gain
+                ratio = (expected.float().norm() / turned.float().norm()).item()  # some scale a query by its position
+                off = float((turned * ratio - expected).abs().max() / expected.abs().max())
+                if not off < (2e-3 if expected.dtype in (torch.float32, torch.float64) else 0.05):
+                    raise RuntimeError(f"ropext: layer {module.layer_idx} rotates in another way; {OTHER_VERSION}")
+
+    # Hooks
+
+    def _before_decoder(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if self.backend not in BACKENDS:
+            raise ValueError(f"attention backend {self.backend!r} cannot run this method; use one of {BACKENDS}")
+        self.latest = None
+        if not torch.compiler.is_compiling():
+            self._called.clear()
+
+    def _after_decoder(self, module: nn.Module, args: Any, output: Any) -> None:
+        self.latest = None
+        if torch.compiler.is_compiling() or self.recorded is not None:
+            return
+        if self._called != self.layers:
+            missing = sorted(self.layers - self._called)
+            raise RuntimeError(f"ropext: attention of layers {missing} was not called; {OTHER_VERSION}")
+
+    def _after_rotary(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        positions = positions_of(module, args, kwargs)
+        if self.latest is None or not self.latest.stands_at(positions):
+            self.latest = Forward(positions)
+        if not torch.compiler.is_compiling():
+            # Layers that run again for their gradient are given the same tables, when another forward is the latest.
+            for table in _tensors(output):
+                table._rope_ext_forward = self.latest
+
+    def _before_attention(self, module: Any, args: Any, kwargs: Any) -> None:
+        view = vars(module.config)
+        compiling = torch.compiler.is_compiling()
+        if self.recorded is not None:
+            return
+        if not compiling:
+            self._called.add(module.layer_idx)
+            view["rope_ext_stock"] = False
+        forward = self._forward(args, kwargs)
+        cache = next((x for x in (*kwargs.values(), *args) if isinstance(x, Cache)), None)
+        forward.enter(cache, module.layer_idx)
+        if not compiling:
+            assert self.method is not None and forward.last is not None
+            view["rope_ext_forward"] = forward
+            base = not self.method.small and self.method.is_base(forward.last + 1)
+            view["rope_ext_stock"] = base and module.layer_idx not in forward.notes.far
+
+    def _forward(self, args: Any, kwargs: Any) -> Forward:
+        """The forward whose tables a layer was given; else the latest."""
+        forward = self.latest
+        if not torch.compiler.is_compiling():
+            marked = (getattr(x, "_rope_ext_forward", None) for x in _tensors((*kwargs.values(), *args)))
+            forward = next((each for each in marked if each is not None), forward)
+        if forward is None:
+            raise RuntimeError(f"ropext: attention was called before the rotary module; {OTHER_VERSION}")
+        return forward
+
+    # Attention
+
+    def tokens(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, kwargs: dict[str, Any]
+    ) -> Tokens:
+        """What the method needs to know of a call."""
+        compiling = torch.compiler.is_compiling()
+        forward = self.latest if compiling else vars(module.config).pop("rope_ext_forward")
+        count, flash = query.shape[2], "flash" in self.backend
+        geometry = forward.geometry(mask, query.shape[0], count, key.shape[2], flash=flash)
+        key, value = key[:, :, : geometry.length], value[:, :, : geometry.length]
+        method, layer = self.method, module.layer_idx
+        assert method is not None
+        names = self.norms_after
+        tokens = Tokens(
+            layer=layer,
+            query=query,
+            key=key,
+            value=value,
+            geometry=geometry,
+            pairs=method.pairs,
+            scale=kwargs["scaling"],
+            gains=None if names is None else tuple(getattr(module, name).weight for name in names),
+            softcap=kwargs.get("softcap"),
+            sinks=kwargs.get("s_aux"),
+            dropout=kwargs["dropout"],
+            backend=self.backend,
+        )
+        if not compiling:
+            self._use_cache(tokens, forward)
+        return tokens
+
+    def _use_cache(self, tokens: Tokens, forward: Forward) -> None:
+        """Let the cache hold far keys, or keep copies of them beside it, where either can be."""
+        method, notes, layer, geometry = self.method, forward.notes, tokens.layer, tokens.geometry
+        assert method is not None
+        held = layer in notes.far
+        if held or (method.keys_stay and _is_held(tokens.key, forward.cache, layer)):
+            if notes.unknown:
+                raise ValueError(_UNKNOWN_CACHE)
+            start = geometry.length - tokens.query.shape[2] if held else 0
+            tokens.far_key, tokens.exact_from = tokens.key, start
+            tokens.key = tokens.key[:, :, start:].clone()
+            table = geometry.memo(("to_far", start), lambda: method.far_key_table(geometry, start, geometry.length))
+            tokens.far_key[:, :, start:] = tokens.turn_key(tokens.key, table)
+            notes.far.add(layer)
+        elif method.moves_keys and _is_held(tokens.key, forward.cache, layer):
+            if tokens.query.shape[2] == 1 and tokens.query.shape[0] == 1 and geometry.one_call:
+                tokens.copies = notes.copies.setdefault(layer, Copies())
+            else:
+                notes.copies.pop(layer, None)
+
+
+_UNKNOWN_CACHE = (
+    "ropext: this cache was filled elsewhere, or has lost what this model notes on it, so how its keys were rotated is "
+    "not known; pass the very object that a forward of this model returned, or a copy made by copy.deepcopy"
+)
+
+
+def _is_held(key: Tensor, cache: Any, layer: int) -> bool:
+    """Whether the tensor is what a plain dynamic cache holds of a layer, so that what is written to it stays."""
+    if type(cache) is not DynamicCache or getattr(cache, "offloading", False) or key.requires_grad or 0 in key.stride():
+        return False
+    layers = getattr(cache, "layers", ())
+    return layer < len(layers) and getattr(layers[layer], "keys", None) is key
+
+
+def attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention by the method of a module's attachment: the function that is registered with transformers.
+
+    Args:
+        module: the attention module of a layer.
+        query: [B, H, T, D], rotated by the model.
+        key: [B, K, L, D], rotated by the model, those of the cache among them.
+        value: [B, K, L, Dv].
+        attention_mask: as transformers makes it for the backend that the user has chosen.
+        scaling: factor on the logits.
+        dropout: of the weights.
+        **kwargs: what the layer passes on.
+
+    Returns:
+        [B, T, H, Dv], and with the backend `eager` the weights [B, H, T, L].
+
+    Raises:
+        ValueError: an argument has a value and is not known, or the mask is more than this code understands.
+    """
+    attachment: Attachment = module.rope_ext
+    if attachment.recorded is not None:
+        attachment.recorded[module] = (query, key, kwargs)
+        repeated = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
+        return repeated.transpose(1, 2), None
+    unknown = sorted(name for name, given in kwargs.items() if name not in KNOWN and given is not None)
+    if unknown or kwargs.get("sliding_window") is not None:
+        raise ValueError(
+            f"ropext: {type(module).__name__} passes {unknown or 'sliding_window'} to attention; {OTHER_VERSION}"
+        )
+    query, key, value = _one_type(query, key, value)
+    if attachment.observer is not None:
+        attachment.observer(module.layer_idx, query, key)
+    kwargs |= {"scaling": query.shape[-1] ** -0.5 if scaling is None else scaling, "dropout": dropout}
+    tokens = attachment.tokens(module, query, key, value, attention_mask, kwargs)
+    assert attachment.method is not None
+    out, weights = attachment.method.attend(tokens, weights=attachment.backend == "eager")
+    return out.transpose(1, 2).contiguous(), weights
+
+
+def _one_type(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """In one type, as torch's own attention has them under autocast."""
+    device = tensors[0].device.type
+    if torch.is_autocast_enabled(device):
+        return tuple(x.to(torch.get_autocast_dtype(device)) for x in tensors)
+    return tensors
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    """Tensors, also those in tuples, lists and dictionaries."""
+    for value in (values,) if isinstance(values, Tensor) else values.values() if isinstance(values, dict) else values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list | dict):
+            yield from _tensors(value)
