@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, shipped
-from .description import TEXT, describe
+from .description import TEXT, describe, text_model
 from .families import FAMILIES
 
 if TYPE_CHECKING:
@@ -37,13 +37,16 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
     description = describe(config)
     text = config[TEXT] if description.text_place else config
     stock = stock_keys(text, description)
+    longest = text_model(config).size("max_position_embeddings")
     changed = {
         **_both_dtypes(text),
         **without_window(text, description),
+        **{key: value for key, value in stock.items() if value is not None},
         **_guards(description),
-        "max_position_embeddings": max(facts.trained_length, preset.target_window),
+        "max_position_embeddings": max(longest, preset.target_window),
     }
-    block = {
+    kept = {key: value for key, value in text.items() if key not in stock or stock[key] is not None}
+    block: dict[str, Any] = {
         "format": FORMAT,
         "ropext_version": __version__,
         "method": preset.method,
@@ -57,7 +60,7 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
         "base": {
             **stock,
             "architectures": [facts.architecture],
-            "max_position_embeddings": text.get("max_position_embeddings", facts.trained_length),
+            "max_position_embeddings": longest,
         },
     }
     top = {
@@ -66,8 +69,8 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
     }
     if description.text_place:
         block["base"]["place"] = description.text_place
-        return {**config, **_both_dtypes(config), TEXT: {**text, **changed}, **top, "rope_ext": block}
-    return {**config, **changed, **top, **_dual_chunk_attention(facts, preset, baked), "rope_ext": block}
+        return {**config, **_both_dtypes(config), TEXT: {**kept, **changed}, **top, "rope_ext": block}
+    return {**kept, **changed, **top, **_dual_chunk_attention(facts, preset, baked), "rope_ext": block}
 
 
 def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
@@ -120,12 +123,13 @@ def partial_keys(text: Mapping[str, Any], description: Description) -> dict[str,
 
 def _guards(description: Description) -> dict[str, Any]:
     """Return values on which a stock class dies with a text that says what to do."""
-    theta = description.rope.theta
+    rope, family = description.rope, FAMILIES[description.text_model_type]
     found: dict[str, Any] = {description.guard: GUARD} if description.guard else {}
+    part = {} if family.partial is None else {"partial_rotary_factor": rope.partial}
     return found | {
-        "rope_theta": theta,
+        "rope_theta": rope.theta,
         "rope_scaling": {"rope_type": GUARD},
-        "rope_parameters": {"rope_type": GUARD, "rope_theta": theta},
+        "rope_parameters": {"rope_type": GUARD, "rope_theta": rope.theta, **part},
     }
 
 
@@ -147,7 +151,7 @@ def _both_dtypes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_window(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
-    """Return what lets the layers that the method acts on see everything, where they slide; other layers stay as they are.
+    """Return what lets the layers that the method acts on see everything, where they slide; other layers stay.
 
     Where no layer slides, a window that is written nevertheless goes too: transformers' caches would go by it.
 
@@ -177,6 +181,8 @@ def _dual_chunk_attention(facts: ModelFacts, preset: Preset, baked: Baked) -> di
     parameters = baked.parameters
     if preset.method != "dca" or facts.model_type not in _DUAL_CHUNK or "activate_beyond" in parameters:
         return {}
+    if facts.layers is not None:
+        return {}  # they have it in all layers or none
     settings = {
         "chunk_size": parameters["chunk_size"],
         "local_size": parameters["local_window"],

@@ -11,7 +11,7 @@ from typing import Any
 from . import hub, shipped
 from .description import Description, TextModel, describe, text_model
 from .errors import RopextError
-from .families import FAMILIES, family_of
+from .families import FAMILIES
 from .json_object import read_object
 from .rope import rotary_dim
 from .source_files import inside

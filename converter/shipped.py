@@ -145,7 +145,8 @@ def _entry(row: Family, method: str, siblings: list[str]) -> str:
 def _renamed(text: str, row: Family) -> str:
     """Return one of Llama's files with the names of another family."""
     package, module = row.stock_module.removeprefix("transformers.models.").split(".")
-    text = text.replace("transformers.models.llama import modeling_llama", f"transformers.models.{package} import {module}")
+    stock = f"transformers.models.{package} import {module}"
+    text = text.replace("transformers.models.llama import modeling_llama", stock)
     text = re.sub(r"\bmodeling_llama\.LlamaModel\b", f"{module}.{row.stock_model}", text)
     text = re.sub(r"\bmodeling_llama\.LlamaForCausalLM\b", f"{module}.{row.stock_class}", text)
     text = re.sub(r"\bmodeling_llama\b", module, text)
@@ -186,7 +187,9 @@ def _tree(source: str) -> ast.Module:
 
 def _imported(source: str) -> list[str]:
     """Return the siblings that a file imports."""
-    return [str(node.module) for node in ast.walk(_tree(source)) if isinstance(node, ast.ImportFrom) and node.level == 1]
+    return [
+        str(node.module) for node in ast.walk(_tree(source)) if isinstance(node, ast.ImportFrom) and node.level == 1
+    ]
 
 
 def _public(module: str) -> str:
