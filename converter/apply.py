@@ -13,7 +13,7 @@ from .errors import InvalidPreset, UsageError
 from .model_facts import facts_of
 from .presets import Preset, check_fit, load_preset
 
-__all__ = ["Applied", "apply", "block_for"]
+__all__ = ["Applied", "apply", "block_for", "plain"]
 
 
 class Applied:
@@ -77,7 +77,7 @@ def block_for(config: dict[str, Any], architecture: str, preset: Preset) -> dict
         InvalidPreset: the preset does not fit.
         RopextError: the family cannot be extended.
     """
-    config = {**_plain(config), "architectures": [architecture]}
+    config = {**plain(config), "architectures": [architecture]}
     facts = facts_of(config, config.get("_name_or_path") or "the model")
     problems = check_fit(preset, facts)
     if problems:
@@ -87,10 +87,10 @@ def block_for(config: dict[str, Any], architecture: str, preset: Preset) -> dict
     return block
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON values of a configuration in memory: types of torch become their names."""
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value).removeprefix("torch.")

@@ -101,7 +101,7 @@ def findings(
     if base.window:
         yield f"sliding_window of {base.window} tokens is turned off: every layer sees every token"
     elif len(base.layers) < base.num_layers:
-        yield f"{len(base.layers)} of {base.num_layers} layers have full attention and RoPE; the others stay"
+        yield f"{len(base.layers)} of {base.num_layers} layers have full attention with RoPE; the others stay"
     yield from about_weights
     left_out = sorted(names - {file.path.split("/")[0] for file in files})
     if left_out:

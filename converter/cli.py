@@ -30,6 +30,7 @@ _COMMANDS = {
     "verify": ("commands_verify:verify_command", "Check a converted folder or repository."),
     "upgrade": ("commands_verify:upgrade_command", "Bring a converted folder up to date."),
     "card": ("commands_verify:card_command", "Write a converted folder's model card anew."),
+    "families": ("commands_families:families", "List the model types that can be converted, and why not the others."),
     "inspect": ("commands_convert:inspect", "Tell what a model folder is, or what was made of it."),
     "suggest": ("commands_suggest:suggest", "Suggest parameters for a model and a length."),
     "calibrate": ("commands_calibrate:calibrate", "Find a method's numbers for a model by measuring it."),

@@ -72,9 +72,10 @@ def target_facts(source: str, target: int, initial_window: int | None) -> tuple[
     if "rope_ext" in config:
         raise RopextError(f"{source}: is converted already; give its base")
     facts = facts_of(config, source)
-    trained = initial_window or facts.trained_length
-    if trained > facts.trained_length:
-        raise UsageError(f"--initial-window {trained}: {source} was trained to {facts.trained_length} tokens")
+    trained = initial_window or facts.seen_length
+    if trained > facts.seen_length:
+        seen = "saw no farther than its sliding window of" if facts.window else "was trained to"
+        raise UsageError(f"--initial-window {trained}: {source} {seen} {facts.seen_length} tokens")
     if target <= trained:
         raise UsageError(f"--target {target}: must be more than the {trained} tokens that the model reads already")
     return facts, base_inv_freq(config), trained

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, shipped
-from .description import TEXT, describe, text_model
+from .description import TEXT, describe
 from .families import FAMILIES
 
 if TYPE_CHECKING:
@@ -37,15 +37,21 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
     description = describe(config)
     text = config[TEXT] if description.text_place else config
     stock = stock_keys(text, description)
-    longest = text_model(config).size("max_position_embeddings")
     changed = {
         **_both_dtypes(text),
         **without_window(text, description),
         **{key: value for key, value in stock.items() if value is not None},
         **_guards(description),
-        "max_position_embeddings": max(longest, preset.target_window),
+        "max_position_embeddings": max(facts.trained_length, preset.target_window),
     }
     kept = {key: value for key, value in text.items() if key not in stock or stock[key] is not None}
+    base = {
+        **stock,
+        "architectures": [facts.architecture],
+        "max_position_embeddings": facts.trained_length,
+    }
+    if description.text_place:
+        base["place"] = description.text_place
     block: dict[str, Any] = {
         "format": FORMAT,
         "ropext_version": __version__,
@@ -57,18 +63,13 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
         "inv_freq": baked.inv_freq,
         "pairs": description.pairs() | {"inv_freq": list(description.inv_freq)},
         "tables": baked.tables,
-        "base": {
-            **stock,
-            "architectures": [facts.architecture],
-            "max_position_embeddings": longest,
-        },
+        "base": base,
     }
     top = {
         "architectures": [shipped.extended_class(facts.model_type, facts.architecture)],
         "auto_map": shipped.auto_map(facts.model_type),
     }
     if description.text_place:
-        block["base"]["place"] = description.text_place
         return {**config, **_both_dtypes(config), TEXT: {**kept, **changed}, **top, "rope_ext": block}
     return {**kept, **changed, **top, **_dual_chunk_attention(facts, preset, baked), "rope_ext": block}
 
@@ -93,8 +94,9 @@ def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, A
     keys |= {"rope_theta": rope.theta, "rope_scaling": scaling or None}
     if family.partial is not None:
         keys |= partial_keys(text, description)
-        if scaling:
-            scaling["partial_rotary_factor"] = rope.partial
+        if scaling or not family.partial_keys:
+            scaling |= {"rope_type": rope.kind, "partial_rotary_factor": rope.partial, "rope_theta": rope.theta}
+            keys["rope_scaling"] = scaling
     if family.theta_key != "rope_theta":
         keys[family.theta_key] = rope.theta
     if not family.per_type:
@@ -116,9 +118,9 @@ def partial_keys(text: Mapping[str, Any], description: Description) -> dict[str,
         text: the configuration of the text model.
         description: of the base.
     """
-    key, part = FAMILIES[description.text_model_type].partial_key, description.rope.partial
-    own = {key: text.get(key, part)} if key in text or key != "rotary_dim" else {}  # that one counts dimensions
-    return own | {"partial_rotary_factor": part}
+    family, part = FAMILIES[description.text_model_type], description.rope.partial
+    # `rotary_dim` counts dimensions, and is left as it is written.
+    return {key: text.get(key, part) for key in family.partial_keys if key != "rotary_dim"}
 
 
 def _guards(description: Description) -> dict[str, Any]:

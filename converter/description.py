@@ -6,7 +6,7 @@ of their heads form pairs, and how fast each pair turns. `tests/test_families_ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,6 +80,7 @@ class Description:
         inv_freq: radians per token, [pairs]; 0 for pairs that never turn.
         rope: RoPE as the configuration has it.
         per_type: whether `rope_parameters` holds a dictionary for each layer type.
+        axes: of each pair, the axis (time, height, width) by whose position it turns; empty where there is one.
     """
 
     model_type: str
@@ -99,11 +100,18 @@ class Description:
     inv_freq: tuple[float, ...]
     rope: Rope
     per_type: bool
+    axes: tuple[int, ...] = ()
 
     def pairs(self) -> dict[str, Any]:
         """Return the `pairs` of a `rope_ext` block."""
-        pairs = {"layers": list(self.layers), "layout": self.layout, "first": self.first, "sign": self.sign}
-        return pairs | ({"norms_after": list(self.norms_after)} if self.norms_after else {})
+        pairs: dict[str, Any] = {
+            "layers": list(self.layers),
+            "layout": self.layout,
+            "first": self.first,
+            "sign": self.sign,
+        }
+        pairs |= {"norms_after": list(self.norms_after)} if self.norms_after else {}
+        return pairs | ({"axes": list(self.axes)} if self.axes else {})
 
 
 def describe(config: Mapping[str, Any]) -> Description:
@@ -141,6 +149,7 @@ def describe(config: Mapping[str, Any]) -> Description:
         inv_freq=tuple(inv_freq),
         rope=rope,
         per_type=bool(family.per_type),
+        axes=_axes(text, rope, len(inv_freq)) if family.sections else (),
     )
 
 
@@ -185,13 +194,13 @@ def text_model(config: Mapping[str, Any]) -> TextModel:
 
 
 def _known(config: Mapping[str, Any]) -> Family:
-    inner = config.get(TEXT)
-    if config.get("model_type") in FAMILIES or not isinstance(inner, Mapping):
-        return family_of(config.get("model_type"))
+    inner, model_type = config.get(TEXT), config.get("model_type")
+    if not isinstance(model_type, str) or model_type in FAMILIES or not isinstance(inner, Mapping):
+        return family_of(model_type)
     kind = inner.get("model_type")
     known = isinstance(kind, str) and kind in FAMILIES and not FAMILIES[kind].refused
     raise RopextError(
-        f"config.json: model_type: {config.get('model_type')!r} is a model around a text model of type {kind!r}. "
+        f"config.json: model_type: {model_type!r} is a model around a text model of type {kind!r}. "
         f"ropext converts {'that one by itself' if known else 'neither'}, not the whole; `ropext families` lists what "
         "it converts."
     )
@@ -248,7 +257,7 @@ def _latent_widths(text: TextModel, default: tuple[int, int]) -> tuple[int, int]
     keys = ("qk_nope_head_dim", "qk_rope_head_dim")
     plain, turned = (count(text.config, text.place, key, value) for key, value in zip(keys, default, strict=True))
     written = text.config.get("head_dim")
-    if written not in (None, turned, plain + turned):
+    if text.family.head_dim is not None and written not in (None, turned):
         raise RopextError(
             f"config.json: {place_of(text.place, 'head_dim')} is {written!r} and {place_of(text.place, keys[1])} is "
             f"{turned}: they contradict each other. Remove head_dim."
@@ -263,9 +272,11 @@ def _layer_width(text: TextModel, layers: Layers) -> int | None:
         return None
     if text.family.head_key != "global_head_dim" or not isinstance(own, Mapping):
         raise refuse(text.place, "per_layer_config", f"{text.family.model_type} is not known with layers of their own")
-    widths = {
-        entry.get("head_dim") for key, entry in own.items() if isinstance(entry, Mapping) and int(key) in layers.full
-    }
+    if not all(key.isdigit() and isinstance(entry, Mapping) for key, entry in own.items()):
+        raise refuse(text.place, "per_layer_config", "expected a dictionary for each layer, by its index")
+    by_index = {int(key): entry for key, entry in own.items()}
+    entries = [by_index.get(index, {}) for index in layers.full]
+    widths = {entry.get("head_dim", text.config.get("head_dim")) for entry in entries}
     if len(widths) != 1:
         raise refuse(text.place, "per_layer_config", "expected one head_dim for all layers with full attention")
     return _even(widths.pop(), text.place, "per_layer_config.head_dim")
@@ -275,6 +286,21 @@ def _even(value: object, place: str, key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 2 <= value <= MAX_HEAD_DIM or value % 2:
         raise refuse(place, key, f"{value!r} is not a positive even number up to {MAX_HEAD_DIM}")
     return value
+
+
+def _axes(text: TextModel, rope: Rope, pairs: int) -> tuple[int, ...]:
+    """Return the axis of each pair: blocks of pairs for each axis, or, interleaved, time, height, width in turns."""
+    sections = rope.scaling.get("mrope_section") or text.family.sections
+    if not isinstance(sections, list | tuple) or not _are_sizes(sections, pairs):
+        raise refuse(text.place, "mrope_section", f"{sections!r} are not three numbers of pairs that sum up to {pairs}")
+    if not text.family.interleaved:
+        return tuple(axis for axis, size in enumerate(sections) for _ in range(size))
+    return tuple(pair % 3 if pair < 3 * sections[pair % 3] else 0 for pair in range(pairs))
+
+
+def _are_sizes(sections: Sequence[object], pairs: int) -> bool:
+    sizes = [size for size in sections if isinstance(size, int) and not isinstance(size, bool) and size >= 0]
+    return len(sizes) == len(sections) == 3 and sum(sizes) == pairs
 
 
 def _with_layer_theta(text: TextModel, layers: Layers) -> Mapping[str, Any]:

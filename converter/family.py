@@ -56,16 +56,19 @@ class Family:
         heads: stock heads that transformers 5.24 has: (s)equence and (t)oken classification, (q)uestion answering.
         norms_after: the names of norms with weights between rotation and attention, the query's and the key's.
         head_key: the key of a head's width.
-        head_dim: that width by default; None: the hidden size over the heads.
+        head_dim: that width by default; None: the hidden size over the heads. Beside `latent`: the class reads this
+            key for the width that is turned, so that it has to agree.
         latent: default widths without and with RoPE, for keys that are made from a latent (MLA); RoPE's come last.
         theta_key: the key of RoPE's base outside the dictionaries.
         theta: that base by default; None: it has to be written, as versions of transformers differ.
-        partial_key: the key of the part of each head that RoPE turns, outside the dictionaries.
+        partial_keys: the keys of the part of each head that RoPE turns, outside the dictionaries, the first first.
         partial: that part by default; None: whole heads whatever is written.
         rope: the class's default of `rope_parameters` where it is more than a base.
         per_type: whether `rope_parameters` holds a dictionary for each layer type. "legacy": so it does, and before
             `rope_scaling` and `rope_theta` were those of the full layers.
         multi_axis: whether positions have several axes, so that `mrope` is a name for unscaled.
+        sections: default numbers of pairs of each of those axes.
+        interleaved: whether the axes' pairs take turns.
         layers: how a configuration says which layers have full attention.
         pattern: its default `layer_types`, one letter a layer, repeated (after a bar, where there is one): f(ull),
             s(liding), w (sliding, if there is a window), l(inear), c(onvolution). By `indices`: that of all layers
@@ -73,6 +76,7 @@ class Family:
         layers_key: the key that replaces that default: the pattern's length, or the full layers' indices.
         window: its default `sliding_window`.
         window_switch: whether it needs `use_sliding_window` as well.
+        window_layers: its default `max_window_layers`.
         nope: the key that says which full layers have no rotary positions. `sliding_window`: all, if it is set.
     """
 
@@ -96,16 +100,19 @@ class Family:
     latent: tuple[int, int] | None = None
     theta_key: str = "rope_theta"
     theta: float | None = 10_000.0
-    partial_key: str = "partial_rotary_factor"
+    partial_keys: tuple[str, ...] = ("partial_rotary_factor",)
     partial: float | None = None
     rope: Mapping[str, Any] | None = None
     per_type: bool | Literal["legacy"] = False
     multi_axis: bool = False
+    sections: tuple[int, int, int] | None = None
+    interleaved: bool = False
     layers: LayerRule = "every"
     pattern: str = "f"
     layers_key: str = ""
     window: int | None = None
     window_switch: bool = False
+    window_layers: int = 28
     nope: str = ""
 
     @property

@@ -26,7 +26,9 @@ from .config_values import count, optional_count, refuse
 from .errors import RopextError
 from .family import Family
 
-__all__ = ["Layers", "layers_of"]
+__all__ = ["MAX_LAYERS", "Layers", "layers_of"]
+
+MAX_LAYERS = 65_536
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def layers_of(config: Mapping[str, Any], family: Family, place: str = "") -> Lay
         place: where that configuration is, for messages.
 
     Returns:
-        The layers. If all attention layers slide, they are the sliding ones, with the window.
+        The layers. If all attention layers slide, they are the sliding ones, with the window; not where sliding
+        layers have frequencies of their own.
 
     Raises:
         RopextError: there are none, or the configuration does not say.
@@ -68,7 +71,7 @@ def layers_of(config: Mapping[str, Any], family: Family, place: str = "") -> Lay
         if not rotary:
             raise RopextError(f"config.json: {_where(place)}its layers with full attention have no rotary positions.")
         return Layers(total, tuple(rotary))
-    if sliding and window:
+    if sliding and window and not family.per_type:
         return Layers(total, tuple(sliding), window)
     raise RopextError(f"config.json: {_where(place)}none of its {total} layers has full attention.")
 
@@ -78,10 +81,11 @@ def _where(place: str) -> str:
 
 
 def _total(config: Mapping[str, Any], family: Family, place: str) -> int:
-    default = family.sizes.num_hidden_layers if family.sizes else None
-    if family.layers == "double":
-        return 2 * count(config, place, "num_layers", default)
-    return count(config, place, "num_hidden_layers", default)
+    key, times = ("num_layers", 2) if family.layers == "double" else ("num_hidden_layers", 1)
+    total = times * count(config, place, key, family.sizes.num_hidden_layers if family.sizes else None)
+    if total > MAX_LAYERS:
+        raise refuse(place, key, f"{total} layers are more than any model has")
+    return total
 
 
 def _window(config: Mapping[str, Any], family: Family, place: str) -> int | None:
@@ -144,19 +148,19 @@ def _by_pattern(config: Mapping[str, Any], family: Family, place: str, total: in
 def _by_tail(config: Mapping[str, Any], family: Family, place: str, total: int) -> str:
     if not _window(config, family, place):
         return "f" * total
-    kept = min(total, _window_layers(config, place))
+    kept = min(total, _window_layers(config, family, place))
     return "f" * kept + "s" * (total - kept)
 
 
 def _by_turns(config: Mapping[str, Any], family: Family, place: str, total: int) -> str:
     if not _window(config, family, place):
         return "f" * total
-    kept = _window_layers(config, place)
+    kept = _window_layers(config, family, place)
     return "".join("s" if index % 2 == 0 and index < kept else "f" for index in range(total))
 
 
-def _window_layers(config: Mapping[str, Any], place: str) -> int:
-    value = config.get("max_window_layers")
+def _window_layers(config: Mapping[str, Any], family: Family, place: str) -> int:
+    value = config.get("max_window_layers", family.window_layers)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise refuse(place, "max_window_layers", f"{value!r} is not a number of layers")
     return value

@@ -35,13 +35,13 @@ class ModelFacts:
         num_key_value_heads: key heads of a layer.
         rope_theta: RoPE's base, in the layers that a method acts on.
         rope_type: its scaling there, `default` where there is none.
-        trained_length: the longest distance that attention met in training, tokens: `max_position_embeddings`, or
-            the sliding window if all layers have one.
+        trained_length: `max_position_embeddings`, tokens.
         partial_rotary_factor: the part of each head that RoPE turns.
         rotary_width: dimensions of a head that RoPE turns, where the part does not tell; None: it does.
         attention_factor: what the base multiplies turned queries and keys by, each.
         text_place: where the text model's configuration lies: "" or `text_config`.
         layers: the layers that a method acts on; None: all.
+        window: tokens that those see, if they slide and a conversion turns that off.
     """
 
     source: str
@@ -59,11 +59,17 @@ class ModelFacts:
     attention_factor: float = 1.0
     text_place: str = ""
     layers: tuple[int, ...] | None = None
+    window: int | None = None
 
     @property
     def rotary_dim(self) -> int:
         """Dimensions of a head that RoPE turns, in half as many frequency pairs."""
         return self.rotary_width or rotary_dim(self.head_dim, self.partial_rotary_factor)
+
+    @property
+    def seen_length(self) -> int:
+        """The longest distance that attention met in training, tokens: less than the length where layers slide."""
+        return min(self.trained_length, self.window or self.trained_length)
 
 
 def read_facts(source: str) -> ModelFacts:
@@ -133,7 +139,6 @@ def facts_of(config: Mapping[str, Any], source: str) -> ModelFacts:
 
 def _facts(config: Mapping[str, Any], source: str, text: TextModel, description: Description) -> ModelFacts:
     heads, rope = text.size("num_attention_heads"), description.rope
-    length = text.size("max_position_embeddings")
     everywhere = len(description.layers) == description.num_layers
     return ModelFacts(
         source=source,
@@ -145,12 +150,13 @@ def _facts(config: Mapping[str, Any], source: str, text: TextModel, description:
         num_key_value_heads=text.key_value_heads(),
         rope_theta=rope.theta,
         rope_type=rope.kind,
-        trained_length=min(length, description.window or length),
+        trained_length=text.size("max_position_embeddings"),
         partial_rotary_factor=rope.partial,
         rotary_width=2 * len(description.inv_freq) if text.family.latent else None,
         attention_factor=rope.attention_factor,
         text_place=description.text_place,
         layers=None if everywhere else description.layers,
+        window=description.window,
     )
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .config import GUARD, extended_config, partial_keys
-from .description import describe, text_model
+from .description import describe
 from .errors import RopextError, UsageError
 from .families import FAMILIES
 from .frequencies import FREQUENCY_METHODS, ntk_theta, yarn_attention_factor
@@ -81,7 +81,6 @@ def native_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, 
     description = describe(config)
     _require_one_rope(config, description)
     extended = extended_config(config, facts, preset, baked)
-    facts = replace(facts, trained_length=text_model(config).size("max_position_embeddings"))  # no window slides now
     rope = _SPELLINGS[preset.method](preset, facts, baked)
     if rope.scaling and facts.model_type in _OWN_SCALING:
         raise UnsupportedSpelling(

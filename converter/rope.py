@@ -19,6 +19,7 @@ from .errors import RopextError
 
 __all__ = [
     "MAX_HEAD_DIM",
+    "SCHEMES",
     "attention_factor",
     "float32",
     "plain_inv_freq",
@@ -84,30 +85,44 @@ def scaled_inv_freq(theta: float, dim: int, scaling: Mapping[str, Any], place: s
         RopextError: the scheme depends on the length, is unknown or lacks a number.
     """
     kind = scaling.get("rope_type", "default")
-    if kind not in _SCHEMES:
+    if kind not in SCHEMES:
         raise refuse(
             place, "rope_type", f"{kind!r} cannot be composed with another method: {_why_not(scaling, theta, dim)}"
         )
-    return _SCHEMES[kind](theta, dim, scaling, place)
+    try:
+        frequencies = SCHEMES[kind](theta, dim, scaling, place)
+    except (OverflowError, ZeroDivisionError, ValueError):
+        frequencies = []
+    if not frequencies or min(frequencies) < 0 or (min(frequencies) == 0 and kind != "proportional"):
+        raise refuse(place, "rope_type", f"the numbers of {kind!r} are out of the range of float32")
+    return frequencies
 
 
-def attention_factor(scaling: Mapping[str, Any]) -> float:
+def attention_factor(scaling: Mapping[str, Any], place: str = "rope_scaling") -> float:
     """Compute what stock code multiplies turned queries and keys by, each.
 
     Args:
         scaling: its `rope_type` and numbers.
+        place: where the configuration has them, for messages.
+
+    Raises:
+        RopextError: a number is missing or out of range.
     """
-    kind, written = scaling.get("rope_type"), scaling.get("attention_factor")
+    kind, written = scaling.get("rope_type"), _optional(scaling, place, "attention_factor")
     if kind not in ("yarn", "longrope"):
         return 1.0
     if written is not None:
-        return float(written)
-    factor = float(scaling["factor"])
+        return written
+    factor = _number(scaling, place, "factor")
     if kind == "longrope":
-        original = float(scaling["original_max_position_embeddings"])
-        return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+        original = _number(scaling, place, "original_max_position_embeddings")
+        return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 < original else 1.0
     mscale, all_dim = scaling.get("mscale"), scaling.get("mscale_all_dim")
-    return _mscale(factor, mscale) / _mscale(factor, all_dim) if mscale and all_dim else _mscale(factor, 1.0)
+    if not (mscale and all_dim):
+        return _mscale(factor, 1.0)
+    return _mscale(factor, positive(mscale, place, "mscale")) / _mscale(
+        factor, positive(all_dim, place, "mscale_all_dim")
+    )
 
 
 def _mscale(factor: float, weight: float) -> float:
@@ -206,7 +221,7 @@ def _proportional(theta: float, dim: int, scaling: Mapping[str, Any], place: str
 
 
 _Scheme = Callable[[float, int, Mapping[str, Any], str], list[float]]
-_SCHEMES: Mapping[str, _Scheme] = {
+SCHEMES: Mapping[str, _Scheme] = {
     "default": _default,
     "linear": _linear,
     "llama3": _llama3,
@@ -214,6 +229,7 @@ _SCHEMES: Mapping[str, _Scheme] = {
     "proportional": _proportional,
     "yarn": _yarn,
 }
+"""Each `rope_type` that fixes one frequency for each pair, whatever the length."""
 
 
 # What depends on the length
@@ -238,7 +254,7 @@ def _why_not(scaling: Mapping[str, Any], theta: float, dim: int) -> str:
             "its frequencies change with the length of each prompt. Nearest: up to max_position_embeddings tokens it "
             "is the model with rope_type 'default', which can be converted"
         )
-    return f"ropext does not know it; it knows {', '.join(_SCHEMES)}"
+    return f"ropext does not know it; it knows {', '.join(SCHEMES)}"
 
 
 def _number(scaling: Mapping[str, Any], place: str, key: str) -> float:

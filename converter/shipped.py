@@ -145,8 +145,9 @@ def _entry(row: Family, method: str, siblings: list[str]) -> str:
 def _renamed(text: str, row: Family) -> str:
     """Return one of Llama's files with the names of another family."""
     package, module = row.stock_module.removeprefix("transformers.models.").split(".")
-    stock = f"transformers.models.{package} import {module}"
-    text = text.replace("transformers.models.llama import modeling_llama", stock)
+    text = text.replace(
+        "transformers.models.llama import modeling_llama", f"transformers.models.{package} import {module}"
+    )
     text = re.sub(r"\bmodeling_llama\.LlamaModel\b", f"{module}.{row.stock_model}", text)
     text = re.sub(r"\bmodeling_llama\.LlamaForCausalLM\b", f"{module}.{row.stock_class}", text)
     text = re.sub(r"\bmodeling_llama\b", module, text)

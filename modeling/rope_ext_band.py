@@ -32,6 +32,7 @@ class BandMethod(Method):
     """
 
     keys_stay = True
+    by_axis = True
 
     def __init__(self, block: dict[str, Any], window: int, selection: Tensor | None = None) -> None:
         super().__init__(block)
@@ -103,6 +104,8 @@ class BandMethod(Method):
 
     def logits(self, tokens: Tokens) -> Tensor:
         """Near logits for the last columns, far logits for the first, a choice of both where both occur."""
+        if tokens.geometry.axes is not None:
+            return self._logits_by_axis(tokens, *tokens.geometry.axes)
         near_start, far_stop = self._overlap(tokens)
         near_query, far_query = self._queries(tokens)
         near = grouped_logits(near_query, self.exact_keys(tokens, near_start))
@@ -122,7 +125,8 @@ class BandMethod(Method):
     def _overlap(self, tokens: Tokens) -> tuple[int, int]:
         """The first column that some query may see as near, and the one after the last seen as far."""
         geometry, length = tokens.geometry, tokens.length
-        if geometry.static or not geometry.straight or torch.compiler.is_compiling():
+        plain = geometry.straight and geometry.explicit is None
+        if geometry.static or not plain or torch.compiler.is_compiling():
             return 0, length
         past = length - tokens.query.shape[2]
         all_active = self.start == self.window or (geometry.one_call and past + geometry.first_position >= self.start)
@@ -135,6 +139,48 @@ class BandMethod(Method):
         # One dot product of twice the width: each head picks its pairs on the query, the group shares its keys.
         query = torch.cat((far_query * selected, near_query * ~selected), dim=-1)
         return grouped_logits(query, torch.cat((far_keys, self.exact_keys(tokens)[:, :, :stop]), dim=-1))
+
+    def _logits_by_axis(self, tokens: Tokens, queries: Tensor, keys: Tensor) -> Tensor:
+        """Every pair by the distance on its own axis: near and far logits of each axis, added.
+
+        Args:
+            tokens: with exact keys.
+            queries: [A, B, T] stock positions.
+            keys: [A, B, L] stock positions.
+        """
+        geometry = tokens.geometry
+        query, key = tokens.query, self.exact_keys(tokens)
+        far_query = tokens.turn_query(geometry.memo("axes_query", lambda: self._axes_table(queries, geometry, True)))
+        far_key = tokens.turn_key(key, geometry.memo("axes_key", lambda: self._axes_table(keys, geometry, False)))
+        early = queries.amax(0)[..., None] < self.start
+        logits: Tensor | float = 0.0
+        for axis, dims in enumerate(self._axes_dims(query.shape[-1])):
+            near = (queries[axis][..., None] - keys[axis][:, None] < self.window) | early
+            dims = dims.to(query.device)
+            exact = grouped_logits(query[..., dims], key[..., dims])
+            far = grouped_logits(far_query[..., dims], far_key[..., dims])
+            logits = logits + torch.where(near[:, None].to(query.device), exact, far)
+        assert isinstance(logits, Tensor)
+        return logits * tokens.scale
+
+    def _axes_table(self, stock: Tensor, geometry: Geometry, of_queries: bool) -> Part:
+        """From stock positions [A, B, n] to far ones, each pair on its axis."""
+        assert self.axes is not None
+        axes, far_positions = self.axes.to(stock.device), []
+        move = self.far_query_positions if of_queries else self.far_key_positions
+        for places in stock:
+            far = move(places, geometry.tokens_so_far)
+            far_positions.append((far if far.dim() == 3 else far[..., None]).expand(-1, -1, len(axes)))
+        chosen = axes.expand(1, *far_positions[0].shape)
+        own = stock[axes].permute(1, 2, 0)
+        return self.table(own, torch.stack(far_positions).gather(0, chosen)[0])
+
+    def _axes_dims(self, head_dim: int) -> list[Tensor]:
+        """The dimensions of each axis; those that RoPE does not turn go with the first."""
+        assert self.axes is not None
+        turned = [self.pairs.dims(self.axes == axis, head_dim) for axis in range(3)]
+        turned[0] |= ~torch.stack(turned).any(0)
+        return [dims.nonzero()[:, 0] for dims in turned]
 
     # Flash
 

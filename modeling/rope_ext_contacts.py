@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, Cache, DynamicCache
 
+from .rope_ext_attention import turn
 from .rope_ext_method import Copies, Method, Tokens
-from .rope_ext_model import OTHER_VERSION, attention_modules, positions_of, rotary_modules
+from .rope_ext_model import OTHER_VERSION, attention_modules, inverse_frequencies, positions_of, rotary_modules
 from .rope_ext_positions import Forward
 
 NAME = "rope_ext"
@@ -53,7 +54,8 @@ class View:
     @property
     def _attn_implementation(self) -> str:
         if vars(self)["rope_ext_stock"] and not torch.compiler.is_compiling():
-            return vars(self)["rope_ext_attachment"].backend
+            backend: str = vars(self)["rope_ext_attachment"].backend
+            return backend
         return NAME
 
     def __getattr__(self, name: str) -> Any:
@@ -73,7 +75,7 @@ class Attachment:
         method: None while the decoder is asked what it rotates.
         norms_after: names of an attention module's norms that come after the rotation, of queries and of keys.
         observer: is shown each layer's index, queries and keys.
-        recorded: queries, keys and arguments by module, while it is asked.
+        recorded: queries and keys by module, while it is asked.
     """
 
     def __init__(self, decoder: Any, method: Method | None, layers: list[int] | None) -> None:
@@ -82,8 +84,10 @@ class Attachment:
         self.config = decoder.config
         self.norms_after: list[str] | None = None
         self.observer: Callable[[int, Tensor, Tensor], None] | None = None
-        self.recorded: dict[nn.Module, Any] | None = None
+        self.recorded: dict[Any, tuple[Tensor, Tensor]] | None = None
         self.latest: Forward | None = None
+        self._type = torch.float32
+        self._shares_keys = bool(getattr(decoder.config, "num_kv_shared_layers", 0))
         self._called: set[int] = set()
         self._handles: list[Any] = []
         self._modules = [m for m in attention_modules(decoder) if layers is None or m.layer_idx in layers]
@@ -118,8 +122,8 @@ class Attachment:
         return backend
 
     @torch.no_grad()
-    def record(self, decoder: Any, positions: Tensor) -> dict[Any, tuple[Tensor, Tensor, dict[str, Any]]]:
-        """Return query, key and arguments of each attention module for one token at some positions [.., 1, 1].
+    def record(self, decoder: Any, positions: Tensor) -> dict[Any, tuple[Tensor, Tensor]]:
+        """Return query and key of each attention module for one token at some positions [.., 1, 1].
 
         One token attends to itself alone, so what its position changes in them is the rotation and nothing else.
         """
@@ -144,11 +148,11 @@ class Attachment:
         stock, moved = (torch.full((1, 1), place, device=device) for place in (0, PROBE))
         first, second = self.record(decoder, stock), self.record(decoder, moved)
         assert self.method is not None
-        table = self.method.table(stock, moved)
+        rotated = self.method.rotated.to(device)
+        table = turn(stock, moved, rotated, rotated)
         for module in self._modules:
-            for which in (0, 1):
-                gain = getattr(module, self.norms_after[which]).weight if self.norms_after else 1.0
-                x, expected = first[module][which], second[module][which]
+            gains = [getattr(module, name).weight for name in self.norms_after or ()] or [1.0, 1.0]
+            for x, expected, gain in zip(first[module], second[module], gains, strict=True):
                 turned = self.method.pairs.rotate(x / gain, table) * gain
                 ratio = (expected.float().norm() / turned.float().norm()).item()  # some scale a query by its position
                 off = float((turned * ratio - expected).abs().max() / expected.abs().max())
@@ -174,12 +178,25 @@ class Attachment:
 
     def _after_rotary(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         positions = positions_of(module, args, kwargs)
+        self._note_type(module)
         if self.latest is None or not self.latest.stands_at(positions):
             self.latest = Forward(positions)
         if not torch.compiler.is_compiling():
             # Layers that run again for their gradient are given the same tables, when another forward is the latest.
             for table in _tensors(output):
                 table._rope_ext_forward = self.latest
+
+    def _note_type(self, rotary: nn.Module) -> None:
+        """Learn by which frequencies a model rotates that was cast to 16 bits, and its tables with it."""
+        if torch.compiler.is_compiling() or self.method is None:
+            return
+        inv_freq = self.method.pairs.inv_freq.abs()
+        for _, table in inverse_frequencies(rotary):
+            if table.dtype != self._type and table.shape == inv_freq.shape:
+                rounded = inv_freq.to(table.device, table.dtype)
+                if torch.allclose(rounded.float(), table.float(), rtol=0.01):
+                    self._type = table.dtype
+                    self.method.rotated = rounded.float() * self.method.pairs.inv_freq.sign().to(table.device)
 
     def _before_attention(self, module: Any, args: Any, kwargs: Any) -> None:
         view = vars(module.config)
@@ -193,7 +210,8 @@ class Attachment:
         cache = next((x for x in (*kwargs.values(), *args) if isinstance(x, Cache)), None)
         forward.enter(cache, module.layer_idx)
         if not compiling:
-            assert self.method is not None and forward.last is not None
+            assert self.method is not None
+            assert forward.last is not None
             view["rope_ext_forward"] = forward
             base = not self.method.small and self.method.is_base(forward.last + 1)
             view["rope_ext_stock"] = base and module.layer_idx not in forward.notes.far
@@ -215,10 +233,12 @@ class Attachment:
     ) -> Tokens:
         """What the method needs to know of a call."""
         compiling = torch.compiler.is_compiling()
-        forward = self.latest if compiling else vars(module.config).pop("rope_ext_forward")
+        forward = self.latest if compiling else vars(module.config)["rope_ext_forward"]
+        assert forward is not None
         count, flash = query.shape[2], "flash" in self.backend
         geometry = forward.geometry(mask, query.shape[0], count, key.shape[2], flash=flash)
-        key, value = key[:, :, : geometry.length], value[:, :, : geometry.length]
+        if key.shape[2] != geometry.length:  # a static cache: what is not filled yet
+            key, value = key[:, :, : geometry.length], value[:, :, : geometry.length]
         method, layer = self.method, module.layer_idx
         assert method is not None
         names = self.norms_after
@@ -245,20 +265,37 @@ class Attachment:
         method, notes, layer, geometry = self.method, forward.notes, tokens.layer, tokens.geometry
         assert method is not None
         held = layer in notes.far
-        if held or (method.keys_stay and _is_held(tokens.key, forward.cache, layer)):
+        can_hold = method.keys_stay and not self._shares_keys
+        if geometry.axes is not None:
+            if held:  # from now on each pair has its own distance: the cache is to hold exact keys again
+                self._bring_back(tokens)
+                notes.far.discard(layer)
+            return
+        if held or (can_hold and _is_held(tokens.key, forward.cache, layer)):
             if notes.unknown:
                 raise ValueError(_UNKNOWN_CACHE)
             start = geometry.length - tokens.query.shape[2] if held else 0
-            tokens.far_key, tokens.exact_from = tokens.key, start
-            tokens.key = tokens.key[:, :, start:].clone()
+            far_key, tokens.far_key, tokens.exact_from = tokens.key, tokens.key, start
+            if forward.tail is not None and forward.tail[0] is far_key:  # a layer that calls attention once more
+                tokens.key, tokens.exact_from = forward.tail[1:]
+                return
+            tokens.key = far_key[:, :, start:].clone()
             table = geometry.memo(("to_far", start), lambda: method.far_key_table(geometry, start, geometry.length))
-            tokens.far_key[:, :, start:] = tokens.turn_key(tokens.key, table)
+            far_key[:, :, start:] = tokens.turn_key(tokens.key, table)
+            forward.tail = far_key, tokens.key, start
             notes.far.add(layer)
         elif method.moves_keys and _is_held(tokens.key, forward.cache, layer):
             if tokens.query.shape[2] == 1 and tokens.query.shape[0] == 1 and geometry.one_call:
                 tokens.copies = notes.copies.setdefault(layer, Copies())
             else:
                 notes.copies.pop(layer, None)
+
+    def _bring_back(self, tokens: Tokens) -> None:
+        """Let a cache that holds far keys hold exact ones."""
+        assert self.method is not None
+        start = tokens.length - tokens.query.shape[2]
+        cos, sin = self.method.far_key_table(tokens.geometry, 0, start)
+        tokens.key[:, :, :start] = tokens.turn_key(tokens.key[:, :, :start], (cos, -sin))
 
 
 _UNKNOWN_CACHE = (
@@ -305,7 +342,7 @@ def attention(
     """
     attachment: Attachment = module.rope_ext
     if attachment.recorded is not None:
-        attachment.recorded[module] = (query, key, kwargs)
+        attachment.recorded[module] = query, key
         repeated = value.repeat_interleave(query.shape[1] // value.shape[1], dim=1)
         return repeated.transpose(1, 2), None
     unknown = sorted(name for name, given in kwargs.items() if name not in KNOWN and given is not None)

@@ -67,7 +67,7 @@ class Attachment:
         Raises:
             RuntimeError: none has.
         """
-        if not any([self._names(rotary) for rotary in rotary_modules(decoder)]):
+        if not any(self._names(rotary) for rotary in rotary_modules(decoder)):
             raise RuntimeError("ropext: the model's inverse frequencies are not those of which config.json says")
 
     def _names(self, rotary: Any) -> list[str]:

@@ -200,7 +200,7 @@ class Gali(Method):
         if ends.shape[1] == 1:
             return self._run_logits(tokens, ends)
         logits = self.exact_logits(tokens)
-        for end in ends.unique().tolist():
+        for end in sorted(set(ends.flatten().tolist())):
             if end > self.initial_window:
                 moved = self._run_logits(tokens, torch.full_like(ends[:, :1], end))
                 logits = torch.where((ends == end)[:, None, :, None].to(logits.device), moved, logits)

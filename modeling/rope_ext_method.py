@@ -170,10 +170,14 @@ class Method:
     """A method with attention of its own.
 
     Attributes:
+        pairs: what RoPE turns, in the layers that the method acts on.
+        rotated: [P], by which the model itself rotates: another than `pairs.inv_freq` where it was cast to 16 bits.
         start: queries at positions below it see exact distances only.
         keys_stay: where a far key stands depends on its own position alone, so that a cache may hold it there.
         moves_keys: far keys differ from exact ones.
         by_pieces: what a token sees depends on the forwards in which the input comes.
+        by_axis: can put a token elsewhere on each of several axes.
+        axes: [P], by which axis each pair turns; None where there is one axis.
         small: made to act on a few tokens, for a test.
     """
 
@@ -181,6 +185,7 @@ class Method:
     keys_stay = False
     moves_keys = True
     by_pieces = False
+    by_axis = False
     small = False
 
     def __init__(self, block: dict[str, Any]) -> None:
@@ -188,18 +193,18 @@ class Method:
         self._inv_freq = torch.tensor(block["inv_freq"], dtype=torch.float32, device="cpu")
         pairs = block.get("pairs", {})
         self._inv_freq *= pairs.get("sign", 1)
-        self._pairs = Pairs(self._inv_freq, pairs.get("layout", "halves"), pairs.get("first", 0))
-
-    @property
-    def pairs(self) -> Pairs:
-        """What RoPE turns, in the layers that the method acts on."""
-        return self._pairs
+        self.pairs = Pairs(self._inv_freq, pairs.get("layout", "halves"), pairs.get("first", 0))
+        self.rotated = self._inv_freq
+        axes = pairs.get("axes")
+        self.axes = torch.tensor(axes, device="cpu") if axes and self.by_axis else None
 
     def table(self, stock: Tensor, positions: Tensor) -> Part:
         """What `Pairs.rotate` takes, from stock positions [B, T] to others, [B, T] or [B, T, P] (tokens)."""
         if self._inv_freq.device != stock.device:
             self._inv_freq = self._inv_freq.to(stock.device)
-        return turn(stock, positions, self._inv_freq)
+        if self.rotated.device != stock.device:
+            self.rotated = self.rotated.to(stock.device)
+        return turn(stock, positions, self._inv_freq, self.rotated)
 
     def is_base(self, length: int) -> bool:
         """Whether a forward whose last token stands at position `length - 1` is the base's, bit for bit."""
@@ -248,7 +253,9 @@ class Method:
         if tokens.copies is not None:
             tokens.copies.hold(self.copies_hold(tokens))
             return tokens.copies.first(
-                stop, tokens.key, lambda a, b: tokens.turn_key(tokens.key[:, :, a:b], self.far_key_table(geometry, a, b))
+                stop,
+                tokens.key,
+                lambda a, b: tokens.turn_key(tokens.key[:, :, a:b], self.far_key_table(geometry, a, b)),
             )
         table = geometry.memo(("far_keys", stop), lambda: self.far_key_table(geometry, 0, stop))
         return tokens.turn_key(tokens.key[:, :, :stop], table)
@@ -273,6 +280,8 @@ class Method:
     def attend(self, tokens: Tokens, *, weights: bool) -> tuple[Tensor, Tensor | None]:
         """Attention of the new tokens: [B, H, T, Dv], and [B, H, T, L] if `weights` (the dense reference)."""
         geometry, count = tokens.geometry, tokens.query.shape[2]
+        if geometry.axes is not None and self.axes is None:
+            raise ValueError(f"{type(self).__name__} cannot read images: their tokens stand on several axes")
         alone = count == 1 and not geometry.one_call
         if (weights or geometry.static or alone) and not geometry.packed:
             return self.dense(tokens)
@@ -309,7 +318,7 @@ class Method:
         return weighted_values(attention, tokens.value), attention
 
     def _by_blocks(self, tokens: Tokens) -> Tensor:
-        """`dense` for a few queries at a time, so that no logit matrix of all of them exists, nor is kept for a gradient."""
+        """`dense` for a few queries at a time: there is never a logit matrix of all, nor is one kept for a gradient."""
         count = tokens.query.shape[2]
         if _is_exporting():
             return self.dense(tokens)[0]

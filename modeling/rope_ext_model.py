@@ -1,7 +1,7 @@
 """The part of an extended model that all families share: a mixin for a family's own classes.
 
-`XRopeExtForCausalLM(RopeExtMixin, XForCausalLM)` is the stock class with a method attached to its decoder; no forward is
-overridden and none is copied.
+`XRopeExtForCausalLM(RopeExtMixin, XForCausalLM)` is the stock class with a method attached to its decoder; no forward
+is overridden and none is copied.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class RopeExtMixin:
             RuntimeError: the checkpoint lacks weights of the model.
         """
         wants_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         missing = sorted(str(name) for name in info["missing_keys"])
         head = "ForCausalLM", "ForConditionalGeneration", "Model"
         if missing and cls.__name__.endswith(head):
@@ -141,8 +141,8 @@ def attach(decoder: Any, block: dict[str, Any], method_class: Any, attachment_cl
     name = method_class.__module__.rpartition("rope_ext_")[2]
     if block["method"] != name:
         raise ValueError(
-            f"config.json asks for the method {block['method']!r} and the code beside it is that of {name!r}: they come "
-            "from different checkpoints; two local folders of one name may share their code in one process"
+            f"config.json asks for the method {block['method']!r} and the code beside it is that of {name!r}: they "
+            "come from different checkpoints; two local folders of one name may share their code in one process"
         )
     # Models are built on the meta device; the tables of a method are real.
     with torch.device("cpu"):
@@ -271,7 +271,9 @@ def self_test(decoder: Any) -> float:
     half = whole.dtype in (torch.bfloat16, torch.float16)
     off = float((last.float() - whole.float()).abs().max() / whole.float().abs().max())
     if not off <= (HALF_TOLERANCE if half else TOLERANCE):
-        raise RuntimeError(f"ropext: a token read after a cache differs from itself without, by {off:.2g}: {OTHER_VERSION}")
+        raise RuntimeError(
+            f"ropext: a token read after a cache differs from itself without, by {off:.2g}: {OTHER_VERSION}"
+        )
     return off
 
 

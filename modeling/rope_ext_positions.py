@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class Notes:
         far: layers whose keys stand at their far positions.
         copies: far keys that are kept beside the cache, by layer.
         unknown: the cache was filled before any of this could be noted.
+        axes: [A, B, columns] stock positions on each axis, once some token's differ; else None.
     """
 
     origin: Tensor | None = None
@@ -40,6 +42,27 @@ class Notes:
     far: set[int] = field(default_factory=set)
     copies: dict[int, Any] = field(default_factory=dict)
     unknown: bool = False
+    axes: Tensor | None = None
+
+    def add_axes(self, new: Tensor, past: int, rows: int) -> None:
+        """Note positions [A, B, T] of new tokens of several axes, after `past` columns; waits for the device, once."""
+        known = self.axes
+        if known is None:
+            if not bool((new != new[:1]).any()):
+                return
+            if self.unknown:
+                raise ValueError("ropext: this cache was filled elsewhere, and where its tokens stand is not known")
+            before = self._before(past, rows, new.device)
+            known = before.expand(new.shape[0], *before.shape)
+        known = torch.stack([_rows(axis, rows)[:, :past] for axis in known])
+        self.axes = torch.cat((known, new.expand(-1, rows, -1)), dim=2)
+
+    def _before(self, past: int, rows: int, device: torch.device) -> Tensor:
+        """[rows, past]: stock positions of the columns before."""
+        if self.positions is not None:
+            return _rows(self.positions, rows)[:, :past]
+        origin = torch.zeros((1, 1), dtype=torch.long, device=device) if self.origin is None else self.origin
+        return _rows(origin, rows) + torch.arange(past, device=device)
 
     def add(self, stock: Tensor, past: int) -> tuple[int, bool]:
         """Note new tokens at stock positions [B or 1, T] after `past` columns; waits for the device, once.
@@ -47,26 +70,34 @@ class Notes:
         Returns:
             The largest of the positions, and whether each row's first follows its last one before.
         """
+        kept = self.origin if self.positions is None else self.positions
+        if kept is not None and stock.shape[0] == 1:
+            stock = stock.expand(kept.shape[0], -1)
         columns = past + torch.arange(stock.shape[1], device=stock.device)
-        if self.positions is not None:
+        if self.positions is None:
+            origin = stock[:, :1] - past if self.origin is None else _rows(self.origin, stock.shape[0])
+            known, fits = None, stock - columns == origin
+            self.origin = origin
+        else:
             known = _rows(self.positions, stock.shape[0])[:, :past]
-            follows, last = torch.stack(((known[:, -1:] + 1 == stock[:, :1]).all().long(), stock.amax())).tolist()
-            self.positions = torch.cat((known, stock.expand(known.shape[0], -1)), dim=1)
-            return int(last), bool(follows)
-        origin = stock[:, :1] - past if self.origin is None else _rows(self.origin, stock.shape[0])
-        follows, last = torch.stack(((stock - columns == origin).all().long(), stock.amax())).tolist()
-        self.origin = origin
-        if not follows:
+            fits = known[:, -1:] + 1 == stock[:, :1]
+        last, follows = torch.stack((stock.amax(), fits.all().long())).tolist()
+        if known is None and not follows:
             known = (origin + torch.arange(past, device=stock.device)).expand(stock.shape[0], -1)
+        if known is not None:
             self.positions = torch.cat((known, stock), dim=1)
         return int(last), bool(follows)
 
 
 def _rows(kept: Tensor, rows: int) -> Tensor:
-    """What was kept of each row, where `generate` has made several rows of each, or one stands for all."""
-    if rows % kept.shape[0] and kept.shape[0] % rows:
-        raise ValueError(f"ropext: the cache was filled by {kept.shape[0]} rows and is used by {rows}")
-    return kept.repeat_interleave(max(1, rows // kept.shape[0]), dim=0)
+    """What was kept of each row, where `generate` has made several rows of each, or all were alike."""
+    if rows % kept.shape[0] == 0:
+        return kept.repeat_interleave(rows // kept.shape[0], dim=0)
+    if not bool((kept == kept[:1]).all()):
+        raise ValueError(
+            f"ropext: which {rows} of the {kept.shape[0]} rows of its cache a forward goes on is not known"
+        )
+    return kept[:1].expand(rows, -1)
 
 
 class Forward:
@@ -80,6 +111,7 @@ class Forward:
         notes: of the cache.
         last: the largest of the positions; not known in a compiled graph.
         follows: whether the new tokens follow those before and each other.
+        tail: of the layer that ran last, the keys that the cache holds, the exact ones of its end and their start.
     """
 
     def __init__(self, positions: Tensor) -> None:
@@ -91,6 +123,7 @@ class Forward:
         self.notes = Notes()
         self.last: int | None = None
         self.follows = True
+        self.tail: tuple[Tensor, Tensor, int] | None = None
         self._geometry: Geometry | None = None
 
     def stands_at(self, positions: Tensor) -> bool:
@@ -102,20 +135,25 @@ class Forward:
         if self.past is not None:
             return
         self.cache = cache
-        past = 0 if cache is None else cache.get_seq_length(layer)
-        compiling = torch.compiler.is_compiling()
-        if isinstance(past, Tensor):
-            past = past.clone() if compiling else int(past)  # some static caches return the tensor that they count in
-        self.past = past
-        if compiling:
+        past: int | Tensor = 0 if cache is None else cache.get_seq_length(layer)
+        if torch.compiler.is_compiling():
+            # Some static caches return the tensor that they count in.
+            self.past = past.clone() if isinstance(past, Tensor) else past
             return
+        past = self.past = int(past)
         found: Notes | None = getattr(cache, NOTES, None)
         if found is None or past == 0:
             found = Notes(unknown=past > 0)
             if cache is not None:
                 setattr(cache, NOTES, found)
         self.notes = found
+        if self.axes is not None:
+            found.add_axes(
+                self.axes, past, max(self.axes.shape[1], 1 if found.origin is None else found.origin.shape[0])
+            )
         self.last, self.follows = found.add(self.stock, past)
+        if self.axes is not None and found.axes is not None:
+            self.last = int(self.axes.amax())
 
     def geometry(self, mask: Tensor | None, batch: int, count: int, length: int, *, flash: bool) -> Geometry:
         """Return where the queries and keys of a layer stand; the same for all layers but those with fewer queries.
@@ -136,8 +174,8 @@ class Forward:
         return found
 
     def _locate(self, mask: Tensor | None, batch: int, count: int, length: int, *, flash: bool) -> Geometry:
-        if self.cache is None and length > count:  # a cache of a kind that is not known: one that only grows
-            self.past = length - count
+        if self.cache is None and length > self.stock.shape[1]:  # a cache of a kind that is not known: one that grows
+            self.past = length - self.stock.shape[1]
             self.last, self.follows = self.notes.add(self.stock, self.past)
         past = self.past
         assert past is not None
@@ -146,6 +184,8 @@ class Forward:
             raise ValueError(f"ropext: a layer was given {length} keys, and {filled} were expected; {OTHER_VERSION}")
         stock = self.stock.expand(batch, -1)[:, -count:]
         if torch.compiler.is_compiling():
+            if getattr(getattr(self.cache, NOTES, None), "axes", None) is not None:
+                raise RuntimeError("ropext: images are not supported in a compiled forward")
             seen = None if mask is None else _last_row(mask, filled).expand(batch, -1)
             return Geometry(stock, past, filled, valid=seen)
         columns = filled - count + torch.arange(count, device=stock.device)
@@ -153,10 +193,13 @@ class Forward:
         valid = None if valid is None else valid.expand(batch, filled)
         origin, keys = self._keys(batch, filled, valid)
         geometry = Geometry(stock, filled - count, filled, valid=valid, explicit=explicit, origin=origin, keys=keys)
-        if explicit is not None and filled == count:
-            geometry.packed = bool((explicit == geometry.runs()).all())
-        elif mask is None and flash and batch == 1 and filled == count:
-            geometry.packed = not self.follows
+        if self.notes.axes is not None:
+            keys_axes = torch.stack([_rows(axis, batch) for axis in self.notes.axes])
+            geometry.axes = keys_axes[..., filled - count :], keys_axes
+        if filled == count:
+            # A mask without padding that is more than causality keeps documents apart, unless an image sees ahead.
+            apart = explicit is not None and not bool((explicit & ~geometry.runs()).any())
+            geometry.packed = apart or (mask is None and flash and batch == 1 and not self.follows)
         return geometry
 
     def _keys(self, batch: int, filled: int, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -182,47 +225,66 @@ def _last_row(mask: Tensor, filled: int) -> Tensor:
     """[B or 1, filled] booleans: what the last query sees."""
     if mask.dim() == 2:
         return mask[:, :filled].bool()
-    return (mask if mask.dtype == torch.bool else mask >= 0)[:, 0, -1, :filled]
+    return _booleans(mask[:, 0, -1, :filled])
 
 
-def _read_mask(
-    mask: Tensor | None, stock: Tensor, columns: Tensor, filled: int
-) -> tuple[Tensor | None, Tensor | None]:
+def _read_mask(mask: Tensor | None, stock: Tensor, columns: Tensor, filled: int) -> tuple[Tensor | None, Tensor | None]:
     """Take a mask apart: the keys that are no padding [B, filled]; and all of it [B, T, filled] if it is more."""
     if mask is None:
         return None, None
     if mask.dim() == 2 or mask.shape[2] == 1:
         valid = _last_row(mask, filled)
+        if valid.shape[1] == 1 and mask.dim() == 4:
+            valid = valid.expand(-1, filled)  # as the kernels broadcast it
         if valid.shape[1] < filled:
             raise ValueError(f"attention_mask covers {valid.shape[1]} columns of {filled}; it must cover cached ones")
         return (None if bool(valid.all()) else valid), None
     if mask.shape[1] != 1:
         raise ValueError("a mask of each head's own is more than causality and padding, which this model takes")
-    seen = (mask if mask.dtype == torch.bool else mask >= 0)[:, 0, :, :filled]
-    valid = seen[:, -1]
-    before = torch.arange(filled, device=columns.device) <= columns[:, None]
-    expected = valid[:, None] & before
-    # A query of padding may see nothing, or all where a kernel needs that.
-    blank = ~valid[:, columns] & (seen.all(-1) | ~seen.any(-1))
+    valid = _last_row(mask, filled)
     padding = None if bool(valid.all()) else valid
-    if bool(((seen == expected).all(-1) | blank).all()):
+    runs = _runs(stock) if filled == stock.shape[1] else None
+    fits = torch.ones(3, dtype=torch.bool, device=mask.device)
+    for start in range(0, stock.shape[1], MASK_ROWS):  # no second mask beside the one that there is
+        rows = slice(start, start + MASK_ROWS)
+        fits &= _explanations(_booleans(mask[:, 0, rows, :filled]), valid, columns[rows], runs, rows)
+    causal, packed, image = fits.tolist()
+    if causal:
         return padding, None
-    if filled == stock.shape[1] and bool((seen == (before & _same_run(stock))).all()):
-        return None, seen.expand(stock.shape[0], -1, -1)
-    # Tokens of an image see each other: what is more stands above the diagonal, on real tokens.
-    image = ((seen & before) == expected).all(-1) & (seen <= valid[:, None]).all(-1)
-    if not bool((image | blank).all()):
+    if not packed and not image:
         raise ValueError(
             "this model takes masks of causality, padding, packed documents and images only; "
             "pass a two-dimensional attention_mask"
         )
-    return padding, seen.expand(stock.shape[0], -1, -1)
+    return (None if packed else padding), _booleans(mask[:, 0, :, :filled]).expand(stock.shape[0], -1, -1)
 
 
-def _same_run(stock: Tensor) -> Tensor:
-    """[B, T, T] booleans: both tokens belong to one run of positions that follow each other."""
-    jumps = torch.nn.functional.pad(stock.diff(dim=-1) != 1, (1, 0)).long().cumsum(-1)
-    return jumps[:, :, None] == jumps[:, None]
+MASK_ROWS = 512
+"""Rows of a mask that are looked at together."""
+
+
+def _explanations(seen: Tensor, valid: Tensor, columns: Tensor, runs: Tensor | None, rows: slice) -> Tensor:
+    """[3] booleans: what rows of a mask [B, rows, L] show is causality with padding, packed documents, images too."""
+    before = torch.arange(seen.shape[-1], device=seen.device) <= columns[:, None]
+    expected = valid[:, None] & before
+    # A query of padding may see nothing, or all where a kernel needs that.
+    blank = ~valid[:, columns] & (seen.all(-1) | ~seen.any(-1))
+    causal = (seen == expected).all(-1) | blank
+    packed = torch.zeros_like(causal)
+    if runs is not None:
+        packed = (seen == (before & (runs[:, rows, None] == runs[:, None]))).all(-1)
+    # Tokens of an image see each other: what is more stands above the diagonal, on real tokens.
+    image = (((seen & before) == expected) & (seen <= valid[:, None])).all(-1) | blank
+    return torch.stack((causal.all(), packed.all(), image.all()))
+
+
+def _booleans(mask: Tensor) -> Tensor:
+    return mask if mask.dtype == torch.bool else mask >= 0
+
+
+def _runs(stock: Tensor) -> Tensor:
+    """[B, T]: the number of each token's run of positions that follow each other."""
+    return torch.nn.functional.pad(stock.diff(dim=-1) != 1, (1, 0)).long().cumsum(-1)
 
 
 Segment = tuple[int, slice, slice, "Geometry"]
@@ -233,6 +295,7 @@ class Geometry:
     """Where the queries and keys of a forward stand.
 
     Attributes:
+        axes: [A, B, T] and [A, B, L] stock positions of queries and keys on each axis, where some token's differ.
         stock: [B, T] stock positions of the queries.
         query_positions: [B, T] positions of the queries.
         past: columns before the first query: a number, or in a compiled graph a tensor.
@@ -257,6 +320,7 @@ class Geometry:
         so_far: Tensor | None = None,
     ) -> None:
         self.stock, self.past, self.length = stock, past, length
+        self.axes: tuple[Tensor, Tensor] | None = None
         self.valid, self.explicit, self.packed = valid, explicit, False
         count = stock.shape[1]
         self.origin = stock[:, -1:] - (past + count - 1) if origin is None else origin
@@ -350,8 +414,8 @@ class Geometry:
 
     def runs(self) -> Tensor:
         """[B, T, T] booleans: earlier tokens of the same run of positions."""
-        columns = torch.arange(self.stock.shape[1], device=self.stock.device)
-        return (columns <= columns[:, None]) & _same_run(self.stock)
+        columns, runs = torch.arange(self.stock.shape[1], device=self.stock.device), _runs(self.stock)
+        return (columns <= columns[:, None]) & (runs[:, :, None] == runs[:, None])
 
     @property
     def one_call(self) -> bool:
@@ -359,6 +423,7 @@ class Geometry:
 
         def find() -> bool:
             plain = self.valid is None and self.explicit is None and not self.packed and self.straight
+            plain = plain and self.axes is None
             if torch.compiler.is_compiling() or not plain or self.origin.shape[0] == 1:
                 return plain
             return bool((self.origin == self.origin[0]).all())
@@ -374,8 +439,8 @@ class Geometry:
     def _split(self) -> list[Segment] | None:
         if self.packed:
             starts = [[0, *((row.diff() != 1).nonzero()[:, 0] + 1).tolist(), len(row)] for row in self.stock]
-            return [self._segment(row, a, b) for row, ends in enumerate(starts) for a, b in zip(ends, ends[1:])]
-        if not self.straight or self.explicit is not None:
+            return [self._segment(row, a, b) for row, ends in enumerate(starts) for a, b in pairwise(ends)]
+        if not self.straight or self.explicit is not None or self.axes is not None:
             return None
         segments = []
         valid = torch.ones_like(self.key_stock, dtype=torch.bool) if self.valid is None else self.valid
@@ -400,10 +465,10 @@ class Geometry:
         valid = None if self.valid is None else self.valid[:, :length]
         explicit = None if self.explicit is None else self.explicit[:, start:stop]
         keys = None if self._keys is None else self._keys[:, :length]
-        return Geometry(
+        part = Geometry(
             self.stock[:, start:stop],
             self.past + start,
-            length,
+            int(length),
             valid=valid,
             explicit=explicit,
             origin=self.origin,
@@ -411,3 +476,6 @@ class Geometry:
             shift=self.shift,
             so_far=self.tokens_so_far,
         )
+        if self.axes is not None:
+            part.axes = self.axes[0][..., start:stop], self.axes[1][..., :length]
+        return part

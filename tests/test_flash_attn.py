@@ -6,6 +6,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from ropext.converter.frequencies import FREQUENCY_METHODS
 from ropext.modeling.rope_ext_attention import flash_attention, packaged_attention
 from tests import families, tiny
 from tests.tiny import generate, left_padded
@@ -83,7 +84,7 @@ def test_a_window_counts_the_query_itself():
 
 
 # A forward that is the base's own, as all of `original`, goes by transformers' own call of the package.
-METHODS = sorted({"original"} ^ {name for name in tiny.CASES if tiny.converted(name).model._rope_ext_method})
+METHODS = sorted({"original"} ^ {name for name, case in tiny.CASES.items() if case.method not in FREQUENCY_METHODS})
 
 
 @pytest.mark.parametrize("name", METHODS)

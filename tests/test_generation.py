@@ -2,6 +2,7 @@
 
 import pytest
 
+from ropext.converter.model_classes import configuration_class, model_class
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("no_grad")
@@ -23,25 +24,23 @@ def test_backends_that_cannot_run_it_are_refused(attn):
         model.config._attn_implementation = attn  # transformers before 4.56 only warns
         model(tiny.tokens(5))
 
-    with pytest.raises((ValueError, ImportError), match=r"not support|FlashAttention|flash attention|use one of"):
+    with pytest.raises(
+        (ValueError, ImportError), match=r"not support|FlashAttention|flash attention|use one of|`kernels` is"
+    ):
         run()
 
 
 def test_a_configuration_without_the_block_is_refused():
-    from ropext.modeling.modeling_llama_ext import LlamaRopeExtConfig, LlamaRopeExtForCausalLM
-
     with pytest.raises(ValueError, match="no rope_ext block"):
-        LlamaRopeExtForCausalLM(LlamaRopeExtConfig(num_hidden_layers=1, vocab_size=8, hidden_size=32))
+        model_class("llama", "dpe")(configuration_class("llama")(num_hidden_layers=1, vocab_size=8, hidden_size=32))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"format": 9}, "different versions of ropext"), ({"method": "yarn2"}, "this code has dca")],
+    [({"format": 9}, "different versions of ropext"), ({"method": "gali"}, "come from different checkpoints")],
 )
-def test_a_block_of_another_version_is_refused(change, message):
-    from ropext.modeling.rope_ext_methods import build_method
-
+def test_a_block_of_other_code_is_refused(change, message):
     config = tiny.converted("dpe").config
     config.rope_ext = config.rope_ext | change
     with pytest.raises(ValueError, match=message):
-        build_method(config)
+        model_class("llama", "dpe")(config)

@@ -5,10 +5,12 @@ import copy
 import pytest
 import torch
 
+from ropext.modeling.rope_ext_method import Tokens
+from ropext.modeling.rope_ext_positions import NOTES
 from tests import tiny
 
 pytestmark = pytest.mark.usefixtures("no_grad")
-CASES = ["gali", "gali_grid", "gali_fraction", "gali_positions", "gali_activate", "jet_long"]
+CASES = ["dpe_top_k", "gali", "gali_grid", "gali_fraction", "gali_positions", "gali_activate", "jet_long"]
 CLOSE = {"atol": 2e-4, "rtol": 0}
 
 
@@ -28,7 +30,7 @@ def models(request):
 
 
 def kept(cache):
-    return cache._rope_ext_moved_keys[0]
+    return getattr(cache, NOTES).copies[0]
 
 
 def test_a_long_answer(models):
@@ -42,14 +44,14 @@ def test_a_long_answer(models):
 
 
 def test_a_step_moves_its_new_columns_only(monkeypatch):
-    from ropext.modeling import rope_ext_moved
-
     model = tiny.converted("gali")
     cache = prefilled(model, tiny.tokens(100))
     steps(model, cache, tiny.tokens(2))
     rotated = []
-    rotate = rope_ext_moved.rotate
-    monkeypatch.setattr(rope_ext_moved, "rotate", lambda x, table: rotated.append(x.shape[2]) or rotate(x, table))
+    turn = Tokens.turn_key
+    monkeypatch.setattr(
+        Tokens, "turn_key", lambda self, key, table: rotated.append(key.shape[2]) or turn(self, key, table)
+    )
     steps(model, cache, tiny.tokens(4, seed=1))
     assert max(rotated) <= 3
 

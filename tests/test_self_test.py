@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from ropext.modeling import rope_ext_self_test
+from ropext.modeling import rope_ext_model
 from tests import tiny
 
 CASES = ["original", "self_extend", "dpe_top_k", "dca", "gali", "yarn", "dynamic_ntk"]
@@ -20,7 +20,7 @@ def asked_for(monkeypatch):
 def test_passes_on_a_known_transformers(name, dtype):
     model = tiny.converted(name, dtype=dtype)
     assert model(tiny.tokens(9)).logits.isfinite().all()
-    assert not model.model._rope_ext_untested
+    assert model.model.rope_ext_checked
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -37,4 +37,4 @@ def test_a_cache_that_loses_keys_is_an_error(name, monkeypatch):
 def test_runs_unasked_on_untested_versions_only(version, due, monkeypatch):
     monkeypatch.delenv("ROPEXT_SELF_TEST")
     monkeypatch.setattr(transformers, "__version__", version)
-    assert rope_ext_self_test.is_due() is due
+    assert rope_ext_model.is_due() is due

@@ -154,7 +154,7 @@ class SwitchableModel:
 
     @contextmanager
     def watched(self, see: Callable[[int, Tensor, Tensor], None]) -> Iterator[None]:
-        """While it lasts, every layer shows its index, queries [B, H, T, D] and keys [B, K, T, D], as rotated."""
+        """Show each layer's index, queries [B, H, T, D] and keys [B, K, T, D], rotated as the base does."""
         self.use(self._original())
         assert self._applied is not None
         attachment = self._applied.attachment
