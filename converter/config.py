@@ -87,10 +87,10 @@ def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, A
     family, rope = FAMILIES[description.text_model_type], description.rope
     keys = {family.guard: text.get(family.guard)} if family.guard else {}
     scaling = dict(rope.scaling)
-    if rope.kind == "default" and len(scaling) == 1:
-        scaling = {}
-    elif family.multi_axis:
+    if family.multi_axis or family.rope is not None:
         scaling["rope_theta"] = rope.theta  # transformers 5 takes this dictionary for all there is
+    elif rope.kind == "default" and len(scaling) == 1:
+        scaling = {}
     keys |= {"rope_theta": rope.theta, "rope_scaling": scaling or None}
     if family.partial is not None:
         keys |= partial_keys(text, description)

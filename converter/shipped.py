@@ -53,7 +53,7 @@ def code(family: str, method: str) -> dict[str, bytes]:
         RopextError: ropext is not installed whole, or has no such family.
     """
     row = family_of(family)
-    configuration_text = _renamed(_read(_CONFIGURATION), row)
+    configuration_text = _renamed(_read(_CONFIGURATION), row).replace('"dpe"', f'"{method}"')
     siblings = _siblings_of([f"rope_ext_{method}", _attachment(method), "rope_ext_model"])
     named = {name: text.encode() for name, text in siblings.items() if not name.startswith("modeling_")}
     in_configuration = _siblings_of(_imported(configuration_text))

@@ -9,3 +9,6 @@ from .rope_ext_config import RopeExtConfigMixin
 
 class LlamaRopeExtConfig(RopeExtConfigMixin, LlamaConfig):
     """Llama's configuration with a `rope_ext` block."""
+
+    # Checkpoints with other methods have other code: in one process, their classes must not be taken for each other.
+    rope_ext_method = "dpe"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ropext.converter.apply import plain
 from ropext.converter.description import describe
+from ropext.converter.errors import RopextError
 from ropext.converter.model_classes import parts_of
 from ropext.modeling.rope_ext_model import attach, decoder_of
 from tests import tiny
@@ -113,7 +114,7 @@ class Specimen:
         return replace(case, parameters=parameters, tables=tables, inv_freq=(factors * inv_freq).tolist())
 
 
-REFUSALS = (ValueError, NotImplementedError, RuntimeError)
+REFUSALS = (RopextError, ValueError, NotImplementedError, RuntimeError)
 """What code that cannot serve a model raises on purpose; all else is a failure."""
 specimen = lru_cache(maxsize=2)(Specimen)
 
