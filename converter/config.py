@@ -41,7 +41,7 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
         **_both_dtypes(text),
         **without_window(text, description),
         **{key: value for key, value in stock.items() if value is not None},
-        **_guards(description),
+        **_guards(description, stock),
         "max_position_embeddings": max(facts.trained_length, preset.target_window),
     }
     kept = {key: value for key, value in text.items() if key not in stock or stock[key] is not None}
@@ -123,7 +123,7 @@ def partial_keys(text: Mapping[str, Any], description: Description) -> dict[str,
     return {key: text.get(key, part) for key in family.partial_keys if key != "rotary_dim"}
 
 
-def _guards(description: Description) -> dict[str, Any]:
+def _guards(description: Description, stock: Mapping[str, Any]) -> dict[str, Any]:
     """Return values on which a stock class dies with a text that says what to do."""
     rope, family = description.rope, FAMILIES[description.text_model_type]
     found: dict[str, Any] = {description.guard: GUARD} if description.guard else {}
@@ -131,8 +131,16 @@ def _guards(description: Description) -> dict[str, Any]:
     return found | {
         "rope_theta": rope.theta,
         "rope_scaling": {"rope_type": GUARD},
-        "rope_parameters": {"rope_type": GUARD, "rope_theta": rope.theta, **part},
+        "rope_parameters": _for_each_type({"rope_type": GUARD, "rope_theta": rope.theta, **part}, stock),
     }
+
+
+def _for_each_type(guard: Mapping[str, Any], stock: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a guard for each layer type, where stock classes look RoPE up by that; else for all layers."""
+    kinds = stock.get("rope_parameters")
+    if kinds is None and "rope_local_base_freq" in stock:
+        kinds = ("full_attention", "sliding_attention")
+    return {kind: dict(guard) for kind in kinds} if kinds else dict(guard)
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
