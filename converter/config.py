@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .model_facts import ModelFacts
     from .presets import Preset
 
-__all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config", "stock_keys", "without_window"]
+__all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config", "partial_keys", "stock_keys", "without_window"]
 
 FORMAT = 2
 GUARD = "ropext: load this checkpoint with trust_remote_code=True"
@@ -40,17 +40,19 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
     changed = {
         **_both_dtypes(text),
         **without_window(text, description),
-        **_guards(description),
+        **{key: value for key, value in stock.items() if value is not None},
+        **_guards(description, stock),
         "max_position_embeddings": max(facts.trained_length, preset.target_window),
     }
+    kept = {key: value for key, value in text.items() if key not in stock or stock[key] is not None}
     base = {
         **stock,
         "architectures": [facts.architecture],
-        "max_position_embeddings": text.get("max_position_embeddings", facts.trained_length),
+        "max_position_embeddings": facts.trained_length,
     }
     if description.text_place:
         base["place"] = description.text_place
-    block = {
+    block: dict[str, Any] = {
         "format": FORMAT,
         "ropext_version": __version__,
         "method": preset.method,
@@ -68,8 +70,8 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
         "auto_map": shipped.auto_map(facts.model_type),
     }
     if description.text_place:
-        return {**config, **_both_dtypes(config), TEXT: {**text, **changed}, **top, "rope_ext": block}
-    return {**config, **changed, **top, **_dual_chunk_attention(facts, preset, baked), "rope_ext": block}
+        return {**config, **_both_dtypes(config), TEXT: {**kept, **changed}, **top, "rope_ext": block}
+    return {**kept, **changed, **top, **_dual_chunk_attention(facts, preset, baked), "rope_ext": block}
 
 
 def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, A
         scaling = {}
     keys |= {"rope_theta": rope.theta, "rope_scaling": scaling or None}
     if family.partial is not None:
-        keys |= {key: text.get(key, rope.partial) for key in family.partial_keys if key != "rotary_dim"}
+        keys |= partial_keys(text, description)
         if scaling or not family.partial_keys:
             scaling |= {"rope_type": rope.kind, "partial_rotary_factor": rope.partial, "rope_theta": rope.theta}
             keys["rope_scaling"] = scaling
@@ -109,15 +111,36 @@ def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, A
     return keys
 
 
-def _guards(description: Description) -> dict[str, Any]:
+def partial_keys(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
+    """Return the keys outside RoPE's dictionaries that say which part of each head is turned.
+
+    Args:
+        text: the configuration of the text model.
+        description: of the base.
+    """
+    family, part = FAMILIES[description.text_model_type], description.rope.partial
+    # `rotary_dim` counts dimensions, and is left as it is written.
+    return {key: text.get(key, part) for key in family.partial_keys if key != "rotary_dim"}
+
+
+def _guards(description: Description, stock: Mapping[str, Any]) -> dict[str, Any]:
     """Return values on which a stock class dies with a text that says what to do."""
-    theta = description.rope.theta
+    rope, family = description.rope, FAMILIES[description.text_model_type]
     found: dict[str, Any] = {description.guard: GUARD} if description.guard else {}
+    part = {} if family.partial is None else {"partial_rotary_factor": rope.partial}
     return found | {
-        "rope_theta": theta,
+        "rope_theta": rope.theta,
         "rope_scaling": {"rope_type": GUARD},
-        "rope_parameters": {"rope_type": GUARD, "rope_theta": theta},
+        "rope_parameters": _for_each_type({"rope_type": GUARD, "rope_theta": rope.theta, **part}, stock),
     }
+
+
+def _for_each_type(guard: Mapping[str, Any], stock: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a guard for each layer type, where stock classes look RoPE up by that; else for all layers."""
+    kinds = stock.get("rope_parameters")
+    if kinds is None and "rope_local_base_freq" in stock:
+        kinds = ("full_attention", "sliding_attention")
+    return {kind: dict(guard) for kind in kinds} if kinds else dict(guard)
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[tuple[str, Any, Any], ...]:
@@ -138,15 +161,20 @@ def _both_dtypes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_window(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
-    """Return what lets the layers that the method acts on see everything, where all of a model's layers slide.
+    """Return what lets the layers that the method acts on see everything, where they slide; other layers stay.
+
+    Where no layer slides, a window that is written nevertheless goes too: transformers' caches would go by it.
 
     Args:
         text: the configuration of the text model.
         description: of the base.
     """
-    if description.window is None:
+    everywhere = len(description.layers) == description.num_layers
+    if description.window is None and not everywhere:
         return {}
-    off: dict[str, Any] = {"sliding_window": None}
+    off: dict[str, Any] = {}
+    if description.window is not None or text.get("sliding_window") is not None:
+        off["sliding_window"] = None
     if "use_sliding_window" in text:
         off["use_sliding_window"] = False
     if isinstance(text.get("layer_types"), list):
@@ -163,6 +191,8 @@ def _dual_chunk_attention(facts: ModelFacts, preset: Preset, baked: Baked) -> di
     parameters = baked.parameters
     if preset.method != "dca" or facts.model_type not in _DUAL_CHUNK or "activate_beyond" in parameters:
         return {}
+    if facts.layers is not None:
+        return {}  # they have it in all layers or none
     settings = {
         "chunk_size": parameters["chunk_size"],
         "local_size": parameters["local_window"],

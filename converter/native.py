@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .config import GUARD, extended_config
+from .config import GUARD, extended_config, partial_keys
+from .description import describe
 from .errors import RopextError, UsageError
+from .families import FAMILIES
 from .frequencies import FREQUENCY_METHODS, ntk_theta, yarn_attention_factor
 from .rope import float32, plain_periods
 
 if TYPE_CHECKING:
     from .baking import Baked
+    from .description import Description
     from .model_facts import ModelFacts
     from .presets import Preset
 
@@ -75,6 +78,8 @@ def native_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, 
     Raises:
         RopextError: stock keys cannot say these numbers.
     """
+    description = describe(config)
+    _require_one_rope(config, description)
     extended = extended_config(config, facts, preset, baked)
     rope = _SPELLINGS[preset.method](preset, facts, baked)
     if rope.scaling and facts.model_type in _OWN_SCALING:
@@ -88,17 +93,58 @@ def native_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, 
         # Configurations with this key of their own put it above the one inside the dictionary.
         original = (rope.scaling or {}).get("original_max_position_embeddings", rope.length)
         stock["original_max_position_embeddings"] = original
-    parameters = {**(rope.scaling or {"rope_type": "default"}), "rope_theta": rope.theta}
-    if "partial_rotary_factor" in extended:
-        parameters["partial_rotary_factor"] = extended["partial_rotary_factor"]
-    scaling = rope.scaling and {"type": rope.scaling["rope_type"], **rope.scaling}
     return stock | {
         "architectures": [facts.architecture],
-        "rope_theta": rope.theta,
-        "rope_scaling": scaling,
-        "rope_parameters": parameters,
         "max_position_embeddings": rope.length,
+        **_rope_keys(config, description, rope),
     }
+
+
+_SCALING_KEYS = {
+    *("rope_type", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings", "truncate"),
+    *("beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all_dim", "short_factor", "long_factor"),
+}
+"""Keys of a base's scaling that are replaced as a whole."""
+
+
+def _require_one_rope(config: Mapping[str, Any], description: Description) -> None:
+    """Refuse what has more RoPE in its configuration than one dictionary.
+
+    Raises:
+        UnsupportedSpelling: it says what.
+    """
+    family = FAMILIES[description.text_model_type]
+    others = sorted(set(description.rope.scaling) - _SCALING_KEYS)
+    if description.text_place:
+        what = f"is read in {description.text_place}"
+    elif description.per_type or config.get("layer_rope_theta"):
+        what = "differs from layer to layer"
+    elif family.latent:
+        what = "also sets the scale of its attention"
+    elif family.multi_axis:
+        what = "has positions on several axes"
+    elif others:
+        what = f"has {', '.join(others)} beside its frequencies"
+    else:
+        return
+    raise UnsupportedSpelling(
+        f"--native: RoPE of {description.model_type} {what}, and ropext does not write such stock keys yet; "
+        "leave --native out."
+    )
+
+
+def _rope_keys(config: Mapping[str, Any], description: Description, rope: _Rope) -> dict[str, Any]:
+    """Return every key of RoPE, as transformers 4 and 5 read them."""
+    family = FAMILIES[description.text_model_type]
+    scaling: dict[str, Any] | None = rope.scaling and {"type": rope.scaling["rope_type"], **rope.scaling}
+    parameters = {**(rope.scaling or {"rope_type": "default"}), "rope_theta": rope.theta}
+    keys: dict[str, Any] = {"rope_theta": rope.theta, family.theta_key: rope.theta}
+    if family.partial is not None:
+        part = {"partial_rotary_factor": description.rope.partial}
+        keys |= partial_keys(config, description)
+        parameters |= part
+        scaling = scaling and {**scaling, **part}
+    return keys | {"rope_scaling": scaling, "rope_parameters": parameters}
 
 
 def _length(preset: Preset, facts: ModelFacts) -> int:
@@ -115,7 +161,7 @@ def _longrope(preset: Preset, facts: ModelFacts, baked: Baked) -> _Rope:
         "short_factor": factors,
         "long_factor": factors,
         "factor": 1.0,
-        "attention_factor": 1.0,
+        "attention_factor": facts.attention_factor,
         # Not the trained length: runtimes that ignore attention_factor derive one from the ratio of the two.
         "original_max_position_embeddings": length,
     }

@@ -58,7 +58,7 @@ def code(family: str, method: str) -> dict[str, bytes]:
     named = {name: text.encode() for name, text in siblings.items() if not name.startswith("modeling_")}
     in_configuration = _siblings_of(_imported(configuration_text))
     made = {
-        entry(family): _entry(row, method, [*siblings]).encode(),
+        entry(family): _entry(row, method, [*siblings, *in_configuration]).encode(),
         configuration(family): configuration_text.encode(),
         **{name: text.encode() for name, text in in_configuration.items()},
         **named,

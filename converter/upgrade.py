@@ -79,7 +79,8 @@ def upgrade(folder: Path) -> Upgraded:
         raise RopextError(f"{folder}: {newer}; upgrade ropext first.")
     rebuilt = rebuild(converted)
     code = {} if converted.native else shipped.code(converted.family, rebuilt.preset.method)
-    config = dump_json(_in_order_of(converted.config, rebuilt.config))
+    ordered = _in_order_of(converted.config, rebuilt.config)
+    config = dump_json({**ordered, "rope_ext": rebuilt.config["rope_ext"]})
     record = dump_json(_record(converted, code, config))
     wanted = {**code, PROVENANCE: record, CONFIG: config}
     written = [path for path, data in wanted.items() if not _holds(folder / path, data)]

@@ -183,7 +183,7 @@ class _Verification:
         if self.quick:
             return f"{len(held)} tensors; not compared with {CONFIG} (--quick)"
         self._require_readable()
-        from .verify_model import shape_faults
+        from .verify_shapes import shape_faults
 
         require_none(list(shape_faults(self.converted, held)))
         about = (
@@ -222,7 +222,7 @@ class _Verification:
                 f"made by ropext {self.record['ropext_version']}, whose code this one, {__version__}, does not have "
                 "to compare; `ropext upgrade` replaces it"
             )
-        require_none(faults)
+        require_none([self._of_older_format()] if faults and self.older_format else faults)
         return f"{len(wanted)} files, those of ropext {__version__}"
 
     def check_config(self) -> str:
@@ -236,7 +236,7 @@ class _Verification:
                 f"made by ropext {self.record['ropext_version']}; this one, {__version__}, would write it otherwise: "
                 f"{summary(faults)}"
             )
-        require_none(faults)
+        require_none(([self._of_older_format()] if self.older_format else []) + faults)
         numbers = len(self.converted.block["inv_freq"])
         return f"what the preset {self.rebuilt.preset.name} gives: {numbers} frequencies, {self._tables()}, guards"
 
@@ -287,8 +287,20 @@ class _Verification:
 
     def _require_readable(self) -> None:
         found = self.converted.block.get("format")
+        if self.older_format:
+            raise Unchecked(self._of_older_format())
         if found != FORMAT and not self.same_version:
-            raise Unchecked(f"rope_ext has format {found!r}, and this ropext reads {FORMAT}; see `ropext upgrade`")
+            raise Unchecked(f"rope_ext.format: is {found!r}, and this ropext reads {FORMAT}; upgrade ropext first")
+
+    @property
+    def older_format(self) -> bool:
+        """Whether the block is laid out as an earlier ropext did it."""
+        found = self.converted.block.get("format")
+        return type(found) is int and found < FORMAT
+
+    def _of_older_format(self) -> str:
+        found = self.converted.block.get("format")
+        return f"rope_ext.format: is {found}, and this ropext reads {FORMAT}; `ropext upgrade` brings it up to date"
 
 
 _USED = ("config", "tokenizer", "generation", "quantization")

@@ -60,4 +60,9 @@ def _close(keys: dict[str, Any], base: dict[str, Any]) -> None:
         if name in base:
             keys[name] = GUARD
     theta = {"rope_theta": base["rope_theta"]} if base.get("rope_theta") else {}
-    keys |= theta | {"rope_scaling": {"rope_type": GUARD}, "rope_parameters": {"rope_type": GUARD, **theta}}
+    guard = {"rope_type": GUARD, **theta}
+    kinds = base.get("rope_parameters")
+    if kinds is None and "rope_local_base_freq" in base:
+        kinds = ("full_attention", "sliding_attention")
+    parameters = {kind: dict(guard) for kind in kinds} if kinds else guard
+    keys |= theta | {"rope_scaling": {"rope_type": GUARD}, "rope_parameters": parameters}

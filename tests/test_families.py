@@ -12,9 +12,12 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from ropext.converter import shipped
 from ropext.converter.commands_convert import convert_checkpoint
 from ropext.converter.errors import RopextError
+from ropext.converter.families import supported
 from ropext.converter.frequencies import FREQUENCY_METHODS
 from ropext.converter.model_facts import facts_of
 from ropext.converter.presets import load_preset
+from ropext.modeling.rope_ext_dpe import Dpe
+from ropext.modeling.rope_ext_model import decoder_of
 from tests import families, tiny
 from tests.checkpoints import edit_config
 from tests.reference import dpe
@@ -40,8 +43,8 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def test_every_family_is_tested():
-    assert sorted(families.FAMILIES) == shipped.families()
+def test_families_are_rows_of_the_table():
+    assert set(families.FAMILIES) <= set(supported())
 
 
 @forward_only
@@ -49,11 +52,10 @@ def test_every_family_is_tested():
 def test_stock_heads(family, auto):
     config = families.configuration(family, "dpe")
     torch.manual_seed(0)
-    model = families.shipped_class(family, auto)(config).eval()
+    model = families.shipped_class(family, auto, "dpe")(config).eval()
     stock = families.stock_class(family, auto)(families.base(family).config).eval()
     stock.load_state_dict(model.state_dict())
-    inner = getattr(model, model.base_model_prefix)
-    assert type(inner) is families.shipped_class(family, "AutoModel")
+    assert isinstance(decoder_of(model).rope_ext_attachment.method, Dpe)
     ids = tiny.tokens(16, rows=2)
     assert torch.equal(model(ids)[0], stock(ids)[0])
     ids = tiny.tokens(90)
@@ -65,7 +67,7 @@ def test_stock_heads(family, auto):
 def test_a_mixture_routes_and_trains_as_the_stock_model(family):
     """The router's logits and its loss where nothing moves; the same gradients with and without checkpointing."""
     model, base = families.converted(family, "dpe"), families.base(family)
-    ids = tiny.tokens(model.model._rope_ext_method.start, rows=2)
+    ids = tiny.tokens(model.model.rope_ext_attachment.method.start, rows=2)
     if family != "glm4_moe":  # has no loss of the router's
         ours, stock = (each(ids, labels=ids, output_router_logits=True) for each in (model, base))
         assert len(ours.router_logits) == len(stock.router_logits) > 0
@@ -114,8 +116,6 @@ def test_a_stranger_loads_every_family(bases, tmp_path):
         ("mistral", {"sliding_window": 32}, 32),
         ("mistral", {"sliding_window": None}, 4096),  # edit_config removes the key: the family's default
         ("phi3", {"sliding_window": 40}, 40),
-        ("qwen2", {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1, "layer_types": None}, 24),
-        ("qwen3", {"sliding_window": 24, "layer_types": ["full_attention", *["sliding_attention"] * 2]}, 24),
         ("qwen2", {"use_sliding_window": False, "sliding_window": 24, "layer_types": None}, None),
         ("qwen3_moe", {"use_sliding_window": True, "sliding_window": 24}, 24),
         ("qwen3_moe", {"use_sliding_window": False, "sliding_window": 24}, None),
@@ -123,7 +123,7 @@ def test_a_stranger_loads_every_family(bases, tmp_path):
         ("llama", {}, None),
     ],
 )
-def test_a_sliding_window_is_turned_off_and_said(family, change, window, bases, tmp_path):
+def test_a_sliding_window_of_all_layers_is_turned_off_and_said(family, change, window, bases, tmp_path):
     edit_config(bases / family, **change)
     preset = load_preset(str(write_preset(tmp_path, "dpe")))
     result = convert_checkpoint(preset, str(bases / family), tmp_path / "converted")
@@ -135,6 +135,32 @@ def test_a_sliding_window_is_turned_off_and_said(family, change, window, bases, 
     config = families.shipped_class(family, "AutoConfig")(**written)
     assert getattr(config, "sliding_window", None) is None
     assert set(getattr(config, "layer_types", None) or []) <= {"full_attention"}
+
+
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1, "layer_types": None}),
+        (
+            "qwen3",
+            {
+                "use_sliding_window": True,
+                "sliding_window": 24,
+                "layer_types": ["full_attention", *["sliding_attention"] * 2],
+            },
+        ),
+    ],
+)
+def test_a_sliding_window_of_some_layers_stays(family, change, bases, tmp_path):
+    edit_config(bases / family, **change)
+    preset = load_preset(str(write_preset(tmp_path, "dpe")))
+    result = convert_checkpoint(preset, str(bases / family), tmp_path / "converted")
+    assert "1 of 3 layers have full attention with RoPE; the others stay" in result.plan.notes
+    written = json.loads((result.output / "config.json").read_text())
+    assert written["rope_ext"]["pairs"]["layers"] == [0]
+    config = families.shipped_class(family, "AutoConfig")(**written)
+    assert config.sliding_window == 24
+    assert config.layer_types == ["full_attention", *["sliding_attention"] * 2]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +228,7 @@ def test_a_part_of_each_head_in_either_spelling(family, factor, pairs, spelling,
     expected = stock_logits(base, ids[0], dpe.pair_logit(inv_freq, **parameters))
     for folder in (output, tmp_path / "saved"):
         config = families.shipped_class(family, "AutoConfig").from_pretrained(folder)
-        model = families.shipped_class(family, "AutoModelForCausalLM").from_pretrained(folder, config=config)
+        model = families.shipped_class(family, "AutoModelForCausalLM", "dpe").from_pretrained(folder, config=config)
         model = model.eval().double()
         torch.testing.assert_close(model(ids).logits[0], expected, **TOLERANCE)
         torch.testing.assert_close(model(ids[:, :16]).logits, base(ids[:, :16]).logits, **TOLERANCE)
@@ -219,7 +245,7 @@ def test_a_native_export_turns_the_same_part(family, factor, method, spelling, p
     spelled(tmp_path / family, spelling, factor)
     preset = load_preset(str(preset_file(tmp_path, f"tiny-{method}", method, {})))
     config_class, model_class = (
-        families.shipped_class(family, auto) for auto in ("AutoConfig", "AutoModelForCausalLM")
+        families.shipped_class(family, auto, method) for auto in ("AutoConfig", "AutoModelForCausalLM")
     )
     remote = convert_checkpoint(preset, str(tmp_path / family), tmp_path / "remote").output
     native = convert_checkpoint(preset, str(tmp_path / family), tmp_path / "native", native=True).output
@@ -244,7 +270,7 @@ def test_an_adapter_of_the_stock_model_fits_the_converted_one(bases, tmp_path):
         stock.save_pretrained(tmp_path / "adapter" / family)
         output = convert_checkpoint(preset, str(bases / family), tmp_path / "converted" / family).output
         config = families.shipped_class(family, "AutoConfig")(**json.loads((output / "config.json").read_text()))
-        model = families.shipped_class(family, "AutoModelForCausalLM").from_pretrained(output, config=config)
+        model = families.shipped_class(family, "AutoModelForCausalLM", "dpe").from_pretrained(output, config=config)
         fresh = peft.get_peft_model(model, peft.LoraConfig(**how))
         fresh.load_adapter(tmp_path / "adapter" / family, "trained")
         fresh.set_adapter("trained")

@@ -1,6 +1,5 @@
 """Native exports: frequency methods in stock keys, which stock classes read as the shipped code computes them."""
 
-import importlib
 import json
 
 import pytest
@@ -15,6 +14,7 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.frequencies import FREQUENCY_METHODS
 from ropext.converter.inspection import inspect_source, render
 from ropext.converter.methods import METHODS
+from ropext.converter.model_classes import configuration_class
 from ropext.converter.native import require_native
 from ropext.converter.presets import load_preset
 from tests import tiny
@@ -220,8 +220,7 @@ def test_dca_is_written_as_runtimes_with_their_own_read_it(family, temperature, 
     assert config["dual_chunk_attention_config"] == expected
     assert config["architectures"] == [f"{name}RopeExtForCausalLM"]
     # What such a runtime sees once told to take its own class: the key, and the base's values behind the guards.
-    module = importlib.import_module(f"ropext.modeling.modeling_{family}_ext")
-    seen = getattr(module, f"{name}RopeExtConfig")(**config)
+    seen = configuration_class(family)(**config)
     seen.update({"architectures": [f"{name}ForCausalLM"]})
     assert (seen.dual_chunk_attention_config, seen.hidden_act) == (expected, "silu")
     assert GUARD not in str(seen.__dict__)

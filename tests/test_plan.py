@@ -15,6 +15,7 @@ from ropext.converter.config import GUARD
 from ropext.converter.description import base_inv_freq
 from ropext.converter.errors import RopextError
 from ropext.converter.hub import LocalSource
+from ropext.converter.methods import METHODS
 from ropext.converter.plan import make_plan
 from ropext.converter.presets import load_preset
 from ropext.converter.tokenizer import adapt_tokenizer_config
@@ -50,7 +51,7 @@ def test_config_follows_the_contract(plan, tiny_llama):
         **before,
         "architectures": ["LlamaRopeExtForCausalLM"],
         "auto_map": {
-            "AutoConfig": "modeling_llama_ext.LlamaRopeExtConfig",
+            "AutoConfig": "configuration_llama_ext.LlamaRopeExtConfig",
             "AutoModel": "modeling_llama_ext.LlamaRopeExtModel",
             "AutoModelForCausalLM": "modeling_llama_ext.LlamaRopeExtForCausalLM",
             "AutoModelForQuestionAnswering": "modeling_llama_ext.LlamaRopeExtForQuestionAnswering",
@@ -64,7 +65,7 @@ def test_config_follows_the_contract(plan, tiny_llama):
         "rope_scaling": {"rope_type": GUARD},
     }
     assert block == {
-        "format": 1,
+        "format": 2,
         "ropext_version": "0.1.0",
         "method": "dpe",
         "preset": "tiny-dpe",
@@ -76,6 +77,7 @@ def test_config_follows_the_contract(plan, tiny_llama):
             "dimension_groups": [0, 2, 4, 6, 8],
         },
         "inv_freq": base_inv_freq(before),
+        "pairs": {"layers": [0, 1, 2], "layout": "halves", "first": 0, "sign": 1, "inv_freq": base_inv_freq(before)},
         "tables": {},
         "base": {
             "hidden_act": "silu",
@@ -146,7 +148,7 @@ def test_actions(plan, tiny_llama):
     (tiny_llama / "tokenizer.json").write_text("{}")
     (tiny_llama / "tokenizer_config.json").write_text('{"tokenizer_class": "X"}')
     actions = {file.path: file.action for file in plan().files}
-    code = dict.fromkeys(shipped.code("llama"), "generate")
+    code = dict.fromkeys(shipped.code("llama", "dpe"), "generate")
     assert actions == {
         "LICENSE": "copy",
         "README.md": "generate",
@@ -163,26 +165,52 @@ def test_actions(plan, tiny_llama):
     assert list(actions)[-1] == "config.json"
 
 
-def test_code_is_shipped_byte_for_byte(plan):
+def test_code_is_shipped_byte_for_byte_under_a_line_of_its_origin(plan):
     files = {file.path: file.content for file in plan().files if file.path.endswith(".py")}
-    assert "modeling_llama_ext.py" in files
+    assert files == shipped.code("llama", "dpe")
+    assert {"modeling_llama_ext.py", "configuration_llama_ext.py", "rope_ext_dpe.py"} <= set(files)
     package = resources.files("ropext.modeling")
-    assert all(package.joinpath(name).read_bytes() == data for name, data in files.items())
+    origin, _, _ = files["rope_ext_dpe.py"].partition(b"\n")
+    assert origin.startswith(b"# Made by ropext 0.1.0")
+    made = {"modeling_llama_ext.py"}  # with an import of each sibling
+    assert all(
+        data == origin + b"\n" + package.joinpath(name).read_bytes() for name, data in files.items() if name not in made
+    )
     imported = {
         f"{node.module}.py"
         for data in files.values()
         for node in ast.walk(ast.parse(data))
         if isinstance(node, ast.ImportFrom) and node.level
     }
-    assert imported <= set(files)
+    assert imported == set(files) - made
 
 
-def test_missing_sibling_is_an_error(tmp_path, monkeypatch):
-    (tmp_path / "modeling_x_ext.py").write_text("from .rope_ext_gone import nothing\n")
+def test_what_the_method_does_not_need_is_not_shipped(plan):
+    files = {file.path for file in plan().files}
+    others = {f"rope_ext_{method}.py" for method in METHODS if method != "dpe"}
+    assert not files & others
+    assert not files & {"rope_ext_frequencies.py", "rope_ext_noise.py"}
+
+
+@pytest.fixture
+def no_modeling(tmp_path, monkeypatch):
+    """An installation in which a file of `modeling/` imports one that is missing."""
+    for name in ("modeling_llama_ext.py", "configuration_llama_ext.py", "rope_ext_frequencies.py"):
+        (tmp_path / name).write_text("class Attachment:\n    pass\n")
+    (tmp_path / "rope_ext_linear.py").write_text("from .rope_ext_gone import nothing\n")
+    caches = (shipped._read, shipped.code)
     monkeypatch.setattr(shipped.resources, "files", lambda package: tmp_path)
-    assert shipped.families() == ["x"]
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.mark.usefixtures("no_modeling")
+def test_missing_sibling_is_an_error():
     with pytest.raises(RopextError, match=r"rope_ext_gone.py is missing; install it again"):
-        shipped.code("x")
+        shipped.code("llama", "linear")
 
 
 def test_plan_as_json(plan):

@@ -797,8 +797,8 @@ def test_flipped_bit_in_a_repository(hub, client, pushed, path, mark, bad):
 
 
 def test_missing_and_added_files_of_a_repository(hub, client, pushed):
-    put(hub, pushed, "rope_ext_dca.py", None)
-    assert "rope_ext_dca.py: is missing" in verified(client, status=1)["files"]["text"]
+    put(hub, pushed, "rope_ext_band.py", None)
+    assert "rope_ext_band.py: is missing" in verified(client, status=1)["files"]["text"]
     put(hub, pushed, "chat_template.jinja", b"{}")
     assert "chat_template.jinja: was added" in " ".join(verified(client, status=1)["files"]["faults"])
     put(hub, pushed, "config.json", None)

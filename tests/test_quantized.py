@@ -258,7 +258,7 @@ def test_bitsandbytes(kind, wide_llama, load, tmp_path):
         output = convert(quantized, tmp_path, method).output
         model, plain = load(output), convert(wide_llama, tmp_path, method).output
         assert "bitsandbytes" in type(model.model.layers[0].self_attn.q_proj).__module__
-        assert type(model.model.layers[0].self_attn).__name__ == "LlamaRopeExtAttention"
+        assert model.model.rope_ext_attachment.method.is_base(1 << 20) == (method == "original")
         logits = model(IDS).logits
         if method == "original":
             assert torch.equal(logits, stock(quantized)(IDS).logits)

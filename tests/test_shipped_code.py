@@ -1,14 +1,28 @@
-"""The rules that transformers' loader sets for code in a checkpoint, held on every file that is shipped."""
+"""The rules that transformers' loader sets for code in a checkpoint, held on every file that is shipped.
+
+Those of `modeling/` as they are, and what is made of Llama's for other families and methods.
+"""
 
 import ast
 import re
+from pathlib import Path
 
 import pytest
 
-from tests import siblings
+from ropext.converter import shipped
+from ropext.converter.families import FAMILIES, supported
+from ropext.converter.methods import METHODS
 
-FILES = sorted(path for path in siblings.MODELING.glob("*.py") if path.name != "__init__.py")
-ENTRIES = siblings.entries()
+MODELING = Path(__file__).parent.parent / "modeling"
+TEXTS = {path.stem: path.read_text() for path in sorted(MODELING.glob("*.py")) if path.name != "__init__.py"}
+SAMPLE = ("llama", "deepseek_v3", "exaone", "gemma3_text", "gpt_neox", "gpt_oss", "qwen2_5_vl", "qwen3_moe", "smollm3")
+"""Families whose classes and modules are named in every way that there is."""
+MADE = {f"{family}-configuration": shipped.code(family, "dpe")[shipped.configuration(family)] for family in SAMPLE}
+for family in SAMPLE:
+    MADE |= {f"{family}-{method}": shipped.code(family, method)[shipped.entry(family)] for method in METHODS}
+FILES = [pytest.param(name, text, id=name) for name, text in TEXTS.items()]
+FILES += [pytest.param(name, data.decode(), id=name) for name, data in MADE.items()]
+every_file = pytest.mark.parametrize(("name", "text"), FILES)
 # All that a checkpoint's code may import: nothing by which to reach files, other processes or the network. A change of
 # this list is a change of what whoever loads one has to trust.
 ALLOWED = {"torch", "transformers", "__future__", "collections", "copy", "dataclasses", "importlib", "itertools"}
@@ -17,11 +31,6 @@ FROM_OS = ["getenv"]
 BY_NAME = {"flash_attn"}  # what `importlib` may be asked for: optional packages
 FORBIDDEN = {"eval", "exec", "compile", "open", "input", "__import__", "globals", "breakpoint"}
 FORBIDDEN_PARTS = {"load", "hub", "ops.load_library", "save", "cpp_extension", "system", "environ", "load_inline"}
-
-
-def imports(path):
-    """Of a file, wherever they stand: (module, how many leading dots, node)."""
-    yield from found_imports(ast.parse(path.read_text()))
 
 
 def found_imports(tree):
@@ -33,14 +42,19 @@ def found_imports(tree):
             yield node.module, node.level, node
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_imports_torch_transformers_and_siblings_only(path):
-    for module, level, node in imports(path):
+def imports(text):
+    """Of a file, wherever they stand: (module, how many leading dots, node)."""
+    yield from found_imports(ast.parse(text))
+
+
+@every_file
+def test_imports_torch_transformers_and_siblings_only(name, text):
+    generated = {shipped.configuration(family).removesuffix(".py") for family in SAMPLE}
+    for module, level, node in imports(text):
         if level:
             assert level == 1
-            shipped = {other.stem for other in FILES}
-            assert module in shipped, f"modeling/{path.name}:{node.lineno} imports .{module}, which is not shipped"
-            line = path.read_text().splitlines()[node.lineno - 1]
+            assert module in {*TEXTS, *generated}, f"{name}:{node.lineno} imports .{module}, which is not shipped"
+            line = text.splitlines()[node.lineno - 1]
             assert line.startswith(f"from .{module} import"), (
                 "the loader's pattern matches unindented imports of siblings"
             )
@@ -56,57 +70,73 @@ def dotted(node):
     return node.id if isinstance(node, ast.Name) else ""
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_reaches_no_files_processes_or_other_code(path):
-    tree = ast.parse(path.read_text())
+@every_file
+def test_reaches_no_files_processes_or_other_code(name, text):
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
-            assert node.id not in FORBIDDEN, f"modeling/{path.name}:{node.lineno}: {node.id}"
+            assert node.id not in FORBIDDEN, f"{name}:{node.lineno}: {node.id}"
         if isinstance(node, ast.Attribute) and dotted(node).split(".")[0] == "torch":
-            assert not FORBIDDEN_PARTS & set(dotted(node).split(".")), f"modeling/{path.name}:{node.lineno}"
+            assert not FORBIDDEN_PARTS & set(dotted(node).split(".")), f"{name}:{node.lineno}"
         if isinstance(node, ast.Call) and dotted(node.func).startswith("importlib."):
             assert dotted(node.func) == "importlib.import_module"
-            (name,) = node.args
-            assert isinstance(name, ast.Constant), f"modeling/{path.name}:{node.lineno}: a name that is computed"
-            assert name.value in BY_NAME, f"modeling/{path.name}:{node.lineno}: imports {name.value}"
+            (module,) = node.args
+            assert isinstance(module, ast.Constant), f"{name}:{node.lineno}: a name that is computed"
+            assert module.value in BY_NAME, f"{name}:{node.lineno}: imports {module.value}"
         if isinstance(node, ast.Attribute) and dotted(node).startswith("sys."):
-            assert dotted(node).startswith("sys.modules"), f"modeling/{path.name}:{node.lineno}: {dotted(node)}"
+            assert dotted(node).startswith("sys.modules"), f"{name}:{node.lineno}: {dotted(node)}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_imports_stand_at_the_top(path):
-    tree = ast.parse(path.read_text())
+@every_file
+def test_imports_stand_at_the_top(name, text):
+    tree = ast.parse(text)
     top = {id(node) for node in tree.body}
     assert all(id(node) in top for _, _, node in found_imports(tree))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_nothing_but_imports_looks_like_one_to_the_loader(path):
+@every_file
+def test_nothing_but_imports_looks_like_one_to_the_loader(name, text):
     # transformers greps the text, docstrings included.
-    text = path.read_text()
     found = re.findall(r"^\s*from\s+\.(\S+)\s+import|^\s*import\s+\.(\S+)\s*$", text, flags=re.MULTILINE)
-    siblings = [module for module, level, _ in imports(path) if level]
+    siblings = [module for module, level, _ in imports(text) if level]
     assert sorted(a or b for a, b in found) == sorted(siblings)
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda path: path.stem)
-def test_an_entry_file_names_every_file_it_needs(entry):
-    named, needed = set(siblings.imported(entry)), set(siblings.needed(entry))
-    message = f"modeling/{entry.name}: missing {sorted(needed - named)}, too many {sorted(named - needed)}"
-    assert named == needed, f"{message}; run `{siblings.COMMAND}`"
-    assert siblings.rewritten(entry) == entry.read_text(), f"modeling/{entry.name}: run `{siblings.COMMAND}`"
+@pytest.mark.parametrize("family", SAMPLE)
+@pytest.mark.parametrize("method", METHODS)
+def test_an_entry_file_names_every_file_that_is_shipped(method, family):
+    """Up to 5.9 transformers' loader copies what the entry file itself imports, and finds that by reading its text."""
+    files = shipped.code(family, method)
+    entry, *others = files
+    assert entry == shipped.entry(family)
+    named = [module for module, level, _ in imports(files[entry].decode()) if level]
+    assert sorted(f"{module}.py" for module in named) == sorted(others)
+    for data in files.values():
+        assert {f"{module}.py" for module, level, _ in imports(data.decode()) if level} <= set(others)
 
 
-def test_the_siblings_command_adds_and_drops_lines(tmp_path):
-    text = siblings.rewritten(ENTRIES[0])
-    (line,) = (each for each in text.splitlines(keepends=True) if each.startswith("from .rope_ext_dca import"))
-    entry = tmp_path / ENTRIES[0].name
-    entry.write_text(text.replace(line, "from .rope_ext_gone import Gone  # noqa: F401\n"))
-    assert siblings.rewritten(entry) == text
+@pytest.mark.parametrize("family", SAMPLE)
+@pytest.mark.parametrize("method", METHODS)
+def test_an_auto_map_leads_to_classes(method, family):
+    files = shipped.code(family, method)
+    for auto, reference in shipped.auto_map(family).items():
+        module, _, name = reference.partition(".")
+        tree = ast.parse(files[f"{module}.py"])
+        made = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+        heads = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert name in made or (auto not in ("AutoConfig", "AutoModel") and "__getattr__" in heads), reference
 
 
-def test_every_shipped_file_is_reached():
-    reached = {module for entry in ENTRIES for module in siblings.needed(entry)}
-    for path in FILES:
-        where = "no entry file leads to it; import it in modeling/rope_ext_methods.py, or remove it"
-        assert path in ENTRIES or path.stem in reached, f"modeling/{path.name}: {where}"
+@pytest.mark.parametrize("family", supported())
+def test_an_entry_file_is_named_after_its_family_alone(family):
+    entry = shipped.code(family, "gali")[shipped.entry(family)].decode()
+    own, stock = FAMILIES[family].own_stem, FAMILIES[family].stem
+    left = entry.replace(f"{own}RopeExt", "").replace(stock, "").replace(own, "").replace(family, "")
+    if "llama" not in FAMILIES[family].stock_module:
+        assert "llama" not in left.lower(), entry
+    assert "Dpe" not in entry
+
+
+def test_every_file_of_modeling_is_shipped_with_some_method():
+    reached = {name.removesuffix(".py") for method in METHODS for name in shipped.code("llama", method)}
+    assert reached == set(TEXTS), "no method leads to it; import it where it is needed, or remove it"

@@ -14,8 +14,10 @@ from ropext.converter.card import kept_of_card, split_front_matter
 from ropext.converter.cli import main
 from ropext.converter.commands_convert import convert_checkpoint
 from ropext.converter.config import dump_json
+from ropext.converter.emit import sealed
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.presets import load_preset
+from ropext.converter.shipped import sha256
 from ropext.converter.upgrade import rewrite_card, upgrade
 from ropext.converter.verify import verify
 
@@ -32,14 +34,45 @@ def older(current, tmp_path):
     folder = Path(shutil.copytree(current, tmp_path / "older"))
     (folder / "rope_ext_dpe.py").write_text("# older\n")
     (folder / "rope_ext_gone.py").write_text("# gone\n")
-    (folder / "rope_ext_dca.py").unlink()
+    (folder / "rope_ext_band.py").unlink()
     record = json.loads((folder / "ropext.json").read_text()) | {"ropext_version": "0.0.9"}
-    del record["files"]["rope_ext_dca.py"]
+    del record["files"]["rope_ext_band.py"]
     record["files"]["rope_ext_gone.py"] = {"sha256": "0" * 64, "bytes": 7}
     (folder / "ropext.json").write_bytes(dump_json(record))
     config = json.loads((folder / "config.json").read_text())
     config["rope_ext"] |= {"ropext_version": "0.0.9", "parameters": {}}
     (folder / "config.json").write_bytes(dump_json(config))
+    return folder
+
+
+@pytest.fixture
+def first_format(current, tmp_path):
+    """The same in the first format of the block: no pairs, other code, no file for the configuration class."""
+    folder = Path(shutil.copytree(current, tmp_path / "first"))
+    config, record = (json.loads((folder / name).read_text()) for name in ("config.json", "ropext.json"))
+    for path in folder.glob("*.py"):
+        path.unlink()
+    stems = ["modeling_llama_ext", *(f"rope_ext_{name}" for name in ("config", "dpe", "geometry", "methods", "model"))]
+    code = {}
+    for stem in stems:
+        data = f"# {stem}, as it was\n".encode()
+        (folder / f"{stem}.py").write_bytes(data)
+        code[f"{stem}.py"] = {"sha256": sha256(data), "bytes": len(data)}
+    files = list(record["files"].items())
+    at = next(i for i, (path, _) in enumerate(files) if path.endswith(".py"))
+    others = [(path, entry) for path, entry in files[at:] if not path.endswith(".py")]
+    record["files"] = {**dict(files[:at]), **code, **dict(others)}
+    config["auto_map"] = {
+        auto: f"modeling_llama_ext.{reference.partition('.')[2]}" for auto, reference in config["auto_map"].items()
+    }
+    del config["rope_ext"]["pairs"]
+    config["rope_ext"]["format"] = 1
+    assert list(config["rope_ext"]["base"])[:3] == ["hidden_act", "rope_theta", "rope_scaling"]
+    data = dump_json(config)
+    (folder / "config.json").write_bytes(data)
+    record["files"]["config.json"] = {"sha256": sha256(data), "bytes": len(data)}
+    record["code"] = {path: entry["sha256"] for path, entry in record["files"].items() if path.endswith(".py")}
+    (folder / "ropext.json").write_bytes(dump_json(sealed(record)))
     return folder
 
 
@@ -62,8 +95,28 @@ def test_upgraded_is_what_a_new_conversion_is(older, current):
     assert contents(older) == contents(current)
     assert (older / "model.safetensors").stat().st_ino == inode
     assert done.removed == ("rope_ext_gone.py",)
-    assert {"rope_ext_dpe.py", "rope_ext_dca.py", "ropext.json", "config.json"} == set(done.written)
+    assert {"rope_ext_dpe.py", "rope_ext_band.py", "ropext.json", "config.json"} == set(done.written)
     assert verify(str(older), quick=True).good
+
+
+def test_first_format_becomes_the_present_one(first_format, current):
+    inode = (first_format / "model.safetensors").stat().st_ino
+    done = upgrade(first_format)
+    assert contents(first_format) == contents(current)
+    assert (first_format / "model.safetensors").stat().st_ino == inode
+    assert set(done.removed) == {"rope_ext_geometry.py", "rope_ext_methods.py"}
+    assert "configuration_llama_ext.py" in done.written
+    assert verify(str(first_format)).good
+
+
+def test_verify_says_what_to_do_about_an_older_format(first_format):
+    found = {check.name: check for check in verify(str(first_format)).checks}
+    advice = "rope_ext.format: is 1, and this ropext reads 2; `ropext upgrade` brings it up to date"
+    assert found["code"].text == advice
+    assert found["config"].text.startswith(advice)
+    assert found["headers"].text == advice
+    assert {found[name].status for name in ("code", "config")} == {"bad"}
+    assert {found[name].status for name in ("record", "files", "weights")} == {"good"}
 
 
 def test_again_is_nothing(current):

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from transformers import CONFIG_MAPPING
 
-from ropext.converter import shipped, verify_model
+from ropext.converter import shipped, verify_model, verify_parts
 from ropext.converter import verify as verification
 from ropext.converter.cli import main
 from ropext.converter.commands_convert import convert_checkpoint
@@ -27,7 +27,7 @@ from ropext.converter.native import UnsupportedSpelling
 from ropext.converter.presets import load_preset
 from ropext.converter.shipped import sha256
 from ropext.converter.verify import verify
-from ropext.modeling import rope_ext_band
+from ropext.modeling import rope_ext_band, rope_ext_contacts
 
 from . import families, test_quantized, tiny
 from .checkpoints import LLAMA3, edit_config, write_header
@@ -237,7 +237,7 @@ def test_head(family, auto, bases, tmp_path):
     [
         ("llama", {"tie_word_embeddings": True}),
         ("phi3", {"partial_rotary_factor": 1.0}),
-        ("mistral", {"sliding_window": 32}),
+        ("mistral", {"sliding_window": 64, "max_position_embeddings": 512}),
         ("qwen2", {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1}),
     ],
 )
@@ -278,7 +278,7 @@ def test_quantized_base(kind, tiny_llama, tmp_path, monkeypatch):
 
 
 def test_layer_that_is_too_large(made, monkeypatch):
-    monkeypatch.setattr(verify_model, "MOST_BYTES", 1000)
+    monkeypatch.setattr(verify_parts, "MOST_BYTES", 1000)
     found = verify(str(made("dpe")))
     assert found.good
     assert texts(found)["reference"] == texts(found)["base"]
@@ -364,7 +364,8 @@ def select_more(config):
         (lambda c: c.update(_attn_implementation="evil/kernel"), "config", "_attn_implementation: is no key"),
         (lambda c: c.update(attn_implementation="evil/kernel"), "config", "attn_implementation: is no key"),
         (lambda c: c.update(configuration_files=["config.4.0.0.json"]), "config", "configuration_files: is no key"),
-        (lambda c: c["rope_ext"].update(format=2), "config", "rope_ext.format: is 2"),
+        (lambda c: c["rope_ext"].update(format=1), "config", "rope_ext.format: is 1"),
+        (lambda c: c["rope_ext"].update(format=3), "config", "rope_ext.format: is 3"),
         (lambda c: c["rope_ext"].update(method="gali"), "record", "method is 'dpe', and config.json says 'gali'"),
         (lambda c: c.update(intermediate_size=97), "headers", "and the configuration asks for"),
         (lambda c: c.update(num_hidden_layers=4), "headers", "layers.3."),
@@ -455,7 +456,12 @@ def test_damaged_beyond_reading(copied, path, content):
 
 def test_wrong_kernel_is_found(made, monkeypatch):
     real = rope_ext_band.BandMethod.flash
-    monkeypatch.setattr(rope_ext_band.BandMethod, "flash", lambda self, tokens: 1.01 * real(self, tokens))
+
+    def flash(self, tokens):
+        out, lse = real(self, tokens)
+        return 1.01 * out, lse
+
+    monkeypatch.setattr(rope_ext_band.BandMethod, "flash", flash)
     assert texts(verify(str(made("dpe"))))["reference"].startswith("differs from the reference by ")
 
 
@@ -463,6 +469,7 @@ def test_wrong_base_is_found(made, monkeypatch):
     monkeypatch.setattr(rope_ext_band.BandMethod, "is_base", lambda self, length: length is not None and length <= 40)
     report = verify(str(made("dpe")))
     assert texts(report)["base"].endswith("the method promises 40")
+    monkeypatch.setattr(rope_ext_contacts.View, "_attn_implementation", rope_ext_contacts.NAME)
     real = rope_ext_band.BandMethod.exact_keys
     monkeypatch.setattr(rope_ext_band.BandMethod, "exact_keys", lambda self, *args: 1.0001 * real(self, *args))
     assert texts(verify(str(made("dpe"))))["base"].startswith("differs from the base within 40 tokens")
@@ -483,7 +490,7 @@ def test_command(copied):
     text = run("verify", folder, "--quick").stdout
     assert text.endswith(f"{folder}: good\n")
     assert len(text.splitlines()) == 9
-    flip(folder / "rope_ext_dca.py", 50)
+    flip(folder / "rope_ext_band.py", 50)
     text = run("verify", folder, "--quick", status=1).stdout
     assert text.endswith(f"{folder}: bad: files, code\n")
     assert run("verify", folder, "--quick", "-q", status=1).output == ""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, DynamicCache
 
 from ropext.converter.apply import Applied, apply
 from ropext.converter.baking import bake
 from ropext.converter.checkpoint import read_checkpoint
-from ropext.converter.description import Description, base_inv_freq, describe
+from ropext.converter.description import TEXT, Description, base_inv_freq, describe
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.families import supported
 from ropext.converter.methods import METHODS
@@ -181,7 +181,8 @@ class SwitchableModel:
 
 def trained_length(config: Mapping[str, Any]) -> int | None:
     """What a model was trained to read before any conversion, tokens, if its configuration tells."""
-    length: int | None = config.get("rope_ext", {}).get("base", config).get("max_position_embeddings")
+    base = config.get("rope_ext", {}).get("base", config)
+    length: int | None = base.get("max_position_embeddings", base.get(TEXT, {}).get("max_position_embeddings"))
     return length
 
 
@@ -201,16 +202,20 @@ def _load(folder: Path, written: Mapping[str, Any], device: str, dtype: str) -> 
     how: dict[str, Any] = {_DTYPE: dtype_of(dtype, written, device), "use_safetensors": True}
     if device != "cpu":
         how["device_map"] = device
-    if "rope_ext" not in written or "auto_map" not in written:  # a native export has a block, and stock classes
-        return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **how).eval()
-    (architecture,), family = written["architectures"], written["model_type"]
-    if not architecture.endswith("ForCausalLM"):
+    family, architecture = written["model_type"], (written.get("architectures") or [_LANGUAGE_MODELS[0]])[0]
+    if not architecture.endswith(_LANGUAGE_MODELS):
         raise UsageError(f"{folder}: {architecture.replace('RopeExt', '')} answers no questions; give a language model")
+    if "rope_ext" not in written or "auto_map" not in written:  # a native export has a block, and stock classes
+        auto = AutoModelForImageTextToText if TEXT in written else AutoModelForCausalLM
+        return auto.from_pretrained(folder, trust_remote_code=False, **how).eval()
     if family not in supported() or written["rope_ext"].get("method") not in METHODS:
         raise UsageError(f"{folder}: model_type {family!r} is none that this ropext has code for")
     config = configuration_class(family)(**written)
     return model_class(family, written["rope_ext"]["method"]).from_pretrained(folder, config=config, **how).eval()
 
+
+_LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""How the names of classes end that write text."""
 
 _POSITIONS = 512
 """Whose logits are held at once."""
