@@ -7,13 +7,14 @@ from benchmarks.gpu import uses
 from benchmarks.gpu.comparison import Comparison
 from benchmarks.gpu.methods import LENGTHS
 
-CASES = ("dpe", "self_extend", "dprope", "gali", "dca", "dpe_top_k", "jet_long")
+STEPS_OF = ("dpe", "self_extend", "dprope", "gali", "dca", "dpe_top_k", "jet_long")
+WHOLE = ("dpe", "original")
 
 
 def cells(setting):
     """A case and the use."""
-    cases = setting.pick(CASES, CASES[:1])
-    return [f"{case} generate_compiled" for case in cases] + [f"{case} compiled" for case in cases[:2]]
+    steps, whole = setting.pick((STEPS_OF, WHOLE), (STEPS_OF[:1], WHOLE[1:]))
+    return [f"{case} generate_compiled" for case in steps] + [f"{case} compiled" for case in whole]
 
 
 def run(cell, setting):
