@@ -10,18 +10,18 @@ from benchmarks.gpu.formula import H, attention, causal, drawn, everything
 CLOSE = 0.05
 PREFIX = "torch's kernel, "
 QUESTIONS = {
-    "causal": (300, 300, H, 64, True),
-    "grouped heads": (300, 300, 2, 64, True),
-    "grouped heads, one query": (1, 300, 2, 64, False),
-    "causal, more keys than queries": (100, 300, H, 64, True),
-    "causal, more queries than keys": (300, 100, H, 64, True),
-    "rectangle": (100, 300, H, 64, False),
-    "head_dim 20": (300, 300, H, 20, True),
-    "head_dim 72": (300, 300, H, 72, True),
-    "head_dim 100": (300, 300, H, 100, True),
-    "head_dim 256": (300, 300, H, 256, True),
-    "head_dim 264": (300, 300, H, 264, True),
-    "float32": (300, 300, H, 64, True),
+    "causal": (200, 200, H, 64, True),
+    "grouped heads": (200, 200, 2, 64, True),
+    "grouped heads, one query": (1, 200, 2, 64, False),
+    "causal, more keys than queries": (70, 200, H, 64, True),
+    "causal, more queries than keys": (200, 70, H, 64, True),
+    "rectangle": (70, 200, H, 64, False),
+    "head_dim 20": (200, 200, H, 20, True),
+    "head_dim 72": (200, 200, H, 72, True),
+    "head_dim 100": (200, 200, H, 100, True),
+    "head_dim 256": (200, 200, H, 256, True),
+    "head_dim 264": (200, 200, H, 264, True),
+    "float32": (200, 200, H, 64, True),
 }
 """Queries, keys, key heads, head_dim, and whether the causal flag is set."""
 CELLS = [PREFIX + question for question in QUESTIONS]

@@ -5,6 +5,7 @@ A cell that an earlier process of the step began is not run again.
 
 import faulthandler
 import gc
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks.gpu.setting import Setting
 
 
 def main():
+    os.setpgrp()  # so that all that this process starts can be ended with it
     faulthandler.enable()
     name, device, path, cell_seconds = sys.argv[1:]
     module, setting, results = import_module(name), Setting(device), Results(Path(path))

@@ -56,16 +56,10 @@ class Run:
     def _process(self, step, seconds):
         """The exit status of one process; None where it had to be stopped."""
         command = [sys.executable, "-m", "benchmarks.gpu.child", step.module, self.device, str(self.results.path)]
+        command.append(str(step.cell_seconds))
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
         with self.log.open("a") as log:
-            environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-            process = subprocess.Popen(
-                [*command, str(step.cell_seconds)],
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                preexec_fn=os.setpgrp,  # so that all it starts can be ended with it
-            )
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
             try:
                 return process.wait(max(seconds, 1))
             except subprocess.TimeoutExpired:
@@ -89,8 +83,9 @@ class Run:
 
 def end_group(process):
     """Kill a process and all that it started."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):  # it had no time to make a group of its own
         os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
 
 

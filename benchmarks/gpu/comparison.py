@@ -24,9 +24,9 @@ _weights = lru_cache(maxsize=1)(subjects.weights)
 class Comparison:
     """One case in one shape and type.
 
-    The truth is what the dense formula gives on the CPU in float32, from weights that are rounded to the type. Its
-    budget is what the dense formula errs in that type: on the CPU for the dense formula on the device, on the device
-    for all else.
+    The truth is what the dense formula gives on the CPU in float32, from weights that are rounded to the type. The
+    budget of a use is the error of the dense formula in the type, in the same use on the device; that of the dense
+    formula itself is its error on the CPU, in the use that this one has to equal.
     """
 
     def __init__(self, cell, case, shape, dtype, length):
@@ -68,11 +68,11 @@ class Comparison:
         return self._truths[use]
 
     def _plain(self, use, attn):
-        """The error of the dense formula: on the device; on the CPU where itself is judged, or fails."""
+        """The error of the dense formula that is the budget; that on the CPU too where the one on the device fails."""
         if attn != "eager":
             with suppress(Exception):
                 return self.error(use, self.cell.device, "eager")
-        return self.error(use, "cpu", "eager")
+        return self.error(uses.REFERENCES.get(use, use), "cpu", "eager")
 
     @torch.no_grad()
     def _logits(self, use, dtype, device, attn):

@@ -78,25 +78,25 @@ def packaged_window(q, k, v, scale):
 
 
 CHECKS = {
-    "causal": Check(300, 300, 8, flash, causal),
-    "causal, grouped heads": Check(300, 300, 2, flash, causal),
-    "causal, more keys than queries": Check(100, 300, 2, flash, causal),
-    "causal, one query": Check(1, 300, 2, flash, causal),
-    "rectangle": Check(100, 300, 2, rectangle, everything),
-    "rectangle, more queries than keys": Check(300, 100, 2, rectangle, everything),
-    "rectangle, one key": Check(100, 1, 2, rectangle, everything),
-    "rectangle, one query": Check(1, 300, 2, rectangle, everything),
-    "merge of three ranges": Check(100, 300, 2, merged, everything),
-    "above the diagonal": Check(300, 300, 8, backwards, lambda T, L: ~causal(T, L)),
-    "above the diagonal, grouped heads": Check(300, 300, 2, backwards, lambda T, L: ~causal(T, L)),
-    "transposed in memory": Check(300, 300, 2, transposed, causal),
-    "blockwise": Check(300, 300, 2, blockwise, causal),
-    "dense": Check(100, 300, 2, dense, causal),
-    "dense, one query": Check(1, 300, 2, dense, causal),
+    "causal": Check(200, 200, 8, flash, causal),
+    "causal, grouped heads": Check(200, 200, 2, flash, causal),
+    "causal, more keys than queries": Check(70, 200, 2, flash, causal),
+    "causal, one query": Check(1, 200, 2, flash, causal),
+    "rectangle": Check(70, 200, 2, rectangle, everything),
+    "rectangle, more queries than keys": Check(200, 70, 2, rectangle, everything),
+    "rectangle, one key": Check(70, 1, 2, rectangle, everything),
+    "rectangle, one query": Check(1, 200, 2, rectangle, everything),
+    "merge of three ranges": Check(70, 200, 2, merged, everything),
+    "above the diagonal": Check(200, 200, 8, backwards, lambda T, L: ~causal(T, L)),
+    "above the diagonal, grouped heads": Check(200, 200, 2, backwards, lambda T, L: ~causal(T, L)),
+    "transposed in memory": Check(200, 200, 2, transposed, causal),
+    "blockwise": Check(200, 200, 2, blockwise, causal),
+    "dense": Check(70, 200, 2, dense, causal),
+    "dense, one query": Check(1, 200, 2, dense, causal),
 }
 PACKAGED_CHECKS = {
-    "flash-attn": Check(100, 300, 2, packaged, causal),
-    "flash-attn, window": Check(100, 300, 2, packaged_window, lambda T, L: causal(T, L).triu(L - T - WINDOW + 1)),
+    "flash-attn": Check(70, 200, 2, packaged, causal),
+    "flash-attn, window": Check(70, 200, 2, packaged_window, lambda T, L: causal(T, L).triu(L - T - WINDOW + 1)),
 }
 
 

@@ -16,7 +16,8 @@ def cells(setting):
     """A case in a type, and the shape."""
     names = setting.pick(tiny.CASES, REHEARSED)
     found = [f"{name} {dtype} {setting.pick(SHAPE_OF[dtype], 'tiny')}" for dtype in TYPES for name in names]
-    return found + setting.pick([f"{name} bfloat16 long" for name in LONG], [])
+    found[len(names) : len(names)] = setting.pick([f"{name} bfloat16 long" for name in LONG], [])
+    return found
 
 
 def run(cell, setting):

@@ -5,7 +5,7 @@ import torch
 from benchmarks.gpu import large
 from benchmarks.gpu.timing import peak, profiled, reset_peak, synchronisations, timed
 
-FIRST, OTHERS = ("dpe", "self_extend"), ("gali", "dca", "jet_long", "dpe_top_k", "rerope", "string", "yarn")
+FIRST, OTHERS = ("dpe", "self_extend"), ("dpe_top_k", "gali", "dca", "jet_long", "string", "rerope", "yarn")
 ROUNDS = {8192: 3, 32768: 2, 131072: 1}
 """Prefills of each model by length."""
 LONGEST_WARM_UP = 32768
@@ -18,7 +18,7 @@ def cells(setting):
     names = [f"dpe {short}", f"kernels {short}", f"self_extend {short}"]
     names += [f"{name} {length}" for length in (long, longest) for name in FIRST]
     names += [f"flex {short}", f"flex {long}"]
-    names += [f"{name} {length}" for length in (short, long) for name in OTHERS]
+    names += [f"{name} {length}" for length in (long, short) for name in OTHERS]
     return setting.pick(names, ["dpe 150", "kernels 150", "dpe_top_k 150", "flex 150"])
 
 
