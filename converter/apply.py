@@ -81,8 +81,8 @@ def block_for(config: dict[str, Any], architecture: str, preset: Preset) -> dict
     config = {**plain(config), "architectures": [architecture]}
     if window := describe(config).window:
         raise UsageError(
-            f"every layer of the model sees {window} tokens only; a conversion turns that off, which cannot be done to a "
-            "model in memory."
+            f"every layer of the model sees {window} tokens only; a conversion turns that off, but a model in memory "
+            "keeps it."
         )
     facts = facts_of(config, config.get("_name_or_path") or "the model")
     problems = check_fit(preset, facts)

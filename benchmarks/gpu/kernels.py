@@ -147,7 +147,7 @@ def compared(check, dtype, D, device):
 
 
 def check_rotation(cell, dtype):
-    """Rotations at positions as far as the longest texts, for both kinds of table."""
+    """Rotations from one position to another, as far as the longest texts, for both kinds of table."""
     generator = torch.Generator().manual_seed(0)
     count, P = 64, 32
     x = torch.randn(B, H, count, 2 * P, generator=generator).to(getattr(torch, dtype))
@@ -156,12 +156,15 @@ def check_rotation(cell, dtype):
         positions = torch.randint(FARTHEST, shape, generator=generator)
 
         def measure(positions=positions):
-            table = subjects.angles(positions.to(cell.device), inv_freq.to(cell.device))
-            # The product of position and frequency is rounded to float32 in all of them.
-            angle = (positions.view(B, 1, count, -1).float() * inv_freq).expand(B, 1, count, P)
-            truth = turned(x.double(), angle.double())
-            plain = turned(x.float(), angle).to(x.dtype)
-            return judged(error_of(subjects.rotate(x.to(cell.device), table), truth), error_of(plain, truth), dtype)
+            stock = torch.randint(FARTHEST, (B, count), generator=generator)
+            own = (stock[:, None, :, None].float() * inv_freq).expand(B, 1, count, P)
+            rotated = turned(x.float(), own).to(x.dtype)  # as the model gives it to attention
+            places, inv = (stock.to(cell.device), positions.to(cell.device)), inv_freq.to(cell.device)
+            found = subjects.Pairs(inv).rotate(rotated.to(cell.device), subjects.turn(*places, inv, inv))
+            angle = (positions.view(B, 1, count, -1).double() * inv_freq.double()).expand(B, 1, count, P)
+            truth = turned(x.double(), angle)
+            twice = turned(turned(x.double(), own.double()).to(x.dtype).double(), angle - own.double()).to(x.dtype)
+            return judged(error_of(found, truth), error_of(twice, truth), dtype)
 
         cell.attempt(f"rotation, {what}", measure, dtype=dtype, length=FARTHEST, head_dim=2 * P)
 

@@ -11,18 +11,18 @@ import torch
 from transformers import Cache, LlamaConfig, LlamaForCausalLM
 
 from benchmarks.settings import SETTINGS, SETTINGS_PAIRS, SETTINGS_WINDOW
-from ropext.modeling.modeling_llama_ext import LlamaRopeExtConfig, LlamaRopeExtForCausalLM
-from ropext.modeling.rope_ext_attention import _blockwise_attention as blockwise_attention  # noqa: F401
+from ropext.converter.model_classes import configuration_class, model_class
 from ropext.modeling.rope_ext_attention import (  # noqa: F401
-    angles,
+    Pairs,
     flash_attention,
     grouped_logits,
     masked_softmax,
     merge,
     packaged_attention,
-    rotate,
+    turn,
     weighted_values,
 )
+from ropext.modeling.rope_ext_attention import _blockwise_attention as blockwise_attention  # noqa: F401
 from tests import tiny
 
 TOKEN_COUNTS = ("local_window", "window", "shift", "chunk_size", "activate_beyond")
@@ -104,9 +104,10 @@ def build(case, shape, **how):
     """A model with a method; `how` as for `stock`."""
     base = {"hidden_act": "silu", "rope_theta": shape.rope_theta, "rope_scaling": None}
     lengths = {"initial_window": shape.trained, "target_window": 16 * shape.trained, "base": base}
-    block = tiny.block(case) | lengths
-    config = LlamaRopeExtConfig(rope_ext=block, **_arguments(shape, 16 * shape.trained))
-    return _made(LlamaRopeExtForCausalLM, config, **how)
+    pairs = {"layers": list(range(shape.layers)), "layout": "halves", "first": 0, "sign": 1}
+    block = tiny.block(case) | lengths | {"pairs": pairs | {"inv_freq": shape.inv_freq}}
+    config = configuration_class("llama")(rope_ext=block, **_arguments(shape, 16 * shape.trained))
+    return _made(model_class("llama", case.method), config, **how)
 
 
 def stock(shape, **how):
