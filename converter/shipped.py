@@ -56,11 +56,9 @@ def code(family: str, method: str) -> dict[str, bytes]:
     configuration_text = _renamed(_read(_CONFIGURATION), row).replace('"dpe"', f'"{method}"')
     siblings = _siblings_of([f"rope_ext_{method}", _attachment(method), "rope_ext_model"])
     named = {name: text.encode() for name, text in siblings.items() if not name.startswith("modeling_")}
-    in_configuration = _siblings_of(_imported(configuration_text))
     made = {
-        entry(family): _entry(row, method, [*siblings, *in_configuration]).encode(),
+        entry(family): _entry(row, method, [*siblings]).encode(),
         configuration(family): configuration_text.encode(),
-        **{name: text.encode() for name, text in in_configuration.items()},
         **named,
     }
     return {name: _HEADER.encode() + text for name, text in made.items()}

@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from ropext.converter.families import FAMILIES as FAMILY_ROWS
 from ropext.converter.model_classes import configuration_class, model_class
-from ropext.modeling.rope_ext_config import GUARD
+from ropext.modeling.configuration_llama_ext import GUARD
 from tests import tiny
 
 COMMON = {

@@ -12,7 +12,7 @@ from ropext.converter.families import FAMILIES, supported
 from ropext.converter.frequencies import FREQUENCY_METHODS
 from ropext.converter.methods import METHODS
 from ropext.converter.model_classes import parts_of
-from ropext.modeling import rope_ext_config, rope_ext_frequencies, rope_ext_model
+from ropext.modeling import configuration_llama_ext, rope_ext_frequencies, rope_ext_model
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -109,5 +109,5 @@ def test_a_family_is_a_row():
 
 
 def test_both_halves_agree_on_the_block():
-    assert config.GUARD == rope_ext_config.GUARD
+    assert config.GUARD == configuration_llama_ext.GUARD
     assert config.FORMAT == rope_ext_model.FORMAT

@@ -17,18 +17,13 @@ from benchmarks.gpu.setting import SHAPES
 from benchmarks.gpu.steps import STEPS, Step
 from tests import gpu_step
 
-KNOWN_FAULTS = {"autocast"}
-"""Uses that fail by the fault of what is tested; take out what has been repaired."""
-
-
 def test_the_rehearsal(tmp_path, capsys):
-    with pytest.raises(SystemExit):  # as long as there are known faults
-        command.main(["--rehearse", "--output", str(tmp_path)])
+    command.main(["--rehearse", "--output", str(tmp_path)])
     (record,), (text,) = tmp_path.glob("*.jsonl"), tmp_path.glob("*.md")
     assert text.read_text() in capsys.readouterr().out
     results = Results(record)
     rows = results.read("row")
-    assert {row["what"] for row in rows if row["ok"] is False} == KNOWN_FAULTS, text.read_text()
+    assert not [row for row in rows if row["ok"] is False], text.read_text()
     for step in STEPS:
         assert not command.unfinished(results, step)
         assert f"### {step.title}" in text.read_text()

@@ -90,7 +90,7 @@ def test_config_follows_the_contract(plan, tiny_llama):
 
 
 def test_guard_is_the_one_that_the_model_code_expects():
-    source = resources.files("ropext.modeling").joinpath("rope_ext_config.py").read_text()
+    source = resources.files("ropext.modeling").joinpath("configuration_llama_ext.py").read_text()
     constants = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
     assert GUARD in constants
 

@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM
 
 from ropext.converter.model_cache import cache_name
 from ropext.converter.model_classes import configuration_class, model_class
-from ropext.modeling.rope_ext_config import GUARD
+from ropext.modeling.configuration_llama_ext import GUARD
 
 DATA = Path(__file__).parent / "data"
 TINY_LLAMA = DATA / "tiny-llama"
