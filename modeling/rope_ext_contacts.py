@@ -48,14 +48,16 @@ class View:
     the configuration's class, which torch.compile would take at its word.
     """
 
-    def __init__(self, config: Any, attachment: Attachment) -> None:
-        vars(self).update(rope_ext_config=config, rope_ext_attachment=attachment, rope_ext_stock=False)
+    def __init__(self, config: Any, attachment: Attachment, layer: int) -> None:
+        vars(self).update(rope_ext_config=config, rope_ext_attachment=attachment, rope_ext_layer=layer)
+        vars(self)["rope_ext_stock"] = False
 
     @property
     def _attn_implementation(self) -> str:
         if vars(self)["rope_ext_stock"] and not torch.compiler.is_compiling():
-            backend: str = vars(self)["rope_ext_attachment"].backend
-            return backend
+            attachment: Attachment = vars(self)["rope_ext_attachment"]
+            attachment.asked.add(vars(self)["rope_ext_layer"])
+            return attachment.backend
         return NAME
 
     def __getattr__(self, name: str) -> Any:
@@ -64,7 +66,7 @@ class View:
         return getattr(vars(self)["rope_ext_config"], name)
 
     def __reduce__(self) -> Any:
-        return View, (vars(self)["rope_ext_config"], vars(self)["rope_ext_attachment"])
+        return View, tuple(vars(self)[f"rope_ext_{name}"] for name in ("config", "attachment", "layer"))
 
 
 class Attachment:
@@ -74,6 +76,7 @@ class Attachment:
         decoder: the model without its head; of an image-text model the part that reads text.
         method: None while the decoder is asked what it rotates.
         norms_after: names of an attention module's norms that come after the rotation, of queries and of keys.
+        asked: the layers that have asked for an attention function in this forward.
         observer: is shown each layer's index, queries and keys.
         recorded: queries and keys by module, while it is asked.
     """
@@ -88,7 +91,7 @@ class Attachment:
         self.latest: Forward | None = None
         self._type = torch.float32
         self._shares_keys = bool(getattr(decoder.config, "num_kv_shared_layers", 0))
-        self._called: set[int] = set()
+        self.asked: set[int] = set()
         self._handles: list[Any] = []
         self._modules = [m for m in attention_modules(decoder) if layers is None or m.layer_idx in layers]
         self.layers = frozenset(module.layer_idx for module in self._modules)
@@ -96,7 +99,7 @@ class Attachment:
             missing = sorted(set(layers) - self.layers)
             raise ValueError(f"ropext: {type(decoder).__name__} has no attention in layers {missing}; {OTHER_VERSION}")
         for module in self._modules:
-            module.config = View(module.config, self)
+            module.config = View(module.config, self, module.layer_idx)
             module.rope_ext = self
             self._handles.append(module.register_forward_pre_hook(self._before_attention, with_kwargs=True))
         rotaries = rotary_modules(decoder)
@@ -147,6 +150,8 @@ class Attachment:
         device = next(decoder.parameters()).device
         stock, moved = (torch.full((1, 1), place, device=device) for place in (0, PROBE))
         first, second = self.record(decoder, stock), self.record(decoder, moved)
+        if not first.keys() >= set(self._modules):
+            raise RuntimeError(f"ropext: a layer did not ask for an attention function; {OTHER_VERSION}")
         assert self.method is not None
         rotated = self.method.rotated.to(device)
         table = turn(stock, moved, rotated, rotated)
@@ -166,15 +171,15 @@ class Attachment:
             raise ValueError(f"attention backend {self.backend!r} cannot run this method; use one of {BACKENDS}")
         self.latest = None
         if not torch.compiler.is_compiling():
-            self._called.clear()
+            self.asked.clear()
 
     def _after_decoder(self, module: nn.Module, args: Any, output: Any) -> None:
         self.latest = None
         if torch.compiler.is_compiling() or self.recorded is not None:
             return
-        if self._called != self.layers:
-            missing = sorted(self.layers - self._called)
-            raise RuntimeError(f"ropext: attention of layers {missing} was not called; {OTHER_VERSION}")
+        if self.asked != self.layers:
+            missing = sorted(self.layers - self.asked)
+            raise RuntimeError(f"ropext: layers {missing} did not ask for an attention function; {OTHER_VERSION}")
 
     def _after_rotary(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         positions = positions_of(module, args, kwargs)
@@ -204,7 +209,6 @@ class Attachment:
         if self.recorded is not None:
             return
         if not compiling:
-            self._called.add(module.layer_idx)
             view["rope_ext_stock"] = False
         forward = self._forward(args, kwargs)
         cache = next((x for x in (*kwargs.values(), *args) if isinstance(x, Cache)), None)
@@ -350,6 +354,8 @@ def attention(
         raise ValueError(
             f"ropext: {type(module).__name__} passes {unknown or 'sliding_window'} to attention; {OTHER_VERSION}"
         )
+    if not torch.compiler.is_compiling():
+        attachment.asked.add(module.layer_idx)
     query, key, value = _one_type(query, key, value)
     if attachment.observer is not None:
         attachment.observer(module.layer_idx, query, key)

@@ -36,5 +36,5 @@ def test_a_cache_that_loses_keys_is_an_error(name, monkeypatch):
 @pytest.mark.parametrize(("version", "due"), [("5.24.0", False), ("4.55.4", False), ("5.25.0", True), ("6.0.0", True)])
 def test_runs_unasked_on_untested_versions_only(version, due, monkeypatch):
     monkeypatch.delenv("ROPEXT_SELF_TEST")
-    monkeypatch.setattr(transformers, "__version__", version)
+    monkeypatch.setattr("transformers.__version__", version)
     assert rope_ext_model.is_due() is due
