@@ -268,7 +268,7 @@ def _latent_widths(text: TextModel, default: tuple[int, int]) -> tuple[int, int]
 def _layer_width(text: TextModel, layers: Layers) -> int | None:
     """Return the width that single layers have of their own, as transformers 5 writes Gemma 4's."""
     own = text.config.get("per_layer_config")
-    if own is None:
+    if own is None or own == {}:
         return None
     if text.family.head_key != "global_head_dim" or not isinstance(own, Mapping):
         raise refuse(text.place, "per_layer_config", f"{text.family.model_type} is not known with layers of their own")

@@ -75,7 +75,8 @@ class BandMethod(Method):
 
     def _far_query_table(self, geometry: Geometry) -> Part:
         far = self.far_query_positions(geometry.query_positions, geometry.tokens_so_far)
-        return self.table(geometry.stock, far)
+        # Keys that are not moved stand where the model counted them, padding included.
+        return self.table(geometry.stock, far if self.moves_keys else far + geometry.shift)
 
     def _queries(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """The queries as the near and as the far keys take them, scaled if the method does that."""
@@ -84,12 +85,12 @@ class BandMethod(Method):
         near, far = tokens.query, tokens.turn_query(table)
         if not self._scales_queries:
             return near, far
-        factor = geometry.memo("query_scale", lambda: self._query_scale(geometry)).to(near.device)
+        factor = geometry.memo("query_scale", lambda: self._scale_at(geometry.query_positions)).to(near.device)
         return (near * factor).to(near.dtype), (far * factor).to(near.dtype)
 
-    def _query_scale(self, geometry: Geometry) -> Tensor:
+    def _scale_at(self, positions: Tensor) -> Tensor:
         """max(1, ln(p + 1) / ln(trained length)), [B, 1, T, 1]: keeps the entropy of attention as more tokens come."""
-        positions = geometry.query_positions[:, None, :, None]
+        positions = positions[:, None, :, None]
         factor = (positions + 1).float().log() / math.log(self.trained)
         return torch.where(positions < self.start, 1.0, factor.clamp(min=1.0))
 
@@ -152,14 +153,23 @@ class BandMethod(Method):
         query, key = tokens.query, self.exact_keys(tokens)
         far_query = tokens.turn_query(geometry.memo("axes_query", lambda: self._axes_table(queries, geometry, True)))
         far_key = tokens.turn_key(key, geometry.memo("axes_key", lambda: self._axes_table(keys, geometry, False)))
+        selected = self._selected(tokens)
         early = queries.amax(0)[..., None] < self.start
         logits: Tensor | float = 0.0
         for axis, dims in enumerate(self._axes_dims(query.shape[-1])):
             near = (queries[axis][..., None] - keys[axis][:, None] < self.window) | early
             dims = dims.to(query.device)
             exact = grouped_logits(query[..., dims], key[..., dims])
-            far = grouped_logits(far_query[..., dims], far_key[..., dims])
-            logits = logits + torch.where(near[:, None].to(query.device), exact, far)
+            if selected is None:
+                far = grouped_logits(far_query[..., dims], far_key[..., dims])
+            else:
+                chosen = selected[..., dims]
+                mixed = torch.cat((far_query[..., dims] * chosen, query[..., dims] * ~chosen), dim=-1)
+                far = grouped_logits(mixed, torch.cat((far_key[..., dims], key[..., dims]), dim=-1))
+            of_axis = torch.where(near[:, None].to(query.device), exact, far)
+            if self._scales_queries:
+                of_axis = of_axis * self._scale_at(queries[axis]).to(of_axis)
+            logits = logits + of_axis
         assert isinstance(logits, Tensor)
         return logits * tokens.scale
 

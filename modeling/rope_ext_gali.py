@@ -136,7 +136,7 @@ class Gali(Method):
         """Plain causal attention for each run of queries."""
         if self.noise["distribution"] != "none":
             return self._noisy(tokens)
-        if tokens.copies is not None:
+        if tokens.copies is not None and tokens.gains is None:  # with gains a distance is not all that matters
             return self._step(tokens)
         parts = []
         for part, tokens_so_far in self._runs(tokens):

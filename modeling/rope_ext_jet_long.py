@@ -18,6 +18,7 @@ class JetLong(BandMethod):
 
     keys_stay = False
     by_pieces = True
+    by_axis = False  # the length of a text with images is not the number of its tokens
 
     def __init__(self, block: dict[str, Any]) -> None:
         parameters = block["parameters"]

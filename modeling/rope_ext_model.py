@@ -176,8 +176,10 @@ def prepare(decoder: Any) -> None:
         return
     decoder.rope_ext_checked = True
     check_frequencies(decoder, decoder.rope_ext_attachment.method.base)
+    if any(parameter.is_meta or not parameter.numel() for parameter in decoder.parameters()):
+        return  # weights on the disk, or on other processes
+    decoder.rope_ext_attachment.check_rotation(decoder)
     if is_due():
-        decoder.rope_ext_attachment.check_rotation(decoder)
         self_test(decoder)
 
 
