@@ -66,6 +66,11 @@ class Specimen:
     def is_composite(self) -> bool:
         return kind(self.name) is zoo_composites
 
+    @property
+    def has_axes(self) -> bool:
+        """Whether a token of an image has several positions."""
+        return self.is_composite and self.name.startswith("qwen")
+
     @cached_property
     def settings(self) -> list[Setting]:
         """What the oracle saw of the layers on which a method acts; none where no such layer has positions."""
@@ -116,6 +121,10 @@ REFUSALS = (ValueError, NotImplementedError, RuntimeError)
 specimen = lru_cache(maxsize=2)(Specimen)
 
 
+ON_AXES = ("dpe", "rerope", "self_extend", "string")
+"""Methods that go by distances alone, so by those on each axis; others may refuse images that have axes."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model in use.
@@ -145,6 +154,11 @@ class Subject:
         if self.case is None:
             return self.specimen.wide(**inputs, use_cache=False).logits[0].double()
         return stock.logits(self.specimen.wide, self.regions, ends, local_layers=self.chooses_frequencies, **inputs)
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether the method need not read what the model reads."""
+        return self.case is not None and self.specimen.has_axes and self.case.method not in ON_AXES
 
     @property
     def chooses_frequencies(self) -> bool:
