@@ -43,7 +43,6 @@ NOTHING_TO_EXTEND = [
     "beam",
     "cohere2",
     "cohere2_moe",
-    "cohere_compass_text",
     "exaone4+hybrid",
     "exaone_moe",
     "flint",
