@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from tests import tiny
 from tests import zoo as command
 from tests.helpers import zoo
-from tests.helpers.zoo_subject import kind, specimen
+from tests.helpers.zoo_subject import ON_AXES, kind, specimen
 from tests.helpers.zoo_uses import CASES, USES, difference
 from tests.reference import stock
 from tests.reference.regions import regions
@@ -35,8 +35,6 @@ KINDS = [
     "mistral3",  # an image in a plain row
     "qwen3_vl",  # three positions a token
 ]
-ON_AXES = ["self_extend", "rerope_leaky", "string_activate", "dpe"]
-"""Methods that know several positions for each token."""
 pytestmark = pytest.mark.usefixtures("no_grad")
 
 
@@ -45,7 +43,6 @@ NOTHING_TO_EXTEND = [
     "beam",
     "cohere2",
     "cohere2_moe",
-    "cohere_compass_text",
     "exaone4+hybrid",
     "exaone_moe",
     "flint",
@@ -84,16 +81,12 @@ NOT_BUILT = {
 """Types whose file speaks of rotary positions, without a row, and why."""
 
 
-def has_axes(name):
-    """Whether a token of an image has several positions."""
-    return name.startswith(("qwen3_vl", "qwen2_5_vl")) or name in ("qwen3_5", "qwen3_5_moe")
-
-
 def cells(names, whole):
     """Type, method and use: all; or each use once for each type, the methods by turns."""
     turns = cycle(command.FEW)
     for name in names:
-        cases = ON_AXES if has_axes(name) else CASES
+        axes = specimen(name).has_axes
+        cases = [case for case in CASES if not axes or tiny.CASES[case].method in ON_AXES]
         uses = [use for use in USES if USES[use].composites or kind(name) is zoo]
         if whole:
             yield from product([name], cases, uses)

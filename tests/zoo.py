@@ -75,7 +75,7 @@ class Line:
     @property
     def failures(self) -> dict[str, str]:
         """The cells that are the method's own failures."""
-        return {use: cell for use, cell in self.cells.items() if not cell.startswith(("ok", "stock:", "-"))}
+        return {use: cell for use, cell in self.cells.items() if not cell.startswith(("ok", "stock:", "refused:", "-"))}
 
     def __str__(self) -> str:
         cells = f"refused: {self.refused}" if self.refused else "  ".join(f"{u} {c}" for u, c in self.cells.items())
@@ -116,6 +116,8 @@ def cell(subject: Subject, use: str) -> str:
     ours = outcome(USES[use], subject)
     if ours.passed:
         return str(ours)
+    if subject.may_refuse and isinstance(ours.raised, REFUSALS):
+        return f"refused: {ours.raised}"
     stock = stock_outcome(subject.specimen, use)
     same = type(stock.raised) is type(ours.raised) or isinstance(ours.raised, REFUSALS)
     return f"stock: {stock}" if same and not stock.passed else str(ours)

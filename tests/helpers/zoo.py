@@ -99,6 +99,7 @@ GEMMA_3N = {
     "intermediate_size": [96] * 4,
 }
 GEMMA_4 = {**SLIDING, "global_head_dim": 32, "num_global_key_value_heads": 2}
+QWEN3_5 = {**LINEAR, **rope(mrope_section=[2, 1, 1], mrope_interleaved=True, partial_rotary_factor=0.5)}
 LLAMA_3 = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 128}
 YARN = {"factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "original_max_position_embeddings": 128}
 
@@ -244,8 +245,8 @@ ROWS: dict[str, Row] = {
     "qwen2+sliding": {"use_sliding_window": True, "max_window_layers": 2},
     "qwen2_moe": {"use_sliding_window": False},
     "qwen3": {"use_sliding_window": False},
-    "qwen3_5_moe_text": LINEAR,
-    "qwen3_5_text": LINEAR,
+    "qwen3_5_moe_text": QWEN3_5,
+    "qwen3_5_text": QWEN3_5,
     "qwen3_moe": {"use_sliding_window": False},
     "qwen3_next": {"partial_rotary_factor": 0.5, **LINEAR},
     "recurrent_gemma": {},

@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
-from .zoo import COMMON, FULL, GEMMA_4, LINEAR, SLIDING, V4, YARN, Row, fill, rope
+from .zoo import COMMON, FULL, GEMMA_4, QWEN3_5, SLIDING, V4, YARN, Row, fill, rope
 
 VOCABULARY = 160
 IMAGE, VIDEO, START, END = 150, 151, 152, 153
@@ -33,11 +33,9 @@ DELTA = {
     "linear_num_key_heads": 2,
     "linear_key_head_dim": 8,
     "linear_value_head_dim": 8,
-    **LINEAR,
+    **QWEN3_5,
 }
-INTERLEAVED = {"mrope_interleaved": True}
-QWEN3_5 = {**DELTA, **rope(mrope_section=[2, 1, 1], partial_rotary_factor=0.5, **INTERLEAVED)}
-QWEN3_VL = rope(mrope_section=[4, 2, 2], **INTERLEAVED)
+QWEN3_VL = rope(mrope_section=[4, 2, 2], mrope_interleaved=True)
 MINISTRAL3 = rope(
     "yarn",
     **YARN
@@ -61,8 +59,8 @@ TEXT: dict[str, Row] = {
     "mistral3": {"model_type": "mistral", **FULL, **rope()},
     "mistral3+ministral3": {"model_type": "ministral3", **FULL, **MINISTRAL3},
     "qwen2_5_vl": {"model_type": "qwen2_5_vl_text", "use_sliding_window": False, **rope(mrope_section=[2, 3, 3])},
-    "qwen3_5": {"model_type": "qwen3_5_text", **QWEN3_5},
-    "qwen3_5_moe": {"model_type": "qwen3_5_moe_text", **EXPERTS, **QWEN3_5},
+    "qwen3_5": {"model_type": "qwen3_5_text", **DELTA},
+    "qwen3_5_moe": {"model_type": "qwen3_5_moe_text", **EXPERTS, **DELTA},
     "qwen3_vl": {"model_type": "qwen3_vl_text", **QWEN3_VL},
     "qwen3_vl_moe": {"model_type": "qwen3_vl_moe_text", **EXPERTS, **QWEN3_VL},
     "smolvlm": {"model_type": "llama", **rope()},

@@ -52,13 +52,16 @@ class Specimen:
 
     @cached_property
     def wide(self) -> Any:
-        """The oracle's: in float64 where the stock model runs in it (kernels of experts and towers do not)."""
+        """The oracle's: in float64 where the stock model runs in it and computes the same."""
         model = kind(self.name).build(self.name, "eager", torch.float64)
+        inputs = self.inputs()
         try:
-            model(**self.inputs())
-        except (RuntimeError, ValueError):
-            return kind(self.name).build(self.name, "eager")
-        return model
+            exact = model(**inputs).logits
+        except (RuntimeError, ValueError):  # kernels of experts and towers
+            exact = torch.inf
+        forget(self.base)
+        differs = float((exact - self.base(**inputs).logits).abs().max())
+        return model if differs < 2e-4 else kind(self.name).build(self.name, "eager")
 
     def inputs(self, length: int = LENGTH, seed: int = 0) -> dict[str, Tensor]:
         """One row; with an image for composites, if it is long enough for one."""
@@ -70,6 +73,11 @@ class Specimen:
     @property
     def is_composite(self) -> bool:
         return kind(self.name) is zoo_composites
+
+    @property
+    def has_axes(self) -> bool:
+        """Whether a token of an image has several positions."""
+        return self.is_composite and self.name.startswith("qwen")
 
     @cached_property
     def settings(self) -> list[Setting]:
@@ -119,6 +127,10 @@ REFUSALS = (RopextError, ValueError, NotImplementedError, RuntimeError)
 specimen = lru_cache(maxsize=2)(Specimen)
 
 
+ON_AXES = ("dpe", "rerope", "self_extend", "string")
+"""Methods that go by distances alone, so by those on each axis; others may refuse images that have axes."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model in use.
@@ -147,12 +159,23 @@ class Subject:
         forget(self.specimen.wide)
         if self.case is None:
             return self.specimen.wide(**inputs, use_cache=False).logits[0].double()
-        return stock.logits(self.specimen.wide, self.regions, ends, **inputs)
+        return stock.logits(self.specimen.wide, self.regions, ends, local_layers=self.chooses_frequencies, **inputs)
 
-    def regions(self, setting: Setting) -> Any:
-        """Those of the case."""
+    @property
+    def may_refuse(self) -> bool:
+        """Whether the method need not read what the model reads."""
+        return self.case is not None and self.specimen.has_axes and self.case.method not in ON_AXES
+
+    @property
+    def chooses_frequencies(self) -> bool:
+        """Whether the method changes the rotary module: then for all layers that share its frequencies."""
+        return self.case is not None and self.case.method in FREQUENCY_METHODS
+
+    def regions(self, setting: Setting) -> list[Region]:
+        """Those of the case; plain RoPE in layers with frequencies of their own."""
         assert self.case is not None
-        return regions(self.case, setting)
+        own = self.chooses_frequencies and not torch.equal(setting.inv_freq, self.specimen.settings[0].inv_freq)
+        return regions(tiny.CASES["original"] if own else self.case, setting)
 
     def window(self) -> int:
         """The most tokens at which nothing moves, up to 128."""
