@@ -12,6 +12,7 @@ MODULES = {
     "import": "importing",
     "solver": "solver",
     "plot": "plot",
+    "gpu": "gpu.command",
 }
 
 if __name__ == "__main__":

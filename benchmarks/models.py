@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from benchmarks.peers import install
+from benchmarks.settings import SETTINGS, SETTINGS_PAIRS, SETTINGS_TARGET, SETTINGS_WINDOW
 from ropext.converter.baking import bake
 from ropext.converter.config import extended_config
 from ropext.converter.description import base_inv_freq
@@ -29,21 +30,6 @@ from ropext.converter.presets import check_fit, load_preset
 from ropext.modeling.rope_ext_model import rotary_modules
 from ropext.modeling.rope_ext_positions import NOTES, Notes
 
-SETTINGS = {
-    "dpe": {
-        "local_window": 1024,
-        "scale_factors": [2, 8, 2, 8, 16, 16, 128, 8],
-        "dimension_groups": [0, 4, 8, 12, 16, 20, 24, 28, 32],
-    },
-    "gali": {"chunk_size": 1000, "local_window": 128},
-    "self_extend": {"group_size": 4, "local_window": 1024},
-    "jet_long": {"window": 8192, "local_window": 2048},
-    "rerope": {"local_window": 1024},
-    "string": {"shift": 2730, "local_window": 128},
-    "dca": {"chunk_size": 6144, "local_window": 1024},
-}
-"""Parameters by method; the others have none but their defaults."""
-SETTINGS_WINDOW, SETTINGS_TARGET, SETTINGS_PAIRS = 8192, 16384, 32
 TOKEN_COUNTS = ("local_window", "window", "shift")
 
 REGION_METHODS = ["dpe", "dpe_top_k", "gali", "self_extend", "jet_long", "rerope", "string", "dca"]

@@ -91,9 +91,15 @@ def block_for(config: dict[str, Any], architecture: str, preset: Preset) -> dict
 
     Raises:
         InvalidPreset: the preset does not fit.
+        UsageError: all of its layers slide.
         RopextError: the family cannot be extended.
     """
     config = {**plain(config), "architectures": [architecture]}
+    if window := describe(config).window:
+        raise UsageError(
+            f"every layer of the model sees {window} tokens only; a conversion turns that off, but a model in memory "
+            "keeps it."
+        )
     facts = facts_of(config, config.get("_name_or_path") or "the model")
     problems = check_fit(preset, facts)
     if problems:

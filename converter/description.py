@@ -104,12 +104,8 @@ class Description:
 
     def pairs(self) -> dict[str, Any]:
         """Return the `pairs` of a `rope_ext` block."""
-        pairs: dict[str, Any] = {
-            "layers": list(self.layers),
-            "layout": self.layout,
-            "first": self.first,
-            "sign": self.sign,
-        }
+        pairs: dict[str, Any] = {"layers": list(self.layers), "layout": self.layout}
+        pairs |= {"first": self.first, "sign": self.sign}
         pairs |= {"norms_after": list(self.norms_after)} if self.norms_after else {}
         return pairs | ({"axes": list(self.axes)} if self.axes else {})
 
@@ -214,18 +210,22 @@ def _inner(config: Mapping[str, Any], outer: Family) -> TextModel:
         raise refuse("", TEXT, f"expected the configuration of the text model of {outer.model_type!r}")
     kind = inner.get("model_type", outer.text[0])
     if kind not in outer.text:
-        family = family_of(kind)
-        why = (
-            family.refused or f"as the text model of {outer.model_type!r} it was not tried; {_listed(outer.text)} were"
-        )
-        raise refuse(TEXT, "model_type", f"{kind!r} cannot be converted: {why}")
-    if any(config.get(key) for key in ("rope_scaling", "rope_parameters")):
-        raise refuse("", "rope_parameters", f"lies beside {TEXT}, where stock classes ignore it; write it inside")
+        tried = f"it was not tried as the text model of {outer.model_type!r}, as were {', '.join(outer.text)}"
+        raise refuse(TEXT, "model_type", f"{kind!r} cannot be converted: {family_of(kind).refused or tried}")
+    for key in ("rope_theta", "rope_scaling", "rope_parameters"):
+        # Qwen2.5-VL has been saved with the text model's keys in both places.
+        if config.get(key) and _unspelt(config[key]) != _unspelt(inner.get(key)):
+            raise refuse("", key, f"lies beside {TEXT}, where stock classes ignore it, and differs; write it inside")
     return TextModel(outer, FAMILIES[kind], inner, TEXT)
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names)
+def _unspelt(value: object) -> object:
+    """Return one of RoPE's dictionaries without the different names of one thing."""
+    if not isinstance(value, Mapping):
+        return value
+    kind = value.get("rope_type", value.get("type"))
+    rest = {key: entry for key, entry in value.items() if key not in ("type", "rope_type")}
+    return {**rest, "rope_type": "default" if kind == "mrope" else kind}
 
 
 def _refuse_not_causal(config: Mapping[str, Any], place: str) -> None:

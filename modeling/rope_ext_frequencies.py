@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_model import inverse_frequencies, positions_of, rotary_modules
+from .rope_ext_model import inverse_frequencies, positions_of, rotary_modules, same_frequencies
 
 
 class FrequencyMethod:
@@ -62,28 +62,17 @@ class Attachment:
             handle.remove()
 
     def check_rotation(self, decoder: Any) -> None:
-        """Check that some rotary module has the frequencies that the configuration says.
-
-        Raises:
-            RuntimeError: none has.
-        """
-        if not any(self._names(rotary) for rotary in rotary_modules(decoder)):
-            raise RuntimeError("ropext: the model's inverse frequencies are not those of which config.json says")
+        """Nothing more: where the layers get their rotation from is the base's own affair."""
 
     def _names(self, rotary: Any) -> list[str]:
         """The tables that are the method's: those that were the base's, of the layers that it acts on."""
         if rotary not in self._tables:
             self._tables[rotary] = [
-                name for name, table in inverse_frequencies(rotary) if self._is_base(table, self.method.base)
+                name
+                for name, table in inverse_frequencies(rotary)
+                if self.method.base is None or same_frequencies(table, self.method.base)
             ]
         return self._tables[rotary]
-
-    @staticmethod
-    def _is_base(table: Tensor, base: Tensor | None) -> bool:
-        if base is None or table.shape != base.shape:
-            return base is None
-        tolerance = 1e-4 if table.dtype == torch.float32 else 1e-2  # a model that was cast has cast its tables
-        return torch.allclose(table.float().cpu(), base, rtol=tolerance, atol=1e-6)
 
     def _before_decoder(self, module: Any, args: Any, kwargs: Any) -> None:
         self._mask = kwargs.get("attention_mask")
@@ -99,6 +88,7 @@ class Attachment:
         if table.dim() == 1:
             return _computed(rotary, names, table, factor, args, kwargs)
         x = next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point())
+        positions = positions.expand(len(table), -1)
         rows = [
             _computed(rotary, names, own, factor, (x[row : row + 1], positions[row : row + 1]), {})
             for row, own in enumerate(table)

@@ -171,6 +171,7 @@ class Method:
 
     Attributes:
         pairs: what RoPE turns, in the layers that the method acts on.
+        base: [P], the base's inverse frequencies.
         rotated: [P], by which the model itself rotates: another than `pairs.inv_freq` where it was cast to 16 bits.
         start: queries at positions below it see exact distances only.
         keys_stay: where a far key stands depends on its own position alone, so that a cache may hold it there.
@@ -194,7 +195,7 @@ class Method:
         pairs = block.get("pairs", {})
         self._inv_freq *= pairs.get("sign", 1)
         self.pairs = Pairs(self._inv_freq, pairs.get("layout", "halves"), pairs.get("first", 0))
-        self.rotated = self._inv_freq
+        self.rotated = self.base = self._inv_freq
         axes = pairs.get("axes")
         self.axes = torch.tensor(axes, device="cpu") if axes and self.by_axis else None
 

@@ -72,6 +72,11 @@ class RopeExtMixin:
         prepare(decoder_of(model))
         return (model, info) if wants_info else model
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Whether weights are other than the stock class's: they are not, and are to be renamed and made as for it."""
+        return False
+
     def generate_batch(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse continuous batching: it reads keys from a cache of its own, which no method here could use."""
         raise NotImplementedError(
@@ -151,8 +156,7 @@ def attach(decoder: Any, block: dict[str, Any], method_class: Any, attachment_cl
     attachment = attachment_class(decoder, method, pairs.get("layers"))
     attachment.norms_after = pairs.get("norms_after")
     decoder.rope_ext_attachment = attachment
-    if is_due():
-        decoder.register_forward_pre_hook(_check_first)
+    decoder.register_forward_pre_hook(_check_first)
     return attachment
 
 
@@ -163,11 +167,41 @@ def detach(decoder: Any) -> None:
 
 
 def prepare(decoder: Any) -> None:
-    """Check a model that was loaded, once."""
-    if is_due() and not getattr(decoder, "rope_ext_checked", False):
-        decoder.rope_ext_checked = True
+    """Check a model that was loaded, once; on a transformers that is not known by running it.
+
+    Raises:
+        RuntimeError: the base is not what the configuration says, or this transformers runs it in another way.
+    """
+    if getattr(decoder, "rope_ext_checked", False):
+        return
+    decoder.rope_ext_checked = True
+    check_frequencies(decoder, decoder.rope_ext_attachment.method.base)
+    if is_due():
         decoder.rope_ext_attachment.check_rotation(decoder)
         self_test(decoder)
+
+
+def check_frequencies(decoder: Any, base: Tensor | None) -> None:
+    """Check that the model has the inverse frequencies [P] with which it was described.
+
+    Raises:
+        RuntimeError: none of its rotary modules has.
+    """
+    tables = [table for rotary in rotary_modules(decoder) for _, table in inverse_frequencies(rotary)]
+    if base is None or any(same_frequencies(table, base) for table in tables):
+        return
+    raise RuntimeError(
+        f"ropext: the base's rotary frequencies are not those in config.json; transformers {transformers.__version__} "
+        "reads its rope settings in another way. Use a newer transformers, or convert again"
+    )
+
+
+def same_frequencies(table: Tensor, base: Tensor) -> bool:
+    """Whether a table [P] holds the base's inverse frequencies, cast to 16 bits or not."""
+    if table.shape != base.shape or table.is_meta:
+        return table.is_meta
+    tolerance = 1e-3 if table.dtype in (torch.float32, torch.float64) else 1e-2
+    return torch.allclose(table.float().cpu(), base.abs(), rtol=tolerance, atol=1e-7)
 
 
 def _check_first(decoder: Any, args: Any) -> None:

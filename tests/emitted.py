@@ -51,8 +51,11 @@ def main(asked: list[str]) -> int:
     """Run, print, and count the failures."""
     names, failing = asked or TYPES, 0
     for name in [each for each in names if kind(each).available(each)]:
-        of = Specimen(name)
-        if of.rejection or not of.settings:
+        try:
+            if (of := Specimen(name)).rejection or not of.settings:
+                continue
+        except Exception as error:
+            print(f"{name:22} stock: {' '.join(str(error).split())[:100]}")
             continue
         for case in ("self_extend", "yarn"):
             with tempfile.TemporaryDirectory() as scratch:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import transformers
 from packaging.version import Version
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from ropext.converter.description import describe, text_model
 from ropext.converter.errors import RopextError
-from ropext.converter.families import FAMILIES
+from ropext.converter.families import FAMILIES, supported
 from ropext.converter.family import Sizes
 
 from .helpers import zoo, zoo_composites
@@ -76,6 +76,40 @@ REFUSED = {
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_description_of_the_text_model_inside(name):
     assert_explained(zoo_composites.build(name))
+
+
+OTHERS = {
+    "llava_onevision": {
+        "text_config": {"model_type": "qwen2", **zoo.COMMON},
+        "vision_config": {**zoo_composites.SIGLIP, "model_type": "siglip_vision_model", "vision_use_head": False},
+        "image_grid_pinpoints": [[16, 16]],
+    },
+    "qwen2_vl": {
+        "text_config": {"model_type": "qwen2_vl_text", **zoo.COMMON, **zoo.rope(mrope_section=[2, 3, 3])},
+        "vision_config": {"depth": 1, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "patch_size": 4},
+    },
+    "phi4_multimodal": {
+        **zoo.COMMON,
+        **zoo.rope(partial_rotary_factor=0.75),
+        "vision_config": {**zoo_composites.SMALL, "num_hidden_layers": 1, "crop_size": 16, "image_size": 16},
+        "audio_config": {**zoo_composites.SMALL, "num_blocks": 1, "nemo_conv_channels": 32, "ext_pw_out_channel": 32},
+    },
+}
+"""Tiny models of rows that the zoo does not have."""
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if is_extendable(name)])
+def test_description_of_models_beside_the_zoo(name):
+    config = CONFIG_MAPPING[name](**OTHERS[name])
+    auto = AutoModelForCausalLM if name == "phi4_multimodal" else AutoModelForImageTextToText
+    model = auto.from_config(config, attn_implementation="eager").eval()
+    zoo.fill(model)
+    assert_explained(model)
+
+
+def test_every_supported_row_is_compared():
+    built = {name.partition("+")[0] for name in [*zoo.ROWS, *zoo_composites.TEXT, *OTHERS]}
+    assert set(supported()) <= built
 
 
 @pytest.mark.parametrize("name", NOPE)

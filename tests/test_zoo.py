@@ -45,6 +45,7 @@ NOTHING_TO_EXTEND = [
     "beam",
     "cohere2",
     "cohere2_moe",
+    "cohere_compass_text",
     "exaone4+hybrid",
     "exaone_moe",
     "flint",
@@ -57,9 +58,11 @@ NOTHING_TO_EXTEND = [
 ]
 """Layers with full attention have no positions, or there are none."""
 ATTENTION_OF_THEIR_OWN = ["codegen", "falcon", "gpt_neox_japanese", "gptj"]
-MORE_THAN_A_MASK = ["axk2", "deepseek_v32", "doge", "glm_moe_dsa", "hy_v4"]
+MORE_THAN_A_MASK = ["axk2", "deepseek_v32", "doge", "glm_moe_dsa", "hy_v4", "minimax_m3_vl_text"]
 """Keys chosen for each query, or a mask of each head's own."""
-REFUSED = NOTHING_TO_EXTEND + ATTENTION_OF_THEIR_OWN + MORE_THAN_A_MASK
+OTHERWISE = ["dbrx", "dory", "hrm_text", "modernbert-decoder", "zamba2", "zaya"]
+"""Layers that run repeatedly or share their weights, or a configuration of another form."""
+REFUSED = NOTHING_TO_EXTEND + ATTENTION_OF_THEIR_OWN + MORE_THAN_A_MASK + OTHERWISE
 NOT_BUILT = {
     "blt": "bytes in patches: four models in one",
     "deepseek_v4": "every layer compresses its keys",

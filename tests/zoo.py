@@ -107,15 +107,18 @@ def line(name: str, case: str, uses: list[str], attn: str = "sdpa") -> Line:
 
 
 def cell(subject: Subject, use: str) -> str:
-    """`ok`, the error or exception, or `stock:` and the stock model's own in the same use."""
+    """`ok`, the error or exception, or `stock:` and the stock model's own in the same use.
+
+    An error message where the stock model is wrong without a word counts as the stock model's.
+    """
     if subject.specimen.is_composite and not USES[use].composites:
         return "-"
     ours = outcome(USES[use], subject)
     if ours.passed:
         return str(ours)
     stock = stock_outcome(subject.specimen, use)
-    same = not stock.passed and type(stock.raised) is type(ours.raised)
-    return f"stock: {stock}" if same else str(ours)
+    same = type(stock.raised) is type(ours.raised) or isinstance(ours.raised, REFUSALS)
+    return f"stock: {stock}" if same and not stock.passed else str(ours)
 
 
 def stock_outcome(of: Specimen, use: str) -> Outcome:

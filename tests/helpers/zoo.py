@@ -98,7 +98,7 @@ GEMMA_3N = {
     "activation_sparsity_pattern": [0.0] * 4,
     "intermediate_size": [96] * 4,
 }
-GEMMA_4 = {**SLIDING, "global_head_dim": 16, "num_global_key_value_heads": 2}
+GEMMA_4 = {**SLIDING, "global_head_dim": 32, "num_global_key_value_heads": 2}
 LLAMA_3 = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 128}
 YARN = {"factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0, "original_max_position_embeddings": 128}
 

@@ -178,6 +178,8 @@ def moves(region: Region, p: Tensor) -> bool:
 def block(case: tiny.Case, model: Any) -> dict[str, Any]:
     """The `rope_ext` block, as a conversion of the model would have it."""
     base = describe(plain(model.config.to_dict()))
+    if base.window:
+        raise ValueError("all of its layers slide; only a conversion turns that off")
     inv_freq = list(base.inv_freq)
     made = tiny.block(case)
     made |= {"pairs": base.pairs() | {"inv_freq": inv_freq}, "base": {"rope_theta": base.rope.theta}}

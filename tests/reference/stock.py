@@ -29,7 +29,9 @@ UNDERSTOOD = {"position_ids", "cache_position", "position_embeddings", "attentio
 
 
 @torch.no_grad()
-def logits(model: Any, method: Method, ends: list[int] | None = None, **inputs: Any) -> Tensor:
+def logits(
+    model: Any, method: Method, ends: list[int] | None = None, *, local_layers: bool = False, **inputs: Any
+) -> Tensor:
     """Logits [T, vocabulary], in float64, of one row that comes all at once.
 
     Args:
@@ -37,9 +39,11 @@ def logits(model: Any, method: Method, ends: list[int] | None = None, **inputs: 
         method: gives the regions of one layer.
         ends: for each token, the number of tokens at the end of the forward that is taken to have brought it; None:
             all came at once.
+        local_layers: ask the method of layers that see a window or a chunk, too.
         inputs: of the model's forward, with `input_ids` [1, T].
     """
-    oracle = Oracle(decoder_of(model), method, ends or [inputs["input_ids"].shape[1]] * inputs["input_ids"].shape[1])
+    count = inputs["input_ids"].shape[1]
+    oracle = Oracle(decoder_of(model), method, ends or [count] * count, local_layers)
     with oracle.in_place():
         return model(**inputs, use_cache=False).logits[0].double()
 
@@ -109,8 +113,8 @@ class TableCall:
 class Oracle:
     """Stands in for attention in one forward of a model."""
 
-    def __init__(self, decoder: Any, method: Method, ends: list[int]) -> None:
-        self.decoder, self.method, self.ends = decoder, method, ends
+    def __init__(self, decoder: Any, method: Method, ends: list[int], local_layers: bool) -> None:
+        self.decoder, self.method, self.ends, self.local_layers = decoder, method, ends, local_layers
         self.calls: list[TableCall] = []
         self.inputs: dict[nn.Module, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self.keys: list[tuple[Tensor, nn.Module]] = []
@@ -191,7 +195,8 @@ class Oracle:
         assert not unknown, f"{type(module).__name__} passes {sorted(unknown)} to its attention function"
         source = next((owner for known, owner in self.keys if known is key), module)
         self.keys.append((key, source))
-        if sliding_window is not None or self.is_local(module) or not self.turns(module):
+        local = sliding_window is not None or self.is_local(module)
+        if (local and not self.local_layers) or not self.turns(module):
             products = dot(query, key)
         else:
             products = self.products(module, source)
@@ -203,7 +208,7 @@ class Oracle:
         return (weights @ values).transpose(1, 2).contiguous(), weights
 
     def is_local(self, module: nn.Module) -> bool:
-        """Whether the layer sees a window or a chunk only: no method acts on it."""
+        """Whether the layer sees a window or a chunk only, where distances are short."""
         kinds = getattr(self.decoder.config, "layer_types", None)
         return bool(kinds) and kinds[module.layer_idx].startswith(("sliding", "chunked"))
 
