@@ -138,7 +138,7 @@ def test_a_family_that_cannot_be_done(tmp_path):
 def test_layers_that_all_slide(tmp_path):
     config = MistralConfig(**families.arguments("mistral") | {"sliding_window": 64})
     model = MistralForCausalLM(config)
-    with pytest.raises(UsageError, match="sliding window of 64 tokens. Load it with sliding_window=None"):
+    with pytest.raises(UsageError, match=r"sliding window of 64 tokens\. Load it with sliding_window=None"):
         apply(model, preset(tmp_path, "self_extend"))
 
 
