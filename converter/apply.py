@@ -28,15 +28,22 @@ class Applied:
         self._decoder = decoder_of(model)
         if hasattr(self._decoder, "rope_ext_attachment"):
             raise UsageError("the model has a method already: it was converted, or another preset is applied to it.")
-        block = block_for(model.config.to_dict(), type(model).__name__, preset)
+        config = model.config.to_dict()
+        _refuse_window(config)
+        block = block_for(config, type(model).__name__, preset)
         self.attachment = attach(self._decoder, block, *parts_of(preset.method))
-        prepare(self._decoder)
+        try:
+            prepare(self._decoder)
+        except BaseException:
+            self.remove()
+            raise
 
     def remove(self) -> None:
-        """Take the method off. A cache that was filled with it is of no use to the base."""
+        """Take the method off; again, nothing. A cache that was filled with it is of no use to the base."""
         from ropext.modeling.rope_ext_model import detach
 
-        detach(self._decoder)
+        if getattr(self._decoder, "rope_ext_attachment", None) is self.attachment:
+            detach(self._decoder)
 
     def __enter__(self) -> Applied:
         return self
@@ -59,10 +66,19 @@ def apply(model: Any, preset: str | Path | Preset) -> Applied:
 
     Raises:
         InvalidPreset: it does not fit the model.
-        UsageError: the model has a method already.
+        UsageError: the model has a method already, or all of its layers slide.
         RopextError: its family cannot be extended.
     """
     return Applied(model, preset if isinstance(preset, Preset) else load_preset(str(preset)))
+
+
+def _refuse_window(config: dict[str, Any]) -> None:
+    window = describe(plain(config)).window
+    if window:
+        raise UsageError(
+            f"all layers of the model see a sliding window of {window} tokens. Load it with sliding_window=None, as a "
+            "conversion has it, or convert it."
+        )
 
 
 def block_for(config: dict[str, Any], architecture: str, preset: Preset) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Converted:
 
 def _with_base_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
     """Put the base's values back in the place of the guards."""
-    hidden = ("hidden_act", "rope_parameters", "rope_scaling", *base)
+    hidden = ("rope_parameters", "rope_scaling", *base)
     kept = {key: value for key, value in config.items() if key not in hidden}
     return kept | {key: value for key, value in base.items() if value is not None}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import shipped
 
-__all__ = ["configuration_class", "model_class", "parts_of"]
+__all__ = ["configuration_class", "decoded", "model_class", "parts_of"]
 
 _PACKAGE = "ropext.modeling"
 
@@ -23,6 +23,19 @@ def configuration_class(family: str) -> Any:
     """
     name = shipped.auto_map(family)["AutoConfig"].rpartition(".")[2]
     return getattr(_made(family, "original", shipped.configuration(family)), name)
+
+
+def decoded(value: Any) -> Any:
+    """Return a value of a `config.json` with the numbers that JSON does not have and transformers 5 writes otherwise.
+
+    Args:
+        value: of a key, or the whole.
+    """
+    if isinstance(value, dict):
+        if list(value) == ["__float__"]:
+            return float(value["__float__"])
+        return {key: decoded(entry) for key, entry in value.items()}
+    return [decoded(entry) for entry in value] if isinstance(value, list) else value
 
 
 def model_class(family: str, method: str, auto: str = "AutoModelForCausalLM") -> Any:

@@ -203,7 +203,7 @@ def _without_private(value: Any, path: str, dropped: list[str]) -> Any:
     """Copy a JSON value without keys that begin with an underscore, and list those."""
     if isinstance(value, list):
         return [_without_private(entry, path, dropped) for entry in value]
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or _is_number(value):
         return value
     kept = {}
     for key, entry in value.items():
@@ -215,6 +215,11 @@ def _without_private(value: Any, path: str, dropped: list[str]) -> Any:
         else:
             kept[key] = _without_private(entry, f"{path}{key}.", dropped)
     return kept
+
+
+def _is_number(value: Mapping[str, Any]) -> bool:
+    """Whether it is what transformers 5 writes for a number that JSON does not have."""
+    return list(value) == ["__float__"] and value["__float__"] in ("Infinity", "-Infinity", "NaN")
 
 
 def _is_word(value: object) -> bool:

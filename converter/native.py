@@ -59,7 +59,7 @@ def require_native(method: str) -> None:
         )
 
 
-_OWN_SCALING = ("olmo", "olmo2", "phi3")
+_OWN_SCALING = ("olmo", "olmo2", "phi3", "phimoe")
 """Families whose stock configuration class, on one transformers or another, takes only a scaling of its own form."""
 
 

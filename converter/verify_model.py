@@ -85,7 +85,7 @@ def check_reference(subject: Subject) -> str:
             outputs = [_read(model, ids, how, **{cache_name(model): cache()}) for how in ("method", "dense")]
             read = f"{BEYOND} tokens after a made-up cache of {length - BEYOND}"
         _require_close(outputs, TOLERANCE)
-        stepped = _require_steps(model, _steps_length(model, first, length))
+        stepped = _require_steps(subject, layers, model, _steps_length(model, first, length))
     return f"{_about(subject, layers)}: {read} as by dense attention; {stepped}"
 
 
@@ -99,8 +99,30 @@ def _method(block: Mapping[str, Any]) -> Any:
     return parts_of(str(block["method"]))[0](dict(block))
 
 
-def _require_steps(model: Any, length: int) -> str:
-    """Compare the last tokens of a prompt, read one at a time after a cache, with themselves read at once."""
+def _require_steps(subject: Subject, layers: int, model: Any, length: int) -> str:
+    """Compare the last tokens of a prompt, read one at a time after a cache, with themselves read at once.
+
+    Raises:
+        RopextError: they differ.
+        Unchecked: so do they in the base, as transformers runs it.
+    """
+    stepped, whole = _stepped(model, length)
+    try:
+        _require_close([stepped, whole], TOLERANCE)
+    except RopextError as error:
+        base = make_model(subject, subject.converted.base_config, layers, stock=True)
+        off = _difference(*_stepped(base, length))
+        if not off <= TOLERANCE:
+            raise Unchecked(
+                f"transformers {transformers.__version__} itself reads tokens of the base after a cache otherwise than "
+                f"without one, by {off:.2g} of their size"
+            ) from None
+        raise RopextError(f"tokens after a cache: {error}; transformers {transformers.__version__}") from None
+    return f"{len(whole)} of {length} tokens one at a time after a cache"
+
+
+def _stepped(model: Any, length: int) -> tuple[Tensor, Tensor]:
+    """Return the last tokens' hidden states, [tokens, hidden]: one at a time after a cache, and all at once."""
     ids = _ids(length, model)
     first = max(length - STEPS, 1)
     decoder = decoder_of(model)
@@ -110,11 +132,7 @@ def _require_steps(model: Any, length: int) -> str:
         given = {cache_name(decoder): cache_in(output)}
         output = decoder(input_ids=ids[:, column : column + 1], use_cache=True, **given)
         rows.append(output.last_hidden_state[0, -1])
-    try:
-        _require_close([torch.stack(rows), whole], TOLERANCE)
-    except RopextError as error:
-        raise RopextError(f"tokens after a cache: {error}; transformers {transformers.__version__}") from None
-    return f"{len(rows)} of {length} tokens one at a time after a cache"
+    return torch.stack(rows), whole
 
 
 def _about(subject: Subject, layers: int) -> str:
@@ -139,7 +157,7 @@ def _check_frequencies(subject: Subject, layers: int) -> str:
     except UnsupportedSpelling:
         stock, what = model, "dense attention"
     _require_close([output, _read(stock, ids, "eager", position_ids=positions)], _TURNING_TOLERANCE)
-    stepped = _require_steps(model, min(2 * BEYOND, position))
+    stepped = _require_steps(own, layers, model, min(2 * BEYOND, position))
     return f"{_about(subject, layers)}: {2 * BEYOND} tokens around position {position} as by {what}; {stepped}"
 
 
@@ -242,10 +260,14 @@ def _made_up_cache(model: Any, length: int) -> Callable[[], Any]:
 
 def _require_close(outputs: Sequence[Tensor], tolerance: float) -> None:
     """Compare an output with its reference, token by token: the error's size with the reference's."""
-    output, reference = outputs
-    error = ((output - reference).norm(dim=-1) / reference.norm(dim=-1)).max().item()
+    error = _difference(*outputs)
     if not error <= tolerance:
         raise RopextError(f"differs from the reference by {error:.2g} of its size, and {tolerance:g} is allowed")
+
+
+def _difference(output: Tensor, reference: Tensor) -> float:
+    """The largest error of a token, over the size of its reference."""
+    return float(((output - reference).norm(dim=-1) / reference.norm(dim=-1)).max())
 
 
 # The base

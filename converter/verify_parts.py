@@ -24,7 +24,7 @@ from .converted import Converted, Rebuilt
 from .description import describe
 from .errors import RopextError
 from .families import FAMILIES
-from .model_classes import model_class
+from .model_classes import decoded, model_class
 from .progress import size_text
 from .verify_report import Unchecked
 
@@ -112,7 +112,7 @@ def total_layers(converted: Converted) -> int:
 
 def layer_of(name: str) -> int:
     """Return the index of the layer that a tensor belongs to; -1 for none."""
-    found = re.search(r"(?:^|\.)layers\.(\d+)\.", name)
+    found = re.search(r"(?:^|\.)(?:layers|h)\.(\d+)\.", name)
     return int(found[1]) if found else -1
 
 
@@ -148,7 +148,7 @@ def _configured(kind: Any, config_class: Any, config: Mapping[str, Any]) -> Any:
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration without what belongs to the files; a copy, since transformers adds to what it is given."""
     return {
-        key: copy.deepcopy(value)
+        key: decoded(copy.deepcopy(value))
         for key, value in config.items()
         if key not in ("auto_map", "quantization_config", "torch_dtype", "dtype", "transformers_version")
     }
@@ -192,7 +192,7 @@ def _cut(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
     cut = fitted(config, layers)
     if "vocab_size" in config:
         cut["vocab_size"] = min(int(config["vocab_size"]), VOCABULARY)
-    return cut | {key: None for key in ("pad_token_id", "bos_token_id", "eos_token_id") if key in config}
+    return cut | {key: 0 for key in ("pad_token_id", "bos_token_id", "eos_token_id") if config.get(key) is not None}
 
 
 def kept_layers(subject: Subject) -> int:
@@ -280,7 +280,7 @@ def _weights(subject: Subject, layers: int, vocabulary: int) -> dict[str, Tensor
             for name in tensors.keys():  # noqa: SIM118 - it is no mapping
                 if layer_of(name) < layers:
                     part = tensors.get_slice(name)
-                    by_token = re.search("embed|lm_head", name) and part.get_shape()[0] == full
+                    by_token = layer_of(name) < 0 and part.get_shape()[:1] == [full]
                     tensor = part[:vocabulary] if by_token else tensors.get_tensor(name)
                     found[name] = tensor.float()
     return found

@@ -87,12 +87,11 @@ class Attachment:
         factor = self.method.attention_factor
         if table.dim() == 1:
             return _computed(rotary, names, table, factor, args, kwargs)
-        x = next(x for x in (*args, *kwargs.values()) if isinstance(x, Tensor) and x.is_floating_point())
-        positions = positions.expand(len(table), -1)
-        rows = [
-            _computed(rotary, names, own, factor, (x[row : row + 1], positions[row : row + 1]), {})
-            for row, own in enumerate(table)
-        ]
+        rows = []
+        for row, own in enumerate(table):
+            given = [_of_row(value, row, len(table)) for value in args]
+            named = {name: _of_row(value, row, len(table)) for name, value in kwargs.items()}
+            rows.append(_computed(rotary, names, own, factor, given, named))
         if isinstance(output, Tensor):
             return torch.cat(rows)
         return tuple(torch.cat(parts) for parts in zip(*rows, strict=True))
@@ -102,7 +101,8 @@ class Attachment:
         mask = self._mask
         if self._counts_columns and isinstance(mask, Tensor) and mask.dim() == 2:
             return mask.sum(-1)
-        return positions.amax(-1) + 1
+        longest = positions.amax(-1)
+        return (longest if longest.dim() == 1 else longest.amax(0)) + 1
 
 
 class _Retuned:
@@ -113,6 +113,15 @@ class _Retuned:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(vars(self)["rope_ext_rotary"], name)
+
+
+def _of_row(value: Any, row: int, rows: int) -> Any:
+    """One row of hidden states or positions, [B or 1, T] or [A, B or 1, T]; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.is_floating_point():
+        return value[row : row + 1]
+    return value.expand(*value.shape[:-2], rows, -1)[..., row : row + 1, :]
 
 
 def _computed(rotary: Any, names: list[str], table: Tensor, factor: float, args: Any, kwargs: Any) -> Any:

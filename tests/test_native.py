@@ -1,6 +1,7 @@
 """Native exports: frequency methods in stock keys, which stock classes read as the shipped code computes them."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -14,11 +15,12 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.frequencies import FREQUENCY_METHODS
 from ropext.converter.inspection import inspect_source, render
 from ropext.converter.methods import METHODS
-from ropext.converter.model_classes import configuration_class
+from ropext.converter.model_classes import configuration_class, model_class
 from ropext.converter.native import require_native
 from ropext.converter.presets import load_preset
 from tests import tiny
 from tests.checkpoints import LLAMA3, edit_config
+from tests.helpers import zoo, zoo_composites
 from tests.reference.rope import llama_logits
 from tests.test_frequencies import oracle
 from tests.test_loading import preset_file
@@ -207,6 +209,52 @@ def test_families_with_a_scaling_of_their_own_form(model_type, architecture, tin
     with pytest.raises(RopextError, match=f"configuration class of {model_type} does not take rope_type 'linear'"):
         convert(tiny_llama, tmp_path, "linear", native=True)
     assert config_of(convert(tiny_llama, tmp_path, "ntk", native=True))["rope_scaling"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "what"),
+    [
+        ("gemma3_text", zoo, "RoPE of gemma3_text differs from layer to layer"),
+        ("olmo3", zoo, "RoPE of olmo3 differs from layer to layer"),
+        ("deepseek_v3", zoo, "RoPE of deepseek_v3 also sets the scale of its attention"),
+        ("ministral3", zoo, "RoPE of ministral3 has llama_4_scaling_beta, .* beside its frequencies"),
+        ("llava", zoo_composites, "RoPE of llava is read in text_config"),
+    ],
+)
+def test_what_one_dictionary_does_not_say_is_refused(name, table, what, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table.build(name).save_pretrained(tmp_path / name)
+    with pytest.raises(RopextError, match=f"--native: {what}, and ropext does not write such stock keys yet"):
+        convert(tmp_path / name, tmp_path, "linear", native=True)
+    assert not (tmp_path / "native").exists()
+
+
+@pytest.mark.parametrize("method", ["linear", "ntk", "dprope"])
+def test_the_attention_factor_of_a_scaled_base_stays(method, tiny_llama, tmp_path):
+    edit_config(tiny_llama, rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64})
+    native = convert(tiny_llama, tmp_path, method, native=True)
+    assert config_of(native)["rope_scaling"]["attention_factor"] == pytest.approx(1.138629436)
+    stock = LlamaForCausalLM.from_pretrained(native).eval()
+    shipped, _ = tiny.from_folder(convert(tiny_llama, tmp_path, method, native=False))
+    ids = tiny.tokens(200)
+    torch.testing.assert_close(stock(ids).logits, shipped(ids).logits, atol=5e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["glm4", "gpt_neox", "minimax_m2", "phi"])
+def test_a_part_of_each_head_is_turned_as_by_the_shipped_code(name, tmp_path):
+    base = zoo.build(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        base.save_pretrained(tmp_path / name)
+    native = convert(tmp_path / name, tmp_path, "yarn", native=True, initial=64)
+    remote = convert(tmp_path / name, tmp_path, "yarn", native=False, initial=64)
+    stock = AutoModelForCausalLM.from_pretrained(native).eval()
+    config = configuration_class(name)(**config_of(remote))
+    shipped = model_class(name, "yarn").from_pretrained(remote, config=config).eval()
+    ids = zoo.inputs(name, 150)
+    torch.testing.assert_close(stock(**ids).logits, shipped(**ids).logits, atol=1e-4, rtol=0)
+    assert not torch.allclose(stock(**ids).logits, base(**ids).logits, atol=1e-2)
 
 
 @pytest.mark.parametrize(("temperature", "original"), [(False, 0), (True, tiny.INITIAL_WINDOW)])

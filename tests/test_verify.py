@@ -31,6 +31,7 @@ from ropext.modeling import rope_ext_band, rope_ext_contacts
 
 from . import families, test_quantized, tiny
 from .checkpoints import LLAMA3, edit_config, write_header
+from .helpers import zoo, zoo_composites
 from .test_loading import preset_file, write_preset
 
 NATIVE = ("dprope", "linear", "ntk", "yarn", "dynamic_ntk")
@@ -209,6 +210,73 @@ def test_family(family, bases, tmp_path):
         exported += 1
         require_good(folder, *(["base"] if name != "dynamic_ntk" else []))
     assert exported == (1 if family in ("olmo", "olmo2", "phi3") else len(NATIVE))
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """A function that returns a folder of one of the many other types; not to be changed."""
+    place = tmp_path_factory.mktemp("others")
+
+    def make(name, table=zoo):
+        folder = place / name
+        if not folder.exists():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                table.build(name).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+def with_method(base, place, method, parameters, *, native=False):
+    preset = load_preset(str(preset_file(place, f"tiny-{method}", method, parameters)))
+    return convert_checkpoint(preset, str(base), place / f"{method}-{native}", native=native).output
+
+
+SELF_EXTEND = ("self_extend", {"group_size": 6, "local_window": 16})
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("gemma3_text", 4),  # every other layer slides
+        ("gemma2", 4),  # the same, and bounds its logits, which torch's kernels do not
+        ("gpt_oss", 4),  # the same, with sinks
+        ("smollm3", 2),  # the last layer has no rotary positions
+        ("olmo_hybrid", 4),  # every other layer is recurrent; transformers renames and joins its weights
+        ("falcon_h1", 2),  # has a number that JSON does not have
+        ("deepseek_v3", 2),
+        ("gpt_neox", 2),  # transformers renames its head
+        ("sarvam_moe", 2),  # transformers splits a tensor of three
+        ("minimax_m2", 2),  # counts the dimensions that are turned
+    ],
+)
+def test_other_types(name, layers, others, tmp_path):
+    found = require_good(with_method(others(name), tmp_path, *SELF_EXTEND))
+    assert found["reference"].startswith(f"{layers} of 4 layers, float32: ")
+    require_good(with_method(others(name), tmp_path, "linear", {}), "base")
+    if name not in ("gemma3_text", "deepseek_v3"):
+        require_good(with_method(others(name), tmp_path, "linear", {}, native=True), "base")
+
+
+def test_part_of_a_model_whose_layers_share_a_table(others, tmp_path):
+    found = require_good(with_method(others("gemma3n_text"), tmp_path, *SELF_EXTEND), "reference", "base")
+    assert found["reference"].startswith("its embeddings of each layer lie in one table")
+
+
+def test_a_text_model_inside_another_is_not_run(others, tmp_path):
+    folder = with_method(others("llava", zoo_composites), tmp_path, *SELF_EXTEND)
+    found = require_good(folder, "headers", "reference", "base")
+    assert found["headers"] == "no model of type 'llava' is run: only text models are, not those with one inside"
+
+
+def test_a_cache_that_transformers_itself_reads_otherwise(others, tmp_path):
+    """MiniMax's recurrence, as transformers 5.24 has it."""
+    folder, real = with_method(others("llama"), tmp_path, *SELF_EXTEND), verify_model._stepped
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify_model, "_stepped", lambda *given: (real(*given)[0] * 1.5, real(*given)[1]))
+        found = require_good(folder, "reference")
+    assert "itself reads tokens of the base after a cache otherwise than without one, by 0.5" in found["reference"]
 
 
 @pytest.mark.parametrize("family", families.MIXTURES)

@@ -20,7 +20,7 @@ from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.families import supported
 from ropext.converter.methods import METHODS
 from ropext.converter.model_cache import cache_name
-from ropext.converter.model_classes import configuration_class, model_class
+from ropext.converter.model_classes import configuration_class, decoded, model_class
 from ropext.converter.model_facts import ModelFacts, read_config
 from ropext.converter.presets import Preset, check_fit, make_preset
 
@@ -210,7 +210,7 @@ def _load(folder: Path, written: Mapping[str, Any], device: str, dtype: str) -> 
         return auto.from_pretrained(folder, trust_remote_code=False, **how).eval()
     if family not in supported() or written["rope_ext"].get("method") not in METHODS:
         raise UsageError(f"{folder}: model_type {family!r} is none that this ropext has code for")
-    config = configuration_class(family)(**written)
+    config = configuration_class(family)(**decoded(dict(written)))
     return model_class(family, written["rope_ext"]["method"]).from_pretrained(folder, config=config, **how).eval()
 
 
