@@ -50,7 +50,9 @@ def test_a_cache_by_another_name(name, monkeypatch):
 
     def renamed(self, *args, **kwargs):
         attend = self.self_attn.forward
-        self.self_attn.forward = lambda *a, **k: attend(*a, **{"store" if n == tiny.CACHE else n: v for n, v in k.items()})
+        self.self_attn.forward = lambda *a, **k: attend(
+            *a, **{"store" if n == tiny.CACHE else n: v for n, v in k.items()}
+        )
         try:
             return layer(self, *args, **kwargs)
         finally:

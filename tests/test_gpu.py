@@ -17,6 +17,7 @@ from benchmarks.gpu.setting import SHAPES
 from benchmarks.gpu.steps import STEPS, Step
 from tests import gpu_step
 
+
 def test_the_rehearsal(tmp_path, capsys):
     command.main(["--rehearse", "--output", str(tmp_path)])
     (record,), (text,) = tmp_path.glob("*.jsonl"), tmp_path.glob("*.md")
