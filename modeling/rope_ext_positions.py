@@ -267,7 +267,7 @@ def _explanations(seen: Tensor, valid: Tensor, columns: Tensor, runs: Tensor | N
     """[3] booleans: what rows of a mask [B, rows, L] show is causality with padding, packed documents, images too."""
     before = torch.arange(seen.shape[-1], device=seen.device) <= columns[:, None]
     expected = valid[:, None] & before
-    # A query of padding may see nothing, or all where a kernel needs that. What it sees beyond that does matter: the mask
+    # A query of padding may see nothing, or all where a kernel needs that. More than that does matter: the mask
     # may be one of two documents whose positions run on.
     blank = ~valid[:, columns] & (seen.all(-1) | ~seen.any(-1))
     causal = (seen == expected).all(-1) | blank
