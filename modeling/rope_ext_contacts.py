@@ -172,6 +172,8 @@ class Attachment:
         self.latest = None
         if torch.compiler.is_compiling() or self.recorded is not None:
             return
+        for each in self._modules:
+            vars(each.config).pop("rope_ext_forward", None)  # nothing of a text is kept
         if self._called != self.layers:
             missing = sorted(self.layers - self._called)
             raise RuntimeError(f"ropext: attention of layers {missing} was not called; {OTHER_VERSION}")
