@@ -177,6 +177,8 @@ class Attachment:
         self.latest = None
         if torch.compiler.is_compiling() or self.recorded is not None:
             return
+        for each in self._modules:
+            vars(each.config).pop("rope_ext_forward", None)  # nothing of a text is kept
         if self.asked != self.layers:
             missing = sorted(self.layers - self.asked)
             raise RuntimeError(f"ropext: layers {missing} did not ask for an attention function; {OTHER_VERSION}")

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,23 @@ def no_grad():
     torch = pytest.importorskip("torch")
     with torch.no_grad():
         yield
+
+
+@pytest.fixture(scope="module")
+def module_cache(tmp_path_factory):
+    """Loading with remote code keeps its copies in a folder for this file of tests, and leaves nothing imported."""
+    from transformers import dynamic_module_utils
+
+    def forget():
+        for name in [each for each in sys.modules if each.partition(".")[0] == "transformers_modules"]:
+            del sys.modules[name]
+
+    forget()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        yield
+    forget()
 
 
 @pytest.fixture

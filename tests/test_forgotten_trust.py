@@ -69,6 +69,7 @@ def test_no_class_loads_it_in_silence(family, method, bases, tmp_path):
         assert "trust_remote_code" in str(refusal(by_name.from_pretrained, folder)), by_name
 
 
+@pytest.mark.usefixtures("module_cache")
 @pytest.mark.parametrize("family", FAMILY_SAMPLE)
 def test_nor_after_it_was_saved_again(family, bases, tmp_path):
     """What a user writes who has loaded it, say after training, is guarded as well."""

@@ -11,7 +11,6 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     TorchAoConfig,
-    dynamic_module_utils,
 )
 
 from ropext.converter.commands_convert import convert_checkpoint
@@ -202,13 +201,9 @@ def test_weights_and_settings_pass_through(kind, shards, native, tiny_llama, tmp
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory):
+def load(module_cache):
     """Load a folder as its users do, with a module cache for this file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
-        yield lambda folder, **options: AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=True, **options
-        ).eval()
+    return lambda folder, **how: AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, **how).eval()
 
 
 @pytest.fixture

@@ -124,14 +124,15 @@ class SwitchableModel:
     def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
         """Of the last so many tokens of a text, the sum (nats); logits of a few positions at a time."""
         ids = _row(input_ids, self.model.device)
-        hidden = self.model.base_model(ids, use_cache=False).last_hidden_state[0, -counted - 1 : -1]
-        right = ids[0, -counted:]
-        scale = getattr(self.model.config, "logits_scaling", 1.0)  # Granite's
+        output = self.model.base_model(ids, use_cache=False)
+        hidden, right = output.last_hidden_state[:, -counted - 1 : -1], ids[0, -counted:]
         total = 0.0
-        for start in range(0, counted, _POSITIONS):
-            block = slice(start, start + _POSITIONS)
-            logits = self.model.lm_head(hidden[block]).float() / scale
-            total += float(torch.nn.functional.cross_entropy(logits, right[block].to(logits.device), reduction="sum"))
+        with _head(self.model, type(output)) as logits_of:
+            for start in range(0, counted, _POSITIONS):
+                block = slice(start, start + _POSITIONS)
+                logits = logits_of(hidden[:, block])[0].float()
+                wanted = right[block].to(logits.device)
+                total += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
         return total
 
     @torch.inference_mode()
@@ -212,6 +213,50 @@ def _load(folder: Path, written: Mapping[str, Any], device: str, dtype: str) -> 
         raise UsageError(f"{folder}: model_type {family!r} is none that this ropext has code for")
     config = configuration_class(family)(**decoded(dict(written)))
     return model_class(family, written["rope_ext"]["method"]).from_pretrained(folder, config=config, **how).eval()
+
+
+class _Given(torch.nn.Module):
+    """Stands in the place of a model without its head, and returns what is put in."""
+
+    def __init__(self, inner: torch.nn.Module, kind: type) -> None:
+        super().__init__()
+        self.kind, self.hidden = kind, torch.empty(0)
+        self.inner = (inner,)  # no part of this one
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.inner[0], name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the hidden states."""
+        return self.kind(last_hidden_state=self.hidden)
+
+
+@contextmanager
+def _head(model: Any, kind: type) -> Iterator[Callable[[Tensor], Tensor]]:
+    """What makes logits [1, T, vocabulary] of hidden states [1, T, D]: the model's own head, with all it does to them.
+
+    Args:
+        model: a language model.
+        kind: the class of what it returns without its head.
+    """
+    name = model.base_model_prefix
+    inner = getattr(model, name)
+    given = _Given(inner, kind)
+
+    def logits_of(hidden: Tensor) -> Tensor:
+        given.hidden = hidden
+        ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+        logits: Tensor = model(input_ids=ids, use_cache=False).logits
+        return logits
+
+    setattr(model, name, given)
+    try:
+        yield logits_of
+    finally:
+        setattr(model, name, inner)
 
 
 _LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
