@@ -25,6 +25,9 @@ from .rope_ext_attention import (
 )
 from .rope_ext_positions import Geometry
 
+FEW = 16
+"""New tokens of a decoding step, at most."""
+
 DENSE_QUERIES = 64
 """How many queries a dense computation takes at a time when it must not hold all logits."""
 
@@ -268,13 +271,15 @@ class Method:
             return tokens.key[:, :, start - first :]
         assert tokens.far_key is not None
         geometry = tokens.geometry
+        few = tokens.key.shape[2] <= FEW  # to turn them back as well is cheaper than to copy all the others
+        stop = tokens.length if few else first
 
         def back() -> Part:
-            cos, sin = self.far_key_table(geometry, start, first)
+            cos, sin = self.far_key_table(geometry, start, stop)
             return cos, -sin
 
-        turned = tokens.turn_key(tokens.far_key[:, :, start:first], geometry.memo(("back", start, first), back))
-        return torch.cat((turned, tokens.key), dim=2)
+        turned = tokens.turn_key(tokens.far_key[:, :, start:stop], geometry.memo(("back", start, stop), back))
+        return turned if few else torch.cat((turned, tokens.key), dim=2)
 
     # Attention
 
