@@ -1,4 +1,4 @@
-"""What a converted model does on a transformers of tomorrow: it is right, or says what is wrong."""
+"""What a converted model does on a transformers of tomorrow: it is right, or says what is wrong.
 
 Each change is made to the transformers that is installed, under a version that this code has not been tested on.
 """
