@@ -290,17 +290,20 @@ def _even(value: object, place: str, key: str) -> int:
 
 def _axes(text: TextModel, rope: Rope, pairs: int) -> tuple[int, ...]:
     """Return the axis of each pair: blocks of pairs for each axis, or, interleaved, time, height, width in turns."""
-    sections = rope.scaling.get("mrope_section") or text.family.sections
-    if not isinstance(sections, list | tuple) or not _are_sizes(sections, pairs):
+    written = rope.scaling.get("mrope_section")
+    sections = written or text.family.sections
+    if not written and not _are_sizes(sections or (), pairs):
+        return ()  # what a class means by none does not fit; then images are refused when they come
+    if not isinstance(sections, list | tuple) or not _are_sizes(sections, None if text.family.interleaved else pairs):
         raise refuse(text.place, "mrope_section", f"{sections!r} are not three numbers of pairs that sum up to {pairs}")
     if not text.family.interleaved:
         return tuple(axis for axis, size in enumerate(sections) for _ in range(size))
     return tuple(pair % 3 if pair < 3 * sections[pair % 3] else 0 for pair in range(pairs))
 
 
-def _are_sizes(sections: Sequence[object], pairs: int) -> bool:
+def _are_sizes(sections: Sequence[object], pairs: int | None) -> bool:
     sizes = [size for size in sections if isinstance(size, int) and not isinstance(size, bool) and size >= 0]
-    return len(sizes) == len(sections) == 3 and sum(sizes) == pairs
+    return len(sizes) == len(sections) == 3 and sum(sizes) in (sum(sizes) if pairs is None else pairs, pairs)
 
 
 def _with_layer_theta(text: TextModel, layers: Layers) -> Mapping[str, Any]:

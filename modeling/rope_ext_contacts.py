@@ -21,7 +21,14 @@ from transformers import AttentionInterface, Cache, DynamicCache
 
 from .rope_ext_attention import turn
 from .rope_ext_method import Copies, Method, Tokens
-from .rope_ext_model import OTHER_VERSION, attention_modules, inverse_frequencies, positions_of, rotary_modules
+from .rope_ext_model import (
+    OTHER_VERSION,
+    attention_modules,
+    inverse_frequencies,
+    positions_of,
+    rotary_modules,
+    same_frequencies,
+)
 from .rope_ext_positions import Forward
 
 NAME = "rope_ext"
@@ -89,7 +96,8 @@ class Attachment:
         self.observer: Callable[[int, Tensor, Tensor], None] | None = None
         self.recorded: dict[Any, tuple[Tensor, Tensor]] | None = None
         self.latest: Forward | None = None
-        self._type = torch.float32
+        self._tables: list[Tensor] = []
+        self._has_kernels = bool(getattr(decoder, "_supports_sdpa", True))
         self._shares_keys = bool(getattr(decoder.config, "num_kv_shared_layers", 0))
         self.asked: set[int] = set()
         self._handles: list[Any] = []
@@ -164,6 +172,12 @@ class Attachment:
                 if not off < (2e-3 if expected.dtype in (torch.float32, torch.float64) else 0.05):
                     raise RuntimeError(f"ropext: layer {module.layer_idx} rotates in another way; {OTHER_VERSION}")
 
+    def wants_weights(self, kwargs: dict[str, Any]) -> bool:
+        """Whether to compute all logits: with `eager`; where a family has nothing else, if the weights are asked for."""
+        if self.backend != "eager" or self._has_kernels:
+            return self.backend == "eager"
+        return bool(kwargs.get("output_attentions") or getattr(self.config, "output_attentions", False))
+
     # Hooks
 
     def _before_decoder(self, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -194,16 +208,15 @@ class Attachment:
                 table._rope_ext_forward = self.latest
 
     def _note_type(self, rotary: nn.Module) -> None:
-        """Learn by which frequencies a model rotates that was cast to 16 bits, and its tables with it."""
+        """Learn by which frequencies a model rotates: a model that was cast to 16 bits has rounded its own."""
         if torch.compiler.is_compiling() or self.method is None:
             return
-        inv_freq = self.method.pairs.inv_freq.abs()
         for _, table in inverse_frequencies(rotary):
-            if table.dtype != self._type and table.shape == inv_freq.shape:
-                rounded = inv_freq.to(table.device, table.dtype)
-                if torch.allclose(rounded.float(), table.float(), rtol=0.01):
-                    self._type = table.dtype
-                    self.method.rotated = rounded.float() * self.method.pairs.inv_freq.sign().to(table.device)
+            if not any(table is seen for seen in self._tables):
+                self._tables.append(table)
+                if same_frequencies(table, self.method.base):
+                    sign = self.method.base.sign().to(table.device)
+                    self.method.rotated = table.float() * sign
 
     def _before_attention(self, module: Any, args: Any, kwargs: Any) -> None:
         view = vars(module.config)
@@ -364,7 +377,7 @@ def attention(
     kwargs |= {"scaling": query.shape[-1] ** -0.5 if scaling is None else scaling, "dropout": dropout}
     tokens = attachment.tokens(module, query, key, value, attention_mask, kwargs)
     assert attachment.method is not None
-    out, weights = attachment.method.attend(tokens, weights=attachment.backend == "eager")
+    out, weights = attachment.method.attend(tokens, weights=attachment.wants_weights(kwargs))
     return out.transpose(1, 2).contiguous(), weights
 
 

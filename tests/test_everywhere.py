@@ -212,21 +212,24 @@ def offloaded_cache(s: Subject) -> None:
 
 
 def quantized_cache(s: Subject) -> None:
-    """Keys and values in four bits cost about what they cost with the base's distances."""
+    """Keys and values in four bits cost about what they cost the base."""
     # Its extension in Python, or it would spend two minutes on compiling the other.
     extension = import_module("optimum.quanto.library.extensions.cpp").ext
     extension._lib = SimpleNamespace(unpack=unpack)
     ids = torch.cat([tiny.tokens(LENGTH, seed=seed) for seed in range(8)])
     settings = {"backend": "quanto", "nbits": 4, "q_group_size": 16, "residual_length": 4}
     errors = []
-    for model in (s.model(), _model(s.family, "original", "sdpa", torch.float32)):
+    for model in (s.model(), s.base()):
         first, second = (
             generate_logits(model, ids, **how)
             for how in ({}, {"cache_implementation": "quantized", "cache_config": settings})
         )
         assert torch.equal(first[0], second[0])
         errors.append((first[1] - second[1]).abs().mean())
-    assert 0 < errors[0] < 3 * errors[1]
+    if errors[1] == 0:  # transformers 5.24 reads Phi-3 anew beyond its trained length, without a cache
+        assert errors[0] == 0
+    else:
+        assert 0 < errors[0] < 3 * errors[1]
 
 
 def unpack(packed: Tensor, bits: int) -> Tensor:

@@ -104,7 +104,7 @@ def test_first_format_becomes_the_present_one(first_format, current):
     done = upgrade(first_format)
     assert contents(first_format) == contents(current)
     assert (first_format / "model.safetensors").stat().st_ino == inode
-    assert set(done.removed) == {"rope_ext_geometry.py", "rope_ext_methods.py"}
+    assert set(done.removed) == {"rope_ext_config.py", "rope_ext_geometry.py", "rope_ext_methods.py"}
     assert "configuration_llama_ext.py" in done.written
     assert verify(str(first_format)).good
 
