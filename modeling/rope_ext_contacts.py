@@ -173,7 +173,7 @@ class Attachment:
                     raise RuntimeError(f"ropext: layer {module.layer_idx} rotates in another way; {OTHER_VERSION}")
 
     def wants_weights(self, kwargs: dict[str, Any]) -> bool:
-        """Whether to compute all logits: with `eager`; where a family has nothing else, if the weights are asked for."""
+        """Whether to compute all logits: with `eager`; where a family has nothing else, if weights are asked for."""
         if self.backend != "eager" or self._has_kernels:
             return self.backend == "eager"
         return bool(kwargs.get("output_attentions") or getattr(self.config, "output_attentions", False))
