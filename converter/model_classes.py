@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import sys
+import tempfile
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -69,6 +73,18 @@ def _made(family: str, method: str, file: str) -> ModuleType:
         name = f"{_PACKAGE}.{method}_{file.removesuffix('.py')}"
     module = ModuleType(name)
     module.__package__ = _PACKAGE
+    # Some versions of transformers read the file of a model's class.
+    module.__file__ = str(_folder() / f"{name.rpartition('.')[2]}.py")
+    text = shipped.code(family, method)[file]
+    Path(module.__file__).write_bytes(text)
     sys.modules[name] = module
-    exec(compile(shipped.code(family, method)[file], f"<{file}>", "exec"), vars(module))
+    exec(compile(text, module.__file__, "exec"), vars(module))
     return module
+
+
+@lru_cache(maxsize=1)
+def _folder() -> Path:
+    """Return a folder that lasts as long as the process."""
+    folder = Path(tempfile.mkdtemp(prefix="ropext-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

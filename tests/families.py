@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from ropext.converter import shipped
 from ropext.converter.families import FAMILIES as FAMILY_ROWS
 from ropext.converter.model_classes import configuration_class, model_class
 from ropext.modeling.configuration_llama_ext import GUARD
@@ -77,9 +78,14 @@ def shipped_class(family: str, auto_class: str, method: str = "original") -> Any
 
 
 def stock_class(family: str, auto_class: str) -> Any:
-    """The class of transformers that the shipped one extends."""
-    name = shipped_class(family, auto_class).__name__.replace("RopeExt", "")
-    return getattr(import_module(FAMILY_ROWS[family].stock_module), name)
+    """The class of transformers that the shipped one extends; None where this version has no such head."""
+    name = shipped.auto_map(family)[auto_class].rpartition(".")[2].replace("RopeExt", "")
+    return getattr(import_module(FAMILY_ROWS[family].stock_module), name, None)
+
+
+def has_stock_class(family: str, auto_class: str) -> bool:
+    """Whether this version of transformers has the head."""
+    return stock_class(family, auto_class) is not None
 
 
 def arguments(family: str) -> dict[str, Any]:

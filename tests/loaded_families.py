@@ -57,7 +57,11 @@ def check_everything_else(folder, saved, ids):
     for load in (AutoModelForCausalLM, AutoModel, stock):
         refused(load.from_pretrained, saved)
 
-    for name in set(written["auto_map"]) - {"AutoConfig", "AutoModel", "AutoModelForCausalLM"}:
+    for name, reference in written["auto_map"].items():
+        head_class = reference.rpartition(".")[2].replace("RopeExt", "")
+        known = hasattr(sys.modules[stock.__module__], head_class)  # older versions have fewer heads
+        if name in ("AutoConfig", "AutoModel", "AutoModelForCausalLM") or not known:
+            continue
         head = getattr(transformers, name).from_pretrained(folder, **TRUST).eval()
         assert "RopeExt" in type(getattr(head, head.base_model_prefix)).__name__
         assert torch.isfinite(head(ids)[0]).all()

@@ -222,6 +222,8 @@ def test_families_with_a_scaling_of_their_own_form(model_type, architecture, tin
     ],
 )
 def test_what_one_dictionary_does_not_say_is_refused(name, table, what, tmp_path):
+    if not table.available(name):
+        pytest.skip(f"this transformers has no {name}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         table.build(name).save_pretrained(tmp_path / name)
@@ -243,6 +245,8 @@ def test_the_attention_factor_of_a_scaled_base_stays(method, tiny_llama, tmp_pat
 
 @pytest.mark.parametrize("name", ["glm4", "gpt_neox", "minimax_m2", "phi"])
 def test_a_part_of_each_head_is_turned_as_by_the_shipped_code(name, tmp_path):
+    if not zoo.available(name):
+        pytest.skip(f"this transformers has no {name}")
     base = zoo.build(name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

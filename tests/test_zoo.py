@@ -109,8 +109,11 @@ def test_cell(name, case, use):
         pytest.skip(f"a defect of the stock model: {made.cells[use]}")
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of a stock configuration class of 4.55
 @pytest.mark.parametrize("name", [name for name in REFUSED if kind(name).available(name)])
 def test_refused(name):
+    if name == "zamba2" and transformers.__version__.startswith("4.55"):
+        pytest.skip("its configuration class of 4.55 takes other keys")
     assert command.line(name, "self_extend", []).refused
 
 
