@@ -53,7 +53,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "olmo": {"clip_qkv": 1.5},
     "olmo2": {},
     "phi": {"hidden_size": 160, "partial_rotary_factor": 0.4, "qk_layernorm": True},
-    "phi3": {"original_max_position_embeddings": tiny.INITIAL_WINDOW},
+    # Beyond this length Phi-3 reads a prompt anew: what some methods see would depend on where that falls.
+    "phi3": {"original_max_position_embeddings": tiny.TARGET_WINDOW},
     "qwen2": {},
     "qwen3": {"head_dim": 16, "hidden_size": 48},
     "qwen3_moe": {

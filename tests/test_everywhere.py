@@ -226,10 +226,7 @@ def quantized_cache(s: Subject) -> None:
         )
         assert torch.equal(first[0], second[0])
         errors.append((first[1] - second[1]).abs().mean())
-    if errors[1] == 0:  # transformers 5.24 reads Phi-3 anew beyond its trained length, without a cache
-        assert errors[0] == 0
-    else:
-        assert 0 < errors[0] < 3 * errors[1]
+    assert 0 < errors[0] < 3 * errors[1]
 
 
 def unpack(packed: Tensor, bits: int) -> Tensor:

@@ -112,8 +112,8 @@ def test_cell(name, case, use):
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of a stock configuration class of 4.55
 @pytest.mark.parametrize("name", [name for name in REFUSED if kind(name).available(name)])
 def test_refused(name):
-    if name == "zamba2" and transformers.__version__.startswith("4.55"):
-        pytest.skip("its configuration class of 4.55 takes other keys")
+    if name == "zamba2" and Version(transformers.__version__) < Version("5.1"):
+        pytest.skip("its configuration class takes other keys here")
     assert command.line(name, "self_extend", []).refused
 
 
@@ -122,7 +122,8 @@ def test_the_oracle_with_exact_distances_is_the_stock_model(name):
     of = specimen(name)
     inputs = of.inputs()
     actual = stock.logits(of.wide, lambda setting: regions(tiny.CASES["original"], setting), **inputs)
-    assert difference(actual, of.wide(**inputs).logits[0]) < 2e-4
+    # By a forward without a cache, as the oracle's: transformers 5.0 answers otherwise with one (Qwen3-VL).
+    assert difference(actual, of.wide(**inputs, use_cache=False).logits[0]) < 2e-4
 
 
 @pytest.mark.skipif(Version(transformers.__version__) < Version("5.24"), reason="the rows are those of 5.24")
