@@ -55,6 +55,9 @@ class Attachment:
         self._tables: dict[Any, list[str]] = {}
         self._handles = [m.register_forward_hook(self._retuned, with_kwargs=True) for m in rotary_modules(decoder)]
         self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
+        for rotary in rotary_modules(decoder):
+            if not any(table.is_meta for _, table in inverse_frequencies(rotary)):
+                self._names(rotary)  # now, and not within a compiled graph
 
     def detach(self) -> None:
         """Take the method off."""

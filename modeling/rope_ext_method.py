@@ -18,6 +18,7 @@ from .rope_ext_attention import (
     Part,
     flash_attention,
     grouped_logits,
+    is_exporting,
     masked_softmax,
     turn,
     weighted_values,
@@ -288,6 +289,8 @@ class Method:
         geometry, count = tokens.geometry, tokens.query.shape[2]
         if geometry.axes is not None and self.axes is None:
             raise ValueError(f"{type(self).__name__} cannot read images: their tokens stand on several axes")
+        if is_exporting():
+            return self.dense(tokens)[0], None
         alone = count == 1 and not geometry.one_call
         if (weights or geometry.static or alone) and not geometry.packed:
             return self.dense(tokens)
@@ -308,7 +311,7 @@ class Method:
         return out, matrix
 
     def _attend(self, tokens: Tokens) -> Tensor:
-        if tokens.softcap or tokens.dropout or _needs_grad(tokens) or _is_exporting():
+        if tokens.softcap or tokens.dropout or _needs_grad(tokens):
             return self._by_blocks(tokens)
         return with_sinks(self.flash(tokens), tokens.sinks)[0]
 
@@ -326,8 +329,6 @@ class Method:
     def _by_blocks(self, tokens: Tokens) -> Tensor:
         """`dense` for a few queries at a time: there is never a logit matrix of all, nor is one kept for a gradient."""
         count = tokens.query.shape[2]
-        if _is_exporting():
-            return self.dense(tokens)[0]
 
         def block(start: int) -> Tensor:
             return self.dense(tokens.part(start, min(start + DENSE_QUERIES, count)))[0]
@@ -354,8 +355,3 @@ class Method:
 def _needs_grad(tokens: Tokens) -> bool:
     needs: bool = tokens.query.requires_grad or tokens.key.requires_grad or tokens.value.requires_grad
     return torch.is_grad_enabled() and needs
-
-
-def _is_exporting() -> bool:
-    exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
-    return exporting()

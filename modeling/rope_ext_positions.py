@@ -186,7 +186,8 @@ class Forward:
         if torch.compiler.is_compiling():
             if getattr(getattr(self.cache, NOTES, None), "axes", None) is not None:
                 raise RuntimeError("ropext: images are not supported in a compiled forward")
-            seen = None if mask is None else _last_row(mask, filled).expand(batch, -1)
+            used = None if self.cache is None else filled
+            seen = None if mask is None else _last_row(mask, used).expand(batch, -1)
             return Geometry(stock, past, filled, valid=seen)
         columns = filled - count + torch.arange(count, device=stock.device)
         valid, explicit = _read_mask(mask, stock, columns, filled)
@@ -221,11 +222,10 @@ class Forward:
         return origin, None if notes.straight else keys
 
 
-def _last_row(mask: Tensor, filled: int) -> Tensor:
-    """[B or 1, filled] booleans: what the last query sees."""
-    if mask.dim() == 2:
-        return mask[:, :filled].bool()
-    return _booleans(mask[:, 0, -1, :filled])
+def _last_row(mask: Tensor, filled: int | None) -> Tensor:
+    """[B or 1, filled] booleans: what the last query sees; None: all columns are filled."""
+    row = mask.bool() if mask.dim() == 2 else _booleans(mask[:, 0, -1])
+    return row if filled is None else row[:, :filled]
 
 
 def _read_mask(mask: Tensor | None, stock: Tensor, columns: Tensor, filled: int) -> tuple[Tensor | None, Tensor | None]:
@@ -339,6 +339,8 @@ class Geometry:
 
     def memo(self, key: object, make: Callable[[], Any]) -> Any:
         """What `make()` returns, made by the first layer that asks and kept for the others."""
+        if isinstance(key, tuple) and torch.compiler.is_compiling():
+            return make()  # lengths of an exported graph are symbols
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]
