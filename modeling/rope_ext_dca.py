@@ -120,7 +120,9 @@ class Dca(Method):
         )[:, None].to(tokens.query.device)
         # One product, so that the keys are read once.
         queries = torch.cat(self._queries(tokens), dim=2)
-        own, before, older = grouped_logits(queries, self.far_keys(tokens, tokens.length)).chunk(3, dim=2)
+        logits = grouped_logits(queries, self.far_keys(tokens, tokens.length))
+        count = tokens.query.shape[2]
+        own, before, older = logits[:, :, :count], logits[:, :, count : 2 * count], logits[:, :, 2 * count :]
         logits = torch.where(chunks_apart == 0, own, torch.where(chunks_apart == 1, before, older)) * tokens.scale
         if not self.activate_beyond:
             return logits
