@@ -36,6 +36,7 @@ TINY = ModelFacts(
     trained_length=64,
 )
 MODELS = {
+    "gemma3-270m": replace(TINY, model_type="gemma3_text", head_dim=256, trained_length=32768, rope_theta=1000000.0),
     "llama2": replace(TINY, head_dim=128, trained_length=4096),
     "llama3-": replace(TINY, head_dim=128, trained_length=8192, rope_theta=500000.0),
     "llama31": replace(TINY, head_dim=128, trained_length=131072, rope_theta=500000.0, rope_type="llama3"),
