@@ -232,7 +232,8 @@ def _convert_weights_as_stock(cls: type, model_type: str) -> None:
 def decoder_of(model: Any) -> Any:
     """The part of a model that reads text, without its head."""
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
-    return getattr(model, model.base_model_prefix, model) if decoder is None else decoder
+    # Some versions answer a question-answering model with itself.
+    return getattr(model, model.base_model_prefix, model) if decoder is None or decoder is model else decoder
 
 
 def attention_modules(decoder: Any) -> list[Any]:
