@@ -158,12 +158,12 @@ class Attachment:
         device = next(decoder.parameters()).device
         stock, moved = (torch.full((1, 1), place, device=device) for place in (0, PROBE))
         first, second = self.record(decoder, stock), self.record(decoder, moved)
-        if not first.keys() >= set(self._modules):
+        if {module.layer_idx for module in first} != self.layers:  # a router may know its layer, and never ask
             raise RuntimeError(f"ropext: a layer did not ask for an attention function; {OTHER_VERSION}")
         assert self.method is not None
         rotated = self.method.rotated.to(device)
         table = turn(stock, moved, rotated, rotated)
-        for module in self._modules:
+        for module in first:
             gains = [getattr(module, name).weight for name in self.norms_after or ()] or [1.0, 1.0]
             for x, expected, gain in zip(first[module], second[module], gains, strict=True):
                 turned = self.method.pairs.rotate(x / gain, table) * gain

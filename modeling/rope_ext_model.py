@@ -174,14 +174,18 @@ def prepare(decoder: Any) -> None:
     """
     if getattr(decoder, "rope_ext_checked", False):
         return
-    decoder.rope_ext_checked = True
-    check_frequencies(decoder, decoder.rope_ext_attachment.method.base)
-    if any(parameter.is_meta or not parameter.numel() for parameter in decoder.parameters()):
-        return  # weights on the disk, or on other processes
-    if is_due() or getattr(decoder.config, "quantization_config", None) is None:  # a first forward settles quantizers
-        decoder.rope_ext_attachment.check_rotation(decoder)
-    if is_due():
-        self_test(decoder)
+    decoder.rope_ext_checked = True  # the checks run the model
+    try:
+        check_frequencies(decoder, decoder.rope_ext_attachment.method.base)
+        if any(parameter.is_meta or not parameter.numel() for parameter in decoder.parameters()):
+            return  # weights on the disk, or on other processes
+        if is_due() or getattr(decoder.config, "quantization_config", None) is None:  # a first forward settles those
+            decoder.rope_ext_attachment.check_rotation(decoder)
+        if is_due():
+            self_test(decoder)
+    except Exception:
+        decoder.rope_ext_checked = False  # the next forward says so again
+        raise
 
 
 def check_frequencies(decoder: Any, base: Tensor | None) -> None:

@@ -134,3 +134,11 @@ def test_an_argument_that_is_not_known(name, monkeypatch):
     monkeypatch.setattr(rope_ext_contacts, "attention", told_more)
     with pytest.raises((RuntimeError, ValueError), match="key_selection"):
         answer(name)
+
+
+def test_what_is_wrong_is_said_at_each_forward(monkeypatch):
+    model = tiny.converted("self_extend")
+    monkeypatch.setattr(type(model.model.rope_ext_attachment.method.pairs), "rotate", lambda self, x, table: x)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="rotates in another way"):
+            model(tiny.tokens(90))

@@ -81,8 +81,12 @@ NOT_BUILT = {
 """Types whose file speaks of rotary positions, without a row, and why."""
 
 
+ROWS = Version("5.24")
+"""The version whose types all have a row."""
+
+
 def cells(names, whole):
-    """Type, method and use: all; or each use once for each type, the methods by turns."""
+    """Type, method and use: all; or each use once for each of some types, methods by turns, and a prefill of all."""
     turns = cycle(command.FEW)
     for name in names:
         axes = specimen(name).has_axes
@@ -92,6 +96,9 @@ def cells(names, whole):
             yield from product([name], cases, uses)
         else:
             yield from ((name, next(case for case in turns if case in cases), use) for use in uses)
+    if not whole and Version(transformers.__version__) >= ROWS:
+        others = [name for name in command.TYPES if name not in (*names, *REFUSED) and kind(name).available(name)]
+        yield from product(others, ["self_extend"], ["prefill"])
 
 
 def pytest_generate_tests(metafunc):
@@ -126,7 +133,7 @@ def test_the_oracle_with_exact_distances_is_the_stock_model(name):
     assert difference(actual, of.wide(**inputs, use_cache=False).logits[0]) < 2e-4
 
 
-@pytest.mark.skipif(Version(transformers.__version__) < Version("5.24"), reason="the rows are those of 5.24")
+@pytest.mark.skipif(Version(transformers.__version__) < ROWS, reason="the rows are those of 5.24")
 def test_every_rotary_type_has_a_row():
     rotary = {name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name not in NOT_BUILT and is_rotary(name)}
     assert rotary <= {name.partition("+")[0] for name in command.TYPES}
