@@ -150,7 +150,7 @@ def page(found: list[Line], uses: list[str]) -> str:
         notes += [f"- {name}: {reason}" for reason in dict.fromkeys(e.refused for e in of_type if e.refused)]
     cases = ", ".join(dict.fromkeys(each.case for each in found))
     head = f"# Types, methods, uses\n\nBy `python -m tests.zoo`, transformers {transformers.__version__}: {cases}.\n"
-    head += "`stock` and a number: there the stock model itself answers otherwise than one text at a time, by so much.\n"
+    head += "`stock` and a number: there the stock model itself answers otherwise than for one text, by so much.\n"
     refused = ["", "Refused:", "", *notes] if notes else []
     return "\n".join([head, *rows, *refused]) + "\n"
 
