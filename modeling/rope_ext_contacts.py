@@ -80,8 +80,10 @@ class Attachment:
     """A method on a decoder of transformers.
 
     Attributes:
-        decoder: the model without its head; of an image-text model the part that reads text.
         method: None while the decoder is asked what it rotates.
+        config: of the decoder, the model without its head; of an image-text model the part that reads text.
+        layers: indices of the layers that the method acts on.
+        latest: the forward that runs, None between two.
         norms_after: names of an attention module's norms that come after the rotation, of queries and of keys.
         asked: the layers that have asked for an attention function in this forward.
         observer: is shown each layer's index, queries and keys.

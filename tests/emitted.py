@@ -6,19 +6,16 @@ it was saved and loaded once more, and whether it can be loaded without `trust_r
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 import torch
-import transformers
 
 from . import tiny
 from .helpers.emitted import autos, emit, largest, without_trust
 from .helpers.zoo_subject import Specimen, kind
-from .zoo import TYPES
+from .zoo import TYPES, quiet
 
 TOLERANCE = 1e-4
 
@@ -70,8 +67,5 @@ def main(asked: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    warnings.filterwarnings("ignore")
-    transformers.logging.set_verbosity_error()
-    torch.set_num_threads(1)
+    quiet()
     sys.exit(main(sys.argv[1:]))

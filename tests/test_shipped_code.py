@@ -26,7 +26,7 @@ every_file = pytest.mark.parametrize(("name", "text"), FILES)
 # All that a checkpoint's code may import: nothing by which to reach files, other processes or the network. A change of
 # this list is a change of what whoever loads one has to trust.
 ALLOWED = {"torch", "transformers", "__future__", "collections", "copy", "dataclasses", "importlib", "itertools"}
-ALLOWED |= {"base64", "contextlib", "functools", "inspect", "math", "packaging", "sys", "typing", "warnings"}
+ALLOWED |= {"base64", "contextlib", "functools", "inspect", "math", "re", "sys", "typing", "warnings"}
 FROM_OS = ["getenv"]
 BY_NAME = {"flash_attn"}  # what `importlib` may be asked for: optional packages
 FORBIDDEN = {"eval", "exec", "compile", "open", "input", "__import__", "globals", "breakpoint"}
