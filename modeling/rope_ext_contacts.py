@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, Cache, DynamicCache
 
-from .rope_ext_attention import turn
 from .rope_ext_method import Copies, Method, Tokens
 from .rope_ext_model import (
     OTHER_VERSION,
@@ -83,6 +82,7 @@ class Attachment:
         method: None while the decoder is asked what it rotates.
         config: of the decoder, the model without its head; of an image-text model the part that reads text.
         layers: indices of the layers that the method acts on.
+        backend: the user's own `attn_implementation`, of the forward that runs or of the last one.
         latest: the forward that runs, None between two.
         norms_after: names of an attention module's norms that come after the rotation, of queries and of keys.
         asked: the layers that have asked for an attention function in this forward.
@@ -97,6 +97,7 @@ class Attachment:
         self.norms_after: list[str] | None = None
         self.observer: Callable[[int, Tensor, Tensor], None] | None = None
         self.recorded: dict[Any, tuple[Tensor, Tensor]] | None = None
+        self.backend: str = decoder.config._attn_implementation
         self.latest: Forward | None = None
         self._tables: list[Tensor] = []
         self._has_kernels = bool(getattr(decoder, "_supports_sdpa", True))
@@ -128,12 +129,6 @@ class Attachment:
             del module.rope_ext
         self._handles, self._modules = [], []
 
-    @property
-    def backend(self) -> str:
-        """The user's own `attn_implementation`."""
-        backend: str = self.config._attn_implementation
-        return backend
-
     @torch.no_grad()
     def record(self, decoder: Any, positions: Tensor) -> dict[Any, tuple[Tensor, Tensor]]:
         """Return query and key of each attention module for one token at some positions [.., 1, 1].
@@ -164,7 +159,7 @@ class Attachment:
             raise RuntimeError(f"ropext: a layer did not ask for an attention function; {OTHER_VERSION}")
         assert self.method is not None
         rotated = self.method.rotated.to(device)
-        table = turn(stock, moved, rotated, rotated)
+        table = self.method.pairs.turn(stock, moved, rotated, rotated)
         for module in first:
             gains = [getattr(module, name).weight for name in self.norms_after or ()] or [1.0, 1.0]
             for x, expected, gain in zip(first[module], second[module], gains, strict=True):
@@ -183,6 +178,7 @@ class Attachment:
     # Hooks
 
     def _before_decoder(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self.backend = self.config._attn_implementation
         if self.backend not in BACKENDS:
             raise ValueError(f"attention backend {self.backend!r} cannot run this method; use one of {BACKENDS}")
         self.latest = None

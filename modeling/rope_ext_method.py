@@ -20,7 +20,6 @@ from .rope_ext_attention import (
     grouped_logits,
     is_exporting,
     masked_softmax,
-    turn,
     weighted_values,
     with_sinks,
 )
@@ -209,7 +208,7 @@ class Method:
             self._inv_freq = self._inv_freq.to(stock.device)
         if self.rotated.device != stock.device:
             self.rotated = self.rotated.to(stock.device)
-        return turn(stock, positions, self._inv_freq, self.rotated)
+        return self.pairs.turn(stock, positions, self._inv_freq, self.rotated)
 
     def is_base(self, length: int) -> bool:
         """Whether a forward whose last token stands at position `length - 1` is the base's, bit for bit."""

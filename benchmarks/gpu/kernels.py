@@ -160,7 +160,8 @@ def check_rotation(cell, dtype):
             own = (stock[:, None, :, None].float() * inv_freq).expand(B, 1, count, P)
             rotated = turned(x.float(), own).to(x.dtype)  # as the model gives it to attention
             places, inv = (stock.to(cell.device), positions.to(cell.device)), inv_freq.to(cell.device)
-            found = subjects.Pairs(inv).rotate(rotated.to(cell.device), subjects.turn(*places, inv, inv))
+            pairs = subjects.Pairs(inv)
+            found = pairs.rotate(rotated.to(cell.device), pairs.turn(*places, inv, inv))
             angle = (positions.view(B, 1, count, -1).double() * inv_freq.double()).expand(B, 1, count, P)
             truth = turned(x.double(), angle)
             twice = turned(turned(x.double(), own.double()).to(x.dtype).double(), angle - own.double()).to(x.dtype)

@@ -19,7 +19,6 @@ from ropext.modeling.rope_ext_attention import (  # noqa: F401
     masked_softmax,
     merge,
     packaged_attention,
-    turn,
     weighted_values,
 )
 from ropext.modeling.rope_ext_attention import _blockwise_attention as blockwise_attention  # noqa: F401
