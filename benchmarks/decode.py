@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.models import REGION_METHODS, Models, arguments, cache_bytes, in_turn, progress, timed
 from benchmarks.report import Report, ratios, seconds
-from ropext.converter.model_cache import cache_name
+from ropext.converter.checkpoint.model_cache import cache_name
 
 WARM_UPS = 3
 

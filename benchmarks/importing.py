@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.report import Report, seconds
-from ropext.converter.commands_convert import convert_checkpoint
-from ropext.converter.presets import load_preset
+from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.presets.load import load_preset
 
 ROOT = Path(__file__).parent.parent
 PRESET = {

@@ -20,13 +20,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from benchmarks.peers import install
 from benchmarks.settings import SETTINGS, SETTINGS_PAIRS, SETTINGS_TARGET, SETTINGS_WINDOW
-from ropext.converter.baking import bake
-from ropext.converter.config import extended_config
-from ropext.converter.description import base_inv_freq
-from ropext.converter.model_cache import cache_in
-from ropext.converter.model_classes import configuration_class, model_class
-from ropext.converter.model_facts import facts_of, read_config
-from ropext.converter.presets import check_fit, load_preset
+from ropext.converter.checkpoint.description import base_inv_freq
+from ropext.converter.checkpoint.facts import facts_of, read_config
+from ropext.converter.checkpoint.model_cache import cache_in
+from ropext.converter.checkpoint.model_classes import configuration_class, model_class
+from ropext.converter.convert.config import extended_config
+from ropext.converter.methods.baking import bake
+from ropext.converter.presets.load import check_fit, load_preset
 from ropext.modeling.rope_ext_model import rotary_modules
 from ropext.modeling.rope_ext_positions import NOTES, Notes
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
 
-from ropext.converter.evaluation.origin import processor
+from ropext.converter.evaluation.run.origin import processor
 
 
 def machine(device="cpu"):

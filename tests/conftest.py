@@ -47,7 +47,7 @@ def run(tmp_path, monkeypatch):
     """Run `ropext` in the test's folder."""
     from click.testing import CliRunner
 
-    from ropext.converter.cli import main
+    from ropext.converter.cli.app import main
 
     monkeypatch.chdir(tmp_path)
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from ropext.converter import shipped
-from ropext.converter.families import FAMILIES as FAMILY_ROWS
-from ropext.converter.model_classes import configuration_class, model_class
+from ropext.converter import model_code
+from ropext.converter.checkpoint.families import FAMILIES as FAMILY_ROWS
+from ropext.converter.checkpoint.model_classes import configuration_class, model_class
 from ropext.modeling.configuration_llama_ext import GUARD
 from tests import tiny
 
@@ -80,7 +80,7 @@ def shipped_class(family: str, auto_class: str, method: str = "original") -> Any
 
 def stock_class(family: str, auto_class: str) -> Any:
     """The class of transformers that the shipped one extends; None where this version has no such head."""
-    name = shipped.auto_map(family)[auto_class].rpartition(".")[2].replace("RopeExt", "")
+    name = model_code.auto_map(family)[auto_class].rpartition(".")[2].replace("RopeExt", "")
     return getattr(import_module(FAMILY_ROWS[family].stock_module), name, None)
 
 

@@ -26,7 +26,8 @@ from pathlib import Path
 import yaml
 from click.testing import CliRunner
 
-from ropext.converter import cli, yaml_loader
+from ropext.converter.cli import app
+from ropext.converter.files import yaml_document
 from tests.checkpoints import shard
 
 MEMORY = 300_000_000
@@ -191,7 +192,7 @@ def preset_input(rng, folder):
     file = folder / rng.choice(["p.yaml", "p.json", "p.yml"])
     how = rng.random()
     if how < 0.5:
-        file.write_bytes(mutated(rng, yaml_loader.parse(text, "").data))
+        file.write_bytes(mutated(rng, yaml_document.parse(text, "").data))
     elif how < 0.75:
         lines = text.splitlines()
         for _ in range(rng.choice([1, 2])):
@@ -365,7 +366,7 @@ def prepare(folder):
 
 def invoke(args):
     """Run a command as the shell would."""
-    return CliRunner().invoke(cli.main, args)
+    return CliRunner().invoke(app.main, args)
 
 
 def found(folder):

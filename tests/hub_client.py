@@ -40,7 +40,7 @@ class Client:
         self.process, self.home, self.work, self.pid = process, home, work, None
 
     def run(self, *args, token="hf_me", without=(), status=0):
-        """Run a command; `without` names functions of `ropext.converter.hub` that return False."""
+        """Run a command; `without` names functions of `ropext.converter.hub.client` that return False."""
         self.start(*args, token=token, without=without)
         ran = self.wait()
         assert status is None or ran.status == status, (ran.status, ran.stdout, ran.stderr)
@@ -97,7 +97,7 @@ def _serve():
 
     import huggingface_hub.hf_api
 
-    from ropext.converter import cli, commands_convert  # noqa: F401
+    from ropext.converter.cli import app, convert  # noqa: F401
 
     pause = time.sleep
     time.sleep = lambda seconds: pause(min(seconds, 0.005))  # between the client's own attempts
@@ -124,11 +124,12 @@ def _run(job, out, err):
         os.environ.pop("HF_TOKEN", None)
         if job["token"]:
             os.environ["HF_TOKEN"] = job["token"]
-        from ropext.converter import cli, hub
+        from ropext.converter.cli import app
+        from ropext.converter.hub import client as hub
 
         for name in job["without"]:
             setattr(hub, name, lambda: False)
-        cli.main(job["args"])
+        app.main(job["args"])
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0
     finally:

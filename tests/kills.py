@@ -26,7 +26,8 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from ropext.converter import cli, commands_convert, presets  # imported once, before all forks
+from ropext.converter.cli import app, convert
+from ropext.converter.presets import load as presets  # imported once, before all forks
 from tests.checkpoints import snapshot, write_index
 
 DATA = Path(__file__).parent / "data" / "tiny-llama"
@@ -132,7 +133,7 @@ class Child:
                 os.dup2(silence, 2)
                 if prepare:
                     prepare()
-                cli.main(args)
+                app.main(args)
             except SystemExit as end:
                 status = end.code if isinstance(end.code, int) else 98
             finally:
@@ -237,7 +238,7 @@ def prepared(root: Path) -> Place:
     place = Place(root)
     place.fresh(force=False)
     preset = presets.load_preset(str(root / "256.yaml"))
-    commands_convert.convert_checkpoint(preset, str(place.folder), place.work / "out")
+    convert.convert_checkpoint(preset, str(place.folder), place.work / "out")
     return place
 
 

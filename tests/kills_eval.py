@@ -26,9 +26,9 @@ import torch
 from click.testing import CliRunner
 from tqdm import tqdm
 
-from ropext.converter.cli import main as ropext
+from ropext.converter.cli.app import main as ropext
 from ropext.converter.errors import UsageError
-from ropext.converter.evaluation.results import read_results
+from ropext.converter.evaluation.report.results import read_results
 from tests.asked import with_tokenizer
 from tests.kills import Child, run_from_shell
 

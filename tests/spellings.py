@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import transformers
 from packaging.version import Version
 
-from ropext.converter.description import describe
+from ropext.converter.checkpoint.description import describe
+from ropext.converter.checkpoint.families import FAMILIES
+from ropext.converter.checkpoint.family import Family
 from ropext.converter.errors import RopextError
-from ropext.converter.families import FAMILIES
-from ropext.converter.family import Family
 
 from .helpers import zoo, zoo_composites
 from .helpers.stock_rope import stock_inv_freq

@@ -112,8 +112,8 @@ def test_published_methods_are_ours(name):
 
 @pytest.mark.usefixtures("no_grad")
 def test_a_model_that_shares_weights_is_the_converted_one(tmp_path):
-    from ropext.converter.commands_convert import convert_checkpoint
-    from ropext.converter.presets import load_preset
+    from ropext.converter.cli.convert import convert_checkpoint
+    from ropext.converter.presets.load import load_preset
 
     of = models()
     for name in ("dpe", "yarn", "original"):

@@ -22,12 +22,12 @@ from ropext.converter.calibration.search import (
     one_group_at_a_time,
     race,
 )
-from ropext.converter.cli import main
-from ropext.converter.evaluation.models import SwitchableModel
-from ropext.converter.evaluation.texts import load_text
-from ropext.converter.model_facts import read_facts
-from ropext.converter.presets import load_preset, make_preset
-from ropext.converter.rope import plain_inv_freq
+from ropext.converter.checkpoint.facts import read_facts
+from ropext.converter.checkpoint.rope import plain_inv_freq
+from ropext.converter.cli.app import main
+from ropext.converter.evaluation.run.transformers_model import SwitchableModel
+from ropext.converter.evaluation.tasks.texts import load_text
+from ropext.converter.presets.load import load_preset, make_preset
 
 from . import families, tiny
 from .asked import tokenizer, with_tokenizer

@@ -6,11 +6,13 @@ import struct
 
 import pytest
 
-from ropext.converter import hub, safetensors_header
-from ropext.converter.checkpoint import read_checkpoint
-from ropext.converter.description import base_inv_freq
+from ropext.converter.checkpoint.description import base_inv_freq
+from ropext.converter.checkpoint.facts import read_config, read_facts
+from ropext.converter.checkpoint.read import read_checkpoint
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.model_facts import read_config, read_facts
+from ropext.converter.files import safetensors_header
+from ropext.converter.hub import client as hub
+from ropext.converter.hub.types import LocalSource
 
 from .checkpoints import edit_config, shard, snapshot, write_header, write_index, write_shard
 
@@ -225,7 +227,7 @@ def test_download_cache_is_followed_and_recognised(tiny_llama, tmp_path):
     (weights,) = read_checkpoint(folder).weights
     assert weights.real == shared
     assert weights.sha256 == digest
-    assert hub.resolve(str(folder)) == hub.LocalSource(folder, "org/tiny", "c" * 40)
+    assert hub.resolve(str(folder)) == LocalSource(folder, "org/tiny", "c" * 40)
 
 
 # Weights
@@ -444,7 +446,7 @@ def test_download_is_pinned_to_the_commit(monkeypatch, tmp_path):
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert hub.resolve("org/name", "main") == hub.LocalSource(folder, "org/name", "d" * 40)
+    assert hub.resolve("org/name", "main") == LocalSource(folder, "org/name", "d" * 40)
     assert asked["revision"] == "main"
     assert not any("bin" in pattern or "pth" in pattern for pattern in asked["allow_patterns"])
 

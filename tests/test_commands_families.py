@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ropext.converter.cli import main
-from ropext.converter.commands_families import markdown
-from ropext.converter.families import FAMILIES, supported
+from ropext.converter.checkpoint.families import FAMILIES, supported
+from ropext.converter.cli.app import main
+from ropext.converter.cli.families import markdown
 
 DOCS = Path(__file__).parent.parent / "docs" / "families.md"
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ropext.converter import config, native, shipped
-from ropext.converter.families import FAMILIES, supported
-from ropext.converter.frequencies import FREQUENCY_METHODS
-from ropext.converter.methods import METHODS
-from ropext.converter.model_classes import parts_of
+from ropext.converter import model_code
+from ropext.converter.checkpoint.families import FAMILIES, supported
+from ropext.converter.checkpoint.model_classes import parts_of
+from ropext.converter.convert import config, native
+from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.methods.schemas import METHODS
 from ropext.modeling import configuration_llama_ext, rope_ext_frequencies, rope_ext_model
 from tests import tiny
 
@@ -56,7 +57,7 @@ def missing(method):
     for pattern, what in FILES.items():
         if not (ROOT / pattern.format(method)).is_file():
             yield f"{pattern.format(method)} is missing: {what}"
-    name = shipped.method_class(method)
+    name = model_code.method_class(method)
     if (ROOT / f"modeling/rope_ext_{method}.py").is_file() and not hasattr(module_of(method), name):
         yield f"modeling/rope_ext_{method}.py has no class {name}: a class is named after its file"
     if method not in map(method_of, PRESETS):
@@ -96,8 +97,8 @@ def test_a_preset_is_named_after_its_model_and_method(preset):
 def test_frequency_methods_are_known_to_the_converter():
     frequency = {name for name in METHODS if issubclass(parts_of(name)[0], rope_ext_frequencies.FrequencyMethod)}
     for where, known in {
-        "frequencies.py: FREQUENCY_METHODS": FREQUENCY_METHODS,
-        "native.py: _SPELLINGS": native._SPELLINGS,
+        "methods/frequencies.py: FREQUENCY_METHODS": FREQUENCY_METHODS,
+        "convert/native.py: _SPELLINGS": native._SPELLINGS,
     }.items():
         assert set(known) == frequency, f"converter/{where}: not the methods that derive from FrequencyMethod"
 
@@ -105,7 +106,7 @@ def test_frequency_methods_are_known_to_the_converter():
 def test_a_family_is_a_row():
     for family in supported():
         assert FAMILIES[family].model_type == family
-        assert {"AutoConfig", "AutoModel", "AutoModelForCausalLM"} <= set(shipped.auto_map(family))
+        assert {"AutoConfig", "AutoModel", "AutoModelForCausalLM"} <= set(model_code.auto_map(family))
 
 
 def test_both_halves_agree_on_the_block():

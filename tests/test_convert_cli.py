@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 import pytest
 
-from ropext.converter import emit
-from ropext.converter.cli import main
-from ropext.converter.commands_convert import convert_checkpoint, plan_conversion
-from ropext.converter.emit import Result
-from ropext.converter.plan import Plan
-from ropext.converter.presets import load_preset
+from ropext.converter.cli.app import main
+from ropext.converter.cli.convert import convert_checkpoint, plan_conversion
+from ropext.converter.convert import write as writing
+from ropext.converter.convert.plan import Plan
+from ropext.converter.convert.write import Result
+from ropext.converter.presets.load import load_preset
 
 from .checkpoints import edit_config, shard
 
@@ -162,7 +162,7 @@ def test_interrupt(run, tiny_llama, tiny_preset, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(emit, "_copy", interrupt)
+    monkeypatch.setattr(writing, "_copy", interrupt)
     assert failure(run, "--preset", tiny_preset, status=130) == "interrupted"
 
 
@@ -191,7 +191,7 @@ def _can_link(folder):
 
 def test_neither_torch_nor_the_hub_client_is_imported(tiny_llama, tiny_preset, tmp_path):
     program = (
-        "import sys; from ropext.converter.cli import main\n"
+        "import sys; from ropext.converter.cli.app import main\n"
         "try: main(sys.argv[1:])\n"
         "finally: print(*(name for name in ('torch', 'transformers', 'numpy', 'huggingface_hub')"
         " if name in sys.modules), file=sys.stderr)"
@@ -202,12 +202,12 @@ def test_neither_torch_nor_the_hub_client_is_imported(tiny_llama, tiny_preset, t
 
 
 def test_progress_is_for_terminals(run, tiny_llama, tiny_preset, monkeypatch):
-    from ropext.converter import commands_convert
+    from ropext.converter.cli import convert
 
-    with commands_convert._progress(shown=True) as progress:
+    with convert._progress(shown=True) as progress:
         assert progress is not None
         progress("a", 1, 2)
-    with commands_convert._progress(shown=False) as progress:
+    with convert._progress(shown=False) as progress:
         assert progress is None
 
 

@@ -4,8 +4,9 @@ import pytest
 from click.testing import CliRunner
 
 from ropext.converter import demo
-from ropext.converter.cli import main
+from ropext.converter.cli.app import main
 from ropext.converter.errors import UsageError
+from ropext.converter.evaluation.tasks.passkey import hide_passkey
 
 
 class Words:
@@ -21,7 +22,7 @@ class Words:
 @pytest.mark.parametrize("depth", [0.0, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("length", [300, 5000])
 def test_the_key_stands_where_it_should(length, depth):
-    prompt = demo.hide_passkey(Words(), length, depth)
+    prompt = hide_passkey(Words(), length, depth)
     words = prompt.input_ids
     assert length - 25 <= len(words) <= length
     assert next(i for i, word in enumerate(words) if prompt.key in word) == len(words) - prompt.distance + 4
@@ -29,14 +30,14 @@ def test_the_key_stands_where_it_should(length, depth):
 
 
 def test_the_prompt_is_the_same_for_the_same_seed():
-    first, again, other = (demo.hide_passkey(Words(), 400, 0.5, seed) for seed in (1, 1, 2))
+    first, again, other = (hide_passkey(Words(), 400, 0.5, seed) for seed in (1, 1, 2))
     assert first == again
     assert first.key != other.key
 
 
 def test_no_room_is_said():
     with pytest.raises(UsageError, match="at least 200 tokens"):
-        demo.hide_passkey(Words(), 60, 0.5)
+        hide_passkey(Words(), 60, 0.5)
 
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ropext.converter.description import describe
+from ropext.converter.checkpoint.description import describe
 from ropext.converter.errors import RopextError
 
 SMALL = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}

@@ -12,11 +12,12 @@ import threading
 
 import pytest
 
-from ropext.converter import emit, links, whole_folder
-from ropext.converter.config import dump_json
-from ropext.converter.emit import write
+from ropext.converter.convert import write as writing
+from ropext.converter.convert.config import dump_json
+from ropext.converter.convert.plan import Plan, PlannedFile
+from ropext.converter.convert.write import write
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.plan import Plan, PlannedFile
+from ropext.converter.files import atomic_folder, links
 
 WEIGHTS = b"weights" * 1000
 
@@ -89,7 +90,7 @@ def test_same_conversion_same_bytes(plan, tmp_path):
 def test_parents_are_made_and_removed_again(plan, tmp_path, monkeypatch):
     write(plan, tmp_path / "x" / "y" / "output")
     assert (tmp_path / "x" / "y" / "output" / "config.json").exists()
-    fail_at(monkeypatch, "emit.move_into_place", OSError(errno.EIO, "broken"))
+    fail_at(monkeypatch, "convert.write.move_into_place", OSError(errno.EIO, "broken"))
     with pytest.raises(RopextError, match="broken"):
         write(plan, tmp_path / "z" / "y" / "output")
     assert not (tmp_path / "z").exists()
@@ -97,8 +98,8 @@ def test_parents_are_made_and_removed_again(plan, tmp_path, monkeypatch):
 
 def test_config_is_written_last(plan, output, monkeypatch):
     seen = []
-    real = emit.Path.write_bytes
-    monkeypatch.setattr(emit.Path, "write_bytes", lambda self, data: (seen.append(self.name), real(self, data))[1])
+    real = writing.Path.write_bytes
+    monkeypatch.setattr(writing.Path, "write_bytes", lambda self, data: (seen.append(self.name), real(self, data))[1])
     write(plan, output)
     assert seen[-1] == "config.json.part"
 
@@ -261,13 +262,16 @@ def test_full_folder_needs_force(plan, output):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "broken"), MemoryError()])
-@pytest.mark.parametrize("function", ["emit._copy", "emit.provenance", "emit.move_into_place", "whole_folder._swap"])
+@pytest.mark.parametrize(
+    "function",
+    ["convert.write._copy", "convert.write.provenance", "convert.write.move_into_place", "files.atomic_folder._swap"],
+)
 @pytest.mark.parametrize("force", [False, True])
 def test_nothing_is_left_behind(plan, output, monkeypatch, error, function, force):
     if force:
         output.mkdir()
         (output / "mine").write_text("x")
-    elif function == "whole_folder._swap":
+    elif function == "files.atomic_folder._swap":
         return
     fail_at(monkeypatch, function, error)
     with pytest.raises((KeyboardInterrupt, RopextError, MemoryError)):
@@ -289,8 +293,8 @@ def test_old_output_comes_back(plan, output, monkeypatch, error):
             raise error
         real(source, target)
 
-    monkeypatch.setattr(whole_folder, "_exchange", lambda first, second: False)
-    monkeypatch.setattr(whole_folder.os, "rename", rename)
+    monkeypatch.setattr(atomic_folder, "_exchange", lambda first, second: False)
+    monkeypatch.setattr(atomic_folder.os, "rename", rename)
     with pytest.raises((KeyboardInterrupt, RopextError)):
         write(plan, output, force=True)
     assert entries(output) == ["mine"]
@@ -307,7 +311,7 @@ def test_old_output_comes_back(plan, output, monkeypatch, error):
     ],
 )
 def test_one_message_from_the_disk(plan, output, monkeypatch, number, message):
-    fail_at(monkeypatch, "emit._copy", OSError(number, os.strerror(number), "x"))
+    fail_at(monkeypatch, "convert.write._copy", OSError(number, os.strerror(number), "x"))
     with pytest.raises(RopextError, match=message) as caught:
         write(plan, output)
     assert str(caught.value).startswith(f"{output}: not written: ")
@@ -322,7 +326,7 @@ def test_source_that_vanishes(plan, output):
 
 
 def test_two_conversions_into_one_place(plan, output, monkeypatch):
-    real = emit._write_files
+    real = writing._write_files
 
     def meanwhile(*args):
         files = real(*args)
@@ -330,7 +334,7 @@ def test_two_conversions_into_one_place(plan, output, monkeypatch):
         (output / "config.json").write_text("the other one")
         return files
 
-    monkeypatch.setattr(emit, "_write_files", meanwhile)
+    monkeypatch.setattr(writing, "_write_files", meanwhile)
     with pytest.raises(UsageError, match="is not empty"):
         write(plan, output)
     assert (output / "config.json").read_text() == "the other one"
@@ -349,7 +353,8 @@ def _convert_slowly(tiny_llama, tiny_preset, output):
     program = f"""
         import signal, sys, time
         from pathlib import Path
-        from ropext.converter import emit, cli
+        from ropext.converter.cli import app
+        from ropext.converter.convert import write as writing
 
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 
@@ -358,8 +363,8 @@ def _convert_slowly(tiny_llama, tiny_preset, output):
             print("stalled", flush=True)
             time.sleep(60)
 
-        emit._copy = stall
-        cli.main(["convert", {str(tiny_llama)!r}, "--preset", {str(tiny_preset)!r}, "-o", {str(output)!r}])
+        writing._copy = stall
+        app.main(["convert", {str(tiny_llama)!r}, "--preset", {str(tiny_preset)!r}, "-o", {str(output)!r}])
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "stalled\n"

@@ -12,11 +12,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ropext.converter.cli import main
-from ropext.converter.evaluation.models import SwitchableModel
-from ropext.converter.evaluation.passkey import passkey_prompt
-from ropext.converter.evaluation.perplexity import Passage, passages
-from ropext.converter.evaluation.texts import load_text
+from ropext.converter.cli.app import main
+from ropext.converter.evaluation.run.transformers_model import SwitchableModel
+from ropext.converter.evaluation.tasks.passkey import passkey_prompt
+from ropext.converter.evaluation.tasks.perplexity import Passage, passages
+from ropext.converter.evaluation.tasks.texts import load_text
 
 from . import families, tiny
 from .asked import tokenizer, with_tokenizer
@@ -204,7 +204,7 @@ def test_pickles_and_code_of_a_folder_are_left_alone(folder, tmp_path):
 
 
 def test_without_the_harness_it_is_said(folder, monkeypatch):
-    monkeypatch.setattr("ropext.converter.commands_eval.find_spec", lambda name: None)
+    monkeypatch.setattr("ropext.converter.cli.evaluate.find_spec", lambda name: None)
     result = run("eval", "lm-eval", folder, "--tasks", "longbench")
     assert result.exit_code == 1
     assert "pip install 'lm-eval[hf]'" in result.stderr

@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ropext.converter.commands_convert import convert_checkpoint
+from ropext.converter.cli.convert import convert_checkpoint
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
-from ropext.converter.evaluation import records
-from ropext.converter.evaluation.answers import Answer
-from ropext.converter.evaluation.judge import Judge
-from ropext.converter.evaluation.models import SwitchableModel
-from ropext.converter.evaluation.needles import NEEDLE, Prompt, Question, needle_prompt
-from ropext.converter.evaluation.records import Records
-from ropext.converter.evaluation.shares import ALONE, Share, launched_share
-from ropext.converter.evaluation.texts import load_text
-from ropext.converter.presets import make_preset
+from ropext.converter.evaluation.asking import Answer, Prompt, Question
+from ropext.converter.evaluation.run import records
+from ropext.converter.evaluation.run.judge import Judge
+from ropext.converter.evaluation.run.records import Records
+from ropext.converter.evaluation.run.shares import ALONE, Share, launched_share
+from ropext.converter.evaluation.run.transformers_model import SwitchableModel
+from ropext.converter.evaluation.tasks.needles import NEEDLE, needle_prompt
+from ropext.converter.evaluation.tasks.texts import load_text
+from ropext.converter.presets.load import make_preset
 
 from . import tiny
 from .asked import tokenizer, with_tokenizer
@@ -138,7 +138,7 @@ def test_a_method_is_taken_in_place_where_weights_are_on_several_devices(folder,
     whole = SwitchableModel(folder)
     parts = ["model.embed_tokens", "model.norm", "model.rotary_emb", "model.layers.0", "lm_head"]
     places = dict.fromkeys(parts, "cpu") | dict.fromkeys(["model.layers.1", "model.layers.2"], "disk")
-    monkeypatch.setattr("ropext.converter.evaluation.models._device", lambda name: places)
+    monkeypatch.setattr("ropext.converter.evaluation.run.transformers_model._device", lambda name: places)
     spread = SwitchableModel(folder, dtype="float32")
     assert hasattr(spread.model.model.layers[1].self_attn, "_hf_hook")
     for name in ("dpe", "yarn", "gali", None):

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 from transformers import CompileConfig
 
-from ropext.converter.frequencies import FREQUENCY_METHODS
+from ropext.converter.methods.frequencies import FREQUENCY_METHODS
 from tests import families, tiny
 from tests.reference import dynamic_ntk
 from tests.reference.rope import logit, stock_logits

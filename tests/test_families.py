@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import save_file
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from ropext.converter import shipped
-from ropext.converter.commands_convert import convert_checkpoint
+from ropext.converter import model_code
+from ropext.converter.checkpoint.facts import facts_of
+from ropext.converter.checkpoint.families import supported
+from ropext.converter.cli.convert import convert_checkpoint
 from ropext.converter.errors import RopextError
-from ropext.converter.families import supported
-from ropext.converter.frequencies import FREQUENCY_METHODS
-from ropext.converter.model_facts import facts_of
-from ropext.converter.presets import load_preset
+from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.presets.load import load_preset
 from ropext.modeling.rope_ext_dpe import Dpe
 from ropext.modeling.rope_ext_model import decoder_of
 from tests import families, tiny
@@ -28,7 +28,7 @@ TOLERANCE = {"atol": 2e-4, "rtol": 0}
 HEADS = [
     (family, auto)
     for family in families.FAMILIES
-    for auto in shipped.auto_map(family)
+    for auto in model_code.auto_map(family)
     if auto not in ("AutoConfig", "AutoModel", "AutoModelForCausalLM") and families.has_stock_class(family, auto)
 ]
 forward_only = pytest.mark.usefixtures("no_grad")

@@ -14,10 +14,10 @@ from packaging.version import Version
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from ropext.converter.description import describe, text_model
+from ropext.converter.checkpoint.description import describe, text_model
+from ropext.converter.checkpoint.families import FAMILIES, supported
+from ropext.converter.checkpoint.family import Sizes
 from ropext.converter.errors import RopextError
-from ropext.converter.families import FAMILIES, supported
-from ropext.converter.family import Sizes
 
 from .helpers import zoo, zoo_composites
 from .helpers.probe import turning_layers

@@ -9,9 +9,9 @@ import torch
 import transformers
 from transformers import AutoModel, AutoModelForCausalLM
 
-from ropext.converter.commands_convert import convert_checkpoint
-from ropext.converter.families import FAMILIES
-from ropext.converter.presets import load_preset
+from ropext.converter.checkpoint.families import FAMILIES
+from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.presets.load import load_preset
 from tests.helpers import zoo
 from tests.test_loading import preset_file
 

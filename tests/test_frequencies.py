@@ -8,12 +8,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from ropext.converter import frequencies
-from ropext.converter.baking import bake
-from ropext.converter.commands_convert import convert_checkpoint
+from ropext.converter.checkpoint.rope import float32, plain_inv_freq
+from ropext.converter.cli.convert import convert_checkpoint
 from ropext.converter.errors import InvalidPreset
-from ropext.converter.presets import load_preset
-from ropext.converter.rope import float32, plain_inv_freq
+from ropext.converter.methods import frequencies
+from ropext.converter.methods.baking import bake
+from ropext.converter.presets.load import load_preset
 from tests import tiny
 from tests.checkpoints import LLAMA3, edit_config
 from tests.reference import dynamic_ntk, linear, ntk, yarn

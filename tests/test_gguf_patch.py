@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 from click.testing import CliRunner
 
-from ropext.converter.cli import main
+from ropext.converter.cli.app import main
 from tests.gguf_files import write_gguf
 from tests.test_loading import preset_file
 

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ropext.converter import json_object, yaml_loader
-from ropext.converter.cli import main
-from ropext.converter.errors import RopextError, printable
-from ropext.converter.gguf_structure import check_structure
+from ropext.converter.cli.app import main
+from ropext.converter.errors import RopextError
+from ropext.converter.files import json_object, yaml_document
+from ropext.converter.files.gguf_structure import check_structure
+from ropext.converter.text import printable
 
 from .checkpoints import shard, write_header, write_index
 
@@ -127,7 +128,7 @@ def test_headers(convert, tiny_llama, entry, message):
 
 def test_headers_of_all_files_are_bounded_together(convert, tiny_llama, monkeypatch):
     shard(tiny_llama, count=3)
-    monkeypatch.setattr("ropext.converter.checkpoint.MAX_HEADERS_BYTES", 400)
+    monkeypatch.setattr("ropext.converter.checkpoint.read.MAX_HEADERS_BYTES", 400)
     refused(convert(), "the headers of its files are longer than 400 bytes")
 
 
@@ -278,7 +279,7 @@ def test_a_preset_without_end():
 
 
 def test_metadata_is_plain():
-    assert yaml_loader.metadata("license: mit\nlanguage: [en, 'no']") == {"license": "mit", "language": ["en", "no"]}
+    assert yaml_document.metadata("license: mit\nlanguage: [en, 'no']") == {"license": "mit", "language": ["en", "no"]}
 
 
 # GGUF

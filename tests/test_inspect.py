@@ -6,10 +6,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from ropext.converter.cli import main
-from ropext.converter.commands_convert import convert_checkpoint
-from ropext.converter.inspection import inspect_source, render
-from ropext.converter.presets import load_preset
+from ropext.converter.cli.app import main
+from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.converted.inspect import inspect_source, render
+from ropext.converter.presets.load import load_preset
 
 from .checkpoints import edit_config
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ropext.converter import emit, links, whole_folder
-from ropext.converter.cli import main
-from ropext.converter.commands_convert import convert_checkpoint, plan_conversion
-from ropext.converter.emit import write
+from ropext.converter.cli.app import main
+from ropext.converter.cli.convert import convert_checkpoint, plan_conversion
+from ropext.converter.convert import write as writing
+from ropext.converter.convert.write import write
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.presets import load_preset
+from ropext.converter.files import atomic_folder, links
+from ropext.converter.presets.load import load_preset
 
 from .checkpoints import shard, snapshot
 
@@ -70,7 +71,7 @@ def test_what_a_kill_left_is_removed_by_the_next_run(tiny_llama, preset, room):
 
 
 def test_what_another_conversion_works_in_is_not(tiny_llama, preset, room):
-    with whole_folder.scratch(room / "out") as other:
+    with atomic_folder.scratch(room / "out") as other:
         convert_checkpoint(preset, str(tiny_llama), room / "out")
         assert other.exists()
     assert entries(room) == ["out"]
@@ -78,8 +79,8 @@ def test_what_another_conversion_works_in_is_not(tiny_llama, preset, room):
 
 def test_a_folder_is_made_unloadable_before_it_is_removed(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr(whole_folder.shutil, "rmtree", lambda folder, **how: None)
-    whole_folder._discard(tmp_path)
+    monkeypatch.setattr(atomic_folder.shutil, "rmtree", lambda folder, **how: None)
+    atomic_folder._discard(tmp_path)
     assert entries(tmp_path) == []
 
 
@@ -110,7 +111,7 @@ def test_the_old_output_is_never_gone(tiny_llama, preset, room, monkeypatch):
         pytest.skip("exchanging two folders at once is Linux's")
     convert_checkpoint(preset, str(tiny_llama), room / "out")
     real, seen = os.rename, []
-    monkeypatch.setattr(whole_folder.os, "rename", lambda *names: (seen.append(names), real(*names)))
+    monkeypatch.setattr(atomic_folder.os, "rename", lambda *names: (seen.append(names), real(*names)))
     convert_checkpoint(preset, str(tiny_llama), room / "out", force=True)
     assert [Path(target).name for _, target in seen] == ["config.json"]
 
@@ -140,7 +141,7 @@ def test_a_disk_that_fills_up(tiny_llama, preset, tmp_path, kilobytes, link):
 
 def test_a_limit_on_the_size_of_files(tiny_llama, tiny_preset, tmp_path):
     program = (
-        "import resource, sys; from ropext.converter.cli import main; "
+        "import resource, sys; from ropext.converter.cli.app import main; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); main(sys.argv[1:])"
     )
     args = ["convert", str(tiny_llama), "-p", str(tiny_preset), "-o", str(tmp_path / "out"), "--link", "copy"]
@@ -180,7 +181,7 @@ def test_a_source_that_changes_after_it_was_checked(tiny_llama, preset, room, li
 def test_a_source_that_changes_while_others_are_written(tiny_llama, preset, room, monkeypatch, link):
     shard(tiny_llama)
     plan = plan_conversion(preset, str(tiny_llama), room / "out")
-    real = emit._write_file
+    real = writing._write_file
 
     def meanwhile(file, *args, **how):
         done = real(file, *args, **how)
@@ -188,7 +189,7 @@ def test_a_source_that_changes_while_others_are_written(tiny_llama, preset, room
             os.utime(tiny_llama / "model-00001-of-00002.safetensors")
         return done
 
-    monkeypatch.setattr(emit, "_write_file", meanwhile)
+    monkeypatch.setattr(writing, "_write_file", meanwhile)
     with pytest.raises(RopextError, match=r"model-00001-of-00002.safetensors: has changed"):
         write(plan, room / "out", link=link)
     assert entries(room) == []

@@ -8,12 +8,13 @@ from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from ropext.converter.cli import main
+from ropext.converter.cli.app import main
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.evaluation import leval, summary
-from ropext.converter.evaluation.leval_scores import score
-from ropext.converter.evaluation.models import SwitchableModel
-from ropext.converter.evaluation.results import read_results
+from ropext.converter.evaluation.report import statistics as summary
+from ropext.converter.evaluation.report.results import read_results
+from ropext.converter.evaluation.run.transformers_model import SwitchableModel
+from ropext.converter.evaluation.tasks import leval
+from ropext.converter.evaluation.tasks.leval_scores import score
 
 from .asked import tokenizer, with_tokenizer
 from .ruler_inputs import word_tokenizer

@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from ropext.converter.commands_convert import convert_checkpoint
-from ropext.converter.presets import load_preset
+from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.presets.load import load_preset
 from tests import tiny
 from tests.test_loading import add_tokenizer, preset_file
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ropext.converter.commands_convert import convert_checkpoint
-from ropext.converter.presets import load_preset
+from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.presets.load import load_preset
 from tests import tiny
 
 SCORES = torch.rand(3, 4, 8, generator=torch.Generator().manual_seed(0))

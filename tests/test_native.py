@@ -9,16 +9,16 @@ import transformers
 from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from ropext.converter.cli import main
-from ropext.converter.commands_convert import convert_checkpoint
-from ropext.converter.config import GUARD
+from ropext.converter.checkpoint.model_classes import configuration_class, model_class
+from ropext.converter.cli.app import main
+from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.config import GUARD
+from ropext.converter.convert.native import require_native
+from ropext.converter.converted.inspect import inspect_source, render
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.frequencies import FREQUENCY_METHODS
-from ropext.converter.inspection import inspect_source, render
-from ropext.converter.methods import METHODS
-from ropext.converter.model_classes import configuration_class, model_class
-from ropext.converter.native import require_native
-from ropext.converter.presets import load_preset
+from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.methods.schemas import METHODS
+from ropext.converter.presets.load import load_preset
 from tests import tiny
 from tests.checkpoints import LLAMA3, edit_config
 from tests.helpers import zoo, zoo_composites

@@ -7,18 +7,18 @@ from importlib import resources
 import pytest
 import yaml
 
-from ropext.converter import shipped
-from ropext.converter.baking import bake
-from ropext.converter.card import split_front_matter
-from ropext.converter.checkpoint import read_checkpoint
-from ropext.converter.config import GUARD
-from ropext.converter.description import base_inv_freq
+from ropext.converter import model_code
+from ropext.converter.checkpoint.description import base_inv_freq
+from ropext.converter.checkpoint.read import read_checkpoint
+from ropext.converter.convert.card import split_front_matter
+from ropext.converter.convert.config import GUARD
+from ropext.converter.convert.plan import make_plan
+from ropext.converter.convert.tokenizer import adapt_tokenizer_config
 from ropext.converter.errors import RopextError
-from ropext.converter.hub import LocalSource
-from ropext.converter.methods import METHODS
-from ropext.converter.plan import make_plan
-from ropext.converter.presets import load_preset
-from ropext.converter.tokenizer import adapt_tokenizer_config
+from ropext.converter.hub.types import LocalSource
+from ropext.converter.methods.baking import bake
+from ropext.converter.methods.schemas import METHODS
+from ropext.converter.presets.load import load_preset
 
 from .checkpoints import LLAMA3, edit_config, shard
 
@@ -148,7 +148,7 @@ def test_actions(plan, tiny_llama):
     (tiny_llama / "tokenizer.json").write_text("{}")
     (tiny_llama / "tokenizer_config.json").write_text('{"tokenizer_class": "X"}')
     actions = {file.path: file.action for file in plan().files}
-    code = dict.fromkeys(shipped.code("llama", "dpe"), "generate")
+    code = dict.fromkeys(model_code.code("llama", "dpe"), "generate")
     assert actions == {
         "LICENSE": "copy",
         "README.md": "generate",
@@ -167,7 +167,7 @@ def test_actions(plan, tiny_llama):
 
 def test_code_is_shipped_byte_for_byte_under_a_line_of_its_origin(plan):
     files = {file.path: file.content for file in plan().files if file.path.endswith(".py")}
-    assert files == shipped.code("llama", "dpe")
+    assert files == model_code.code("llama", "dpe")
     assert {"modeling_llama_ext.py", "configuration_llama_ext.py", "rope_ext_dpe.py"} <= set(files)
     package = resources.files("ropext.modeling")
     origin, _, _ = files["rope_ext_dpe.py"].partition(b"\n")
@@ -198,8 +198,8 @@ def no_modeling(tmp_path, monkeypatch):
     for name in ("modeling_llama_ext.py", "configuration_llama_ext.py", "rope_ext_frequencies.py"):
         (tmp_path / name).write_text("class Attachment:\n    pass\n")
     (tmp_path / "rope_ext_linear.py").write_text("from .rope_ext_gone import nothing\n")
-    caches = (shipped._read, shipped.code)
-    monkeypatch.setattr(shipped.resources, "files", lambda package: tmp_path)
+    caches = (model_code._read, model_code.code)
+    monkeypatch.setattr(model_code.resources, "files", lambda package: tmp_path)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -210,7 +210,7 @@ def no_modeling(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("no_modeling")
 def test_missing_sibling_is_an_error():
     with pytest.raises(RopextError, match=r"rope_ext_gone.py is missing; install it again"):
-        shipped.code("llama", "linear")
+        model_code.code("llama", "linear")
 
 
 def test_plan_as_json(plan):

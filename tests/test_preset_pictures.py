@@ -6,8 +6,8 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from ropext.converter.evaluation import position_map
-from ropext.converter.presets import load_preset, make_preset
+from ropext.converter.evaluation.report import position_map
+from ropext.converter.presets.load import load_preset, make_preset
 from tests import tiny
 
 LAST = 199

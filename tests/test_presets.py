@@ -12,13 +12,14 @@ import pytest
 from click.testing import CliRunner
 from safetensors.numpy import save_file
 
-from ropext.converter import cli, yaml_loader
-from ropext.converter.baking import bake
-from ropext.converter.cli import main
+from ropext.converter.checkpoint.facts import ModelFacts
+from ropext.converter.cli import app
+from ropext.converter.cli.app import main
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
-from ropext.converter.methods import METHODS
-from ropext.converter.model_facts import ModelFacts
-from ropext.converter.presets import check_fit, list_presets, load_preset
+from ropext.converter.files import yaml_document
+from ropext.converter.methods.baking import bake
+from ropext.converter.methods.schemas import METHODS
+from ropext.converter.presets.load import check_fit, list_presets, load_preset
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "tests" / "examples"
@@ -293,7 +294,7 @@ def test_scores_that_cannot_be_used(tmp_path, kind, message):
 
 
 def test_dprope_is_solved():
-    from ropext.converter.dprope import solve
+    from ropext.converter.methods.dprope import solve
 
     baked = bake(example("dprope"), TINY, frequencies(TINY))
     solution = solve(frequencies(TINY), 64, 256)
@@ -321,7 +322,7 @@ def test_gali_is_passed_through():
 
 def test_yaml_types():
     text = "{a: 1e-5, b: on, c: 012, d: 0o17, e: 2020-01-01, f: ~, g: True, h: 1_000, i: -.5, '<<': 1}"
-    assert yaml_loader.parse(text, "f").data == {
+    assert yaml_document.parse(text, "f").data == {
         "a": 1e-5,
         "b": "on",
         "c": 12,
@@ -346,12 +347,12 @@ def test_yaml_types():
 )
 def test_yaml_that_cannot_be_read(content, message):
     with pytest.raises(InvalidPreset) as caught:
-        yaml_loader.load(content, "f")
+        yaml_document.load(content, "f")
     assert message in str(caught.value)
 
 
 def test_yaml_with_a_byte_order_mark():
-    assert yaml_loader.load(b"\xef\xbb\xbfa: 1", "f").data == {"a": 1}
+    assert yaml_document.load(b"\xef\xbb\xbfa: 1", "f").data == {"a": 1}
 
 
 # Commands
@@ -396,7 +397,7 @@ def test_validate_reports_every_file():
 
 
 def test_validate_against_a_model(monkeypatch):
-    from ropext.converter import model_facts
+    from ropext.converter.checkpoint import facts as model_facts
 
     monkeypatch.setattr(model_facts, "read_facts", lambda source: replace(TINY, source=source))
     assert ropext("validate", str(EXAMPLES / "valid" / "dpe.yaml"), "--model", "org/tiny").exit_code == 0
@@ -436,7 +437,7 @@ def test_failures_are_messages(monkeypatch, error, message, status):
     def fail(method):
         raise error
 
-    monkeypatch.setattr(cli.main.get_command(None, "schema"), "callback", fail)
+    monkeypatch.setattr(app.main.get_command(None, "schema"), "callback", fail)
     result = ropext("schema")
     assert result.exit_code == status
     assert result.stderr.startswith(message)
@@ -452,7 +453,7 @@ def test_help_is_light(command):
     heavy = ["torch", "transformers", "numpy", "huggingface_hub"]
     code = f"""
 import sys
-from ropext.converter.cli import main
+from ropext.converter.cli.app import main
 try:
     main({[*command, "--help"]})
 finally:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ropext.converter import remote_checkpoint
-from ropext.converter.checkpoint import shard_names
-from ropext.converter.config import dump_json
-from ropext.converter.emit import sealed
-from ropext.converter.hub import LocalSource, RemoteFile, Repository, can_copy
-from ropext.converter.safetensors_header import tensor_names
+from ropext.converter.checkpoint import read as reading_checkpoints
+from ropext.converter.checkpoint.read import shard_names
+from ropext.converter.convert.config import dump_json
+from ropext.converter.convert.write import sealed
+from ropext.converter.files.safetensors_header import tensor_names
+from ropext.converter.hub.client import can_copy
+from ropext.converter.hub.types import LocalSource, RemoteFile, Repository
 
 from .checkpoints import shard, snapshot, write_header
 from .hub_client import running
@@ -162,13 +163,13 @@ def test_the_index_is_read_once(base, monkeypatch):
     files = {path.name: RemoteFile(path.name, path.stat().st_size, "", "0" * 64) for path in base.iterdir()}
     repository = Repository("org/tiny", "c" * 40, False, False, "mit", files)
     reads = []
-    monkeypatch.setattr(remote_checkpoint, "shard_names", lambda *args: reads.append(args) or shard_names(*args))
-    monkeypatch.setattr(remote_checkpoint.hub, "look_up", lambda *args: repository)
-    monkeypatch.setattr(remote_checkpoint.hub, "fetch", lambda *args: LocalSource(base))
+    monkeypatch.setattr(reading_checkpoints, "shard_names", lambda *args: reads.append(args) or shard_names(*args))
+    monkeypatch.setattr(reading_checkpoints.hub, "look_up", lambda *args: repository)
+    monkeypatch.setattr(reading_checkpoints.hub, "fetch", lambda *args: LocalSource(base))
     monkeypatch.setattr(
-        remote_checkpoint.hub, "tensors", lambda _, path: dict.fromkeys(tensor_names(base / path, path), (16,))
+        reading_checkpoints.hub, "tensors", lambda _, path: dict.fromkeys(tensor_names(base / path, path), (16,))
     )
-    assert len(remote_checkpoint.read_remote_checkpoint("org/tiny")[0].weights) == 31
+    assert len(reading_checkpoints.read_remote_checkpoint("org/tiny")[0].weights) == 31
     assert len(reads) == 1
 
 

@@ -13,9 +13,9 @@ from transformers import (
     TorchAoConfig,
 )
 
-from ropext.converter.commands_convert import convert_checkpoint
-from ropext.converter.config import GUARD
-from ropext.converter.presets import load_preset
+from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.config import GUARD
+from ropext.converter.presets.load import load_preset
 from tests import tiny
 from tests.checkpoints import edit_config, write_index
 from tests.test_loading import preset_file

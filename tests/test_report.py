@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
-from ropext.converter import card as cards
-from ropext.converter.evaluation import card_section, summary
-from ropext.converter.evaluation.drawing import line_style, tokens
-from ropext.converter.evaluation.results import BASE, read_results
-from ropext.converter.evaluation.tables import HOW_TO_READ, plain, tables
+from ropext.converter.convert import card as cards
+from ropext.converter.evaluation.report import card_section
+from ropext.converter.evaluation.report import statistics as summary
+from ropext.converter.evaluation.report.drawing import line_style, tokens
+from ropext.converter.evaluation.report.results import BASE, read_results
+from ropext.converter.evaluation.report.tables import HOW_TO_READ, plain, tables
 
 LENGTHS = (4096, 16384)
 ORIGIN = {
@@ -293,7 +294,7 @@ def test_markdown_leaves_names_as_they_are(text, written):
 
 def test_tables_need_neither_torch_nor_matplotlib(results):
     script = (
-        "import sys; from ropext.converter.cli import main\n"
+        "import sys; from ropext.converter.cli.app import main\n"
         f"main(['report', {str(results)!r}], standalone_mode=False)\n"
         "assert not {'torch', 'matplotlib', 'transformers'} & {*sys.modules}"
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ropext.converter.errors import UsageError
-from ropext.converter.evaluation import ruler, ruler_needles, ruler_questions, ruler_variables, ruler_words
-from ropext.converter.evaluation.ruler_fitting import Setting, fit
+from ropext.converter.evaluation.tasks import ruler, ruler_needles, ruler_questions, ruler_variables, ruler_words
+from ropext.converter.evaluation.tasks.ruler_fitting import Setting, fit
 
 from . import ruler_inputs
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from ropext.converter.commands_convert import convert_checkpoint
+from ropext.converter.cli.convert import convert_checkpoint
 from ropext.converter.errors import RopextError
-from ropext.converter.presets import load_preset
+from ropext.converter.presets.load import load_preset
 from tests import tiny
 from tests.checkpoints import LLAMA3, edit_config
 from tests.reference import dpe

@@ -7,8 +7,8 @@ import pytest
 from jsonschema import Draft7Validator
 
 from ropext.converter.errors import InvalidPreset
-from ropext.converter.methods import METHODS, fill_defaults, preset_schema, schema_for
-from ropext.converter.presets import load_preset
+from ropext.converter.methods.schemas import METHODS, fill_defaults, preset_schema, schema_for
+from ropext.converter.presets.load import load_preset
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS = sorted((ROOT / "schemas").glob("*.json"))

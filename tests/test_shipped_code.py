@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from ropext.converter import shipped
-from ropext.converter.families import FAMILIES, supported
-from ropext.converter.methods import METHODS
+from ropext.converter import model_code
+from ropext.converter.checkpoint.families import FAMILIES, supported
+from ropext.converter.methods.schemas import METHODS
 
 MODELING = Path(__file__).parent.parent / "modeling"
 TEXTS = {path.stem: path.read_text() for path in sorted(MODELING.glob("*.py")) if path.name != "__init__.py"}
 SAMPLE = ("llama", "deepseek_v3", "exaone", "gemma3_text", "gpt_neox", "gpt_oss", "qwen2_5_vl", "qwen3_moe", "smollm3")
 """Families whose classes and modules are named in every way that there is."""
-MADE = {f"{family}-configuration": shipped.code(family, "dpe")[shipped.configuration(family)] for family in SAMPLE}
+MADE = {
+    f"{family}-configuration": model_code.code(family, "dpe")[model_code.configuration(family)] for family in SAMPLE
+}
 for family in SAMPLE:
-    MADE |= {f"{family}-{method}": shipped.code(family, method)[shipped.entry(family)] for method in METHODS}
+    MADE |= {f"{family}-{method}": model_code.code(family, method)[model_code.entry(family)] for method in METHODS}
 FILES = [pytest.param(name, text, id=name) for name, text in TEXTS.items()]
 FILES += [pytest.param(name, data.decode(), id=name) for name, data in MADE.items()]
 every_file = pytest.mark.parametrize(("name", "text"), FILES)
@@ -49,7 +51,7 @@ def imports(text):
 
 @every_file
 def test_imports_torch_transformers_and_siblings_only(name, text):
-    generated = {shipped.configuration(family).removesuffix(".py") for family in SAMPLE}
+    generated = {model_code.configuration(family).removesuffix(".py") for family in SAMPLE}
     for module, level, node in imports(text):
         if level:
             assert level == 1
@@ -106,9 +108,9 @@ def test_nothing_but_imports_looks_like_one_to_the_loader(name, text):
 @pytest.mark.parametrize("method", METHODS)
 def test_an_entry_file_names_every_file_that_is_shipped(method, family):
     """Up to 5.9 transformers' loader copies what the entry file itself imports, and finds that by reading its text."""
-    files = shipped.code(family, method)
+    files = model_code.code(family, method)
     entry, *others = files
-    assert entry == shipped.entry(family)
+    assert entry == model_code.entry(family)
     named = [module for module, level, _ in imports(files[entry].decode()) if level]
     assert sorted(f"{module}.py" for module in named) == sorted(others)
     for data in files.values():
@@ -118,8 +120,8 @@ def test_an_entry_file_names_every_file_that_is_shipped(method, family):
 @pytest.mark.parametrize("family", SAMPLE)
 @pytest.mark.parametrize("method", METHODS)
 def test_an_auto_map_leads_to_classes(method, family):
-    files = shipped.code(family, method)
-    for auto, reference in shipped.auto_map(family).items():
+    files = model_code.code(family, method)
+    for auto, reference in model_code.auto_map(family).items():
         module, _, name = reference.partition(".")
         tree = ast.parse(files[f"{module}.py"])
         made = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -129,7 +131,7 @@ def test_an_auto_map_leads_to_classes(method, family):
 
 @pytest.mark.parametrize("family", supported())
 def test_an_entry_file_is_named_after_its_family_alone(family):
-    entry = shipped.code(family, "gali")[shipped.entry(family)].decode()
+    entry = model_code.code(family, "gali")[model_code.entry(family)].decode()
     own, stock = FAMILIES[family].own_stem, FAMILIES[family].stem
     left = entry.replace(f"{own}RopeExt", "").replace(stock, "").replace(own, "").replace(family, "")
     if "llama" not in FAMILIES[family].stock_module:
@@ -138,5 +140,5 @@ def test_an_entry_file_is_named_after_its_family_alone(family):
 
 
 def test_every_file_of_modeling_is_shipped_with_some_method():
-    reached = {name.removesuffix(".py") for method in METHODS for name in shipped.code("llama", method)}
+    reached = {name.removesuffix(".py") for method in METHODS for name in model_code.code("llama", method)}
     assert reached == set(TEXTS), "no method leads to it; import it where it is needed, or remove it"

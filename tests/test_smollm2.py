@@ -4,9 +4,10 @@ import pytest
 
 pytest.importorskip("gguf", reason="the real model is a GGUF file: pip install gguf")
 
-from ropext.converter.commands_convert import convert_checkpoint
-from ropext.converter.demo import ask, hide_passkey, prepare_base
-from ropext.converter.presets import load_preset
+from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.demo import ask, prepare_base
+from ropext.converter.evaluation.tasks.passkey import hide_passkey
+from ropext.converter.presets.load import load_preset
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 LENGTH, DEPTH = 11_500, 0.1

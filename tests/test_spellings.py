@@ -31,6 +31,6 @@ EXPECTED = (
 
 
 def test_scalings_are_all_that_are_known():
-    from ropext.converter.rope import SCHEMES
+    from ropext.converter.checkpoint.rope import SCHEMES
 
     assert {each["rope_type"] for each in SCALINGS.values()} == {*SCHEMES, "dynamic"} - {"proportional"}

@@ -6,11 +6,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from ropext.converter.cli import main
-from ropext.converter.methods import METHODS
-from ropext.converter.model_facts import read_facts
-from ropext.converter.presets import check_fit, load_preset
-from ropext.converter.suggestions import group_size, suggest
+from ropext.converter.checkpoint.facts import read_facts
+from ropext.converter.cli.app import main
+from ropext.converter.methods.rules import group_size
+from ropext.converter.methods.schemas import METHODS
+from ropext.converter.methods.suggestions import suggest
+from ropext.converter.presets.load import check_fit, load_preset
 
 from .checkpoints import LLAMA3, edit_config
 

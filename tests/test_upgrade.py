@@ -9,17 +9,17 @@ import pytest
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
 
-from ropext.converter import upgrade as upgrading
-from ropext.converter.card import kept_of_card, split_front_matter
-from ropext.converter.cli import main
-from ropext.converter.commands_convert import convert_checkpoint
-from ropext.converter.config import dump_json
-from ropext.converter.emit import sealed
+from ropext.converter.cli.app import main
+from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.card import kept_of_card, split_front_matter
+from ropext.converter.convert.config import dump_json
+from ropext.converter.convert.write import sealed
+from ropext.converter.converted import upgrade as upgrading
+from ropext.converter.converted.upgrade import rewrite_card, upgrade
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.presets import load_preset
-from ropext.converter.shipped import sha256
-from ropext.converter.upgrade import rewrite_card, upgrade
-from ropext.converter.verify import verify
+from ropext.converter.model_code import sha256
+from ropext.converter.presets.load import load_preset
+from ropext.converter.verify.checks import verify
 
 
 @pytest.fixture

@@ -15,18 +15,20 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from transformers import CONFIG_MAPPING
 
-from ropext.converter import shipped, verify_model, verify_parts
-from ropext.converter import verify as verification
-from ropext.converter.cli import main
-from ropext.converter.commands_convert import convert_checkpoint
-from ropext.converter.config import dump_json
-from ropext.converter.converted import read_converted, rebuild
-from ropext.converter.emit import sealed
+from ropext.converter import model_code
+from ropext.converter.cli.app import main
+from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.config import dump_json
+from ropext.converter.convert.native import UnsupportedSpelling
+from ropext.converter.convert.write import sealed
+from ropext.converter.converted.read import read_converted, rebuild
 from ropext.converter.errors import RopextError
-from ropext.converter.native import UnsupportedSpelling
-from ropext.converter.presets import load_preset
-from ropext.converter.shipped import sha256
-from ropext.converter.verify import verify
+from ropext.converter.model_code import sha256
+from ropext.converter.presets.load import load_preset
+from ropext.converter.verify import checks as verification
+from ropext.converter.verify import model as verify_model
+from ropext.converter.verify import parts as verify_parts
+from ropext.converter.verify.checks import verify
 from ropext.modeling import rope_ext_band, rope_ext_contacts
 
 from . import families, test_quantized, tiny
@@ -291,7 +293,7 @@ def test_experts_are_counted(family, bases, tmp_path):
     assert texts(verify(str(folder)))["headers"].startswith("the experts of layer 2 have ")
 
 
-HEADS = [(family, auto) for family in ("gemma", "mixtral", "qwen3") for auto in shipped.auto_map(family)]
+HEADS = [(family, auto) for family in ("gemma", "mixtral", "qwen3") for auto in model_code.auto_map(family)]
 
 
 @pytest.mark.parametrize(("family", "auto"), [(family, auto) for family, auto in HEADS if auto != "AutoConfig"])

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.evaluation import vllm_model
+from ropext.converter.evaluation.run import vllm_model
 
 from .asked import with_tokenizer
 from .test_eval import SMALL, results, run, without_seconds

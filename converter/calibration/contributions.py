@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ropext.converter.family import Layout
+from ropext.converter.checkpoint.family import Layout
 
 if TYPE_CHECKING:
-    from ropext.converter.evaluation.models import SwitchableModel
-    from ropext.converter.evaluation.texts import Text
+    from ropext.converter.evaluation.run.transformers_model import SwitchableModel
+    from ropext.converter.evaluation.tasks.texts import Text
 
 __all__ = ["Contributions", "measure_contributions", "passages"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ropext.converter.presets import list_presets
+from ropext.converter.presets.load import list_presets
 
 from .search import Factors, Scores, ascend, climb, expected_climb, one_group_at_a_time, race
 

@@ -7,11 +7,11 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ropext.converter.rules import preset_faults
-from ropext.converter.suggestions import suggest
+from ropext.converter.methods.rules import preset_faults
+from ropext.converter.methods.suggestions import suggest
 
 if TYPE_CHECKING:
-    from ropext.converter.model_facts import ModelFacts
+    from ropext.converter.checkpoint.facts import ModelFacts
 
 __all__ = ["SEARCHED", "settings"]
 

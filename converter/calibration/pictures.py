@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ropext.converter.evaluation.drawing import Picture, line_style
+from ropext.converter.evaluation.report.drawing import Picture, line_style
 
 from .report import GroupCurve
 

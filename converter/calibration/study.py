@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ropext.converter.evaluation.judge import Judge
-from ropext.converter.evaluation.needles import needle_depths, needle_prompt
-from ropext.converter.evaluation.origin import versions
-from ropext.converter.presets import Preset, make_preset
+from ropext.converter.evaluation.run.judge import Judge
+from ropext.converter.evaluation.run.origin import versions
+from ropext.converter.evaluation.tasks.needles import needle_depths, needle_prompt
+from ropext.converter.preset import Preset
+from ropext.converter.presets.load import make_preset
 
 if TYPE_CHECKING:
-    from ropext.converter.evaluation.judge import Tell
-    from ropext.converter.evaluation.models import SwitchableModel
-    from ropext.converter.evaluation.records import Records
-    from ropext.converter.evaluation.texts import Text
+    from ropext.converter.evaluation.run.judge import Tell
+    from ropext.converter.evaluation.run.records import Records
+    from ropext.converter.evaluation.run.transformers_model import SwitchableModel
+    from ropext.converter.evaluation.tasks.texts import Text
 
 __all__ = ["Questions", "Study"]
 

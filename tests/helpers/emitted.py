@@ -9,11 +9,11 @@ from typing import Any
 import torch
 import transformers
 
-from ropext.converter import shipped
-from ropext.converter.baking import Baked
-from ropext.converter.config import dump_json, extended_config
-from ropext.converter.model_facts import facts_of
-from ropext.converter.presets import make_preset
+from ropext.converter import model_code
+from ropext.converter.checkpoint.facts import facts_of
+from ropext.converter.convert.config import dump_json, extended_config
+from ropext.converter.methods.baking import Baked
+from ropext.converter.presets.load import make_preset
 from tests import tiny
 from tests.reference.regions import FREQUENCY_METHODS
 
@@ -41,7 +41,7 @@ def emit(of: Specimen, case: tiny.Case, folder: Path) -> dict[str, Any]:
     if case.method not in FREQUENCY_METHODS:
         written["rope_ext"]["inv_freq"] = written["rope_ext"]["pairs"]["inv_freq"]
     (folder / "config.json").write_bytes(dump_json(written))
-    for name, text in shipped.code(facts.model_type, case.method).items():
+    for name, text in model_code.code(facts.model_type, case.method).items():
         (folder / name).write_bytes(text)
     return written
 

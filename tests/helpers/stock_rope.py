@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING
 
-from ropext.converter.families import FAMILIES
+from ropext.converter.checkpoint.families import FAMILIES
 
 __all__ = ["stock_inv_freq"]
 

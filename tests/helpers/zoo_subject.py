@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ropext.converter.apply import plain
-from ropext.converter.description import describe
+from ropext.converter.checkpoint.description import describe
+from ropext.converter.checkpoint.model_classes import parts_of
+from ropext.converter.convert.apply import plain
 from ropext.converter.errors import RopextError
-from ropext.converter.model_classes import parts_of
 from ropext.modeling.rope_ext_model import attach, decoder_of
 from tests import tiny
 from tests.reference import stock

@@ -19,10 +19,10 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ropext.converter.commands_convert import convert_checkpoint
+from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.gguf import patch_gguf
 from ropext.converter.demo import prepare_base
-from ropext.converter.gguf_patch import patch_gguf
-from ropext.converter.presets import load_preset
+from ropext.converter.presets.load import load_preset
 
 LENGTH = 300
 PRESETS = [

@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 nltk.data.find = lambda *args, **kwargs: None  # the harness looks for Punkt's data when it is imported
 from lm_eval.tasks.ruler import cwe_utils, fwe_utils, niah_utils, prepare_niah, qa_utils, vt_utils  # noqa: E402
 
-from ropext.converter.evaluation import ruler, ruler_needles  # noqa: E402
+from ropext.converter.evaluation.tasks import ruler, ruler_needles  # noqa: E402
 from tests import ruler_inputs  # noqa: E402
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "ruler" / "published.json"

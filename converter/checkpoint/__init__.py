@@ -1,0 +1,1 @@
+"""A base model: its files, its facts, and the families that can be converted."""

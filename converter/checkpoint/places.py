@@ -1,0 +1,153 @@
+"""Where the files of a converted checkpoint are that is checked: in a folder, or on the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.files.contents import Reading, outgoing, paths_in
+from ropext.converter.files.json_object import MAX_BYTES, read_bounded
+from ropext.converter.files.safetensors_header import tensor_names
+from ropext.converter.hub import client as hub
+from ropext.converter.hub.types import Repository
+from ropext.converter.names import PROVENANCE
+
+__all__ = ["Place", "Shapes", "find_place"]
+
+Shapes = Mapping[str, Sequence[int]]
+"""Of tensors, by name."""
+
+
+class Place(Protocol):
+    """A folder or a repository.
+
+    Attributes:
+        name: what to call it.
+        revision: the commit, of a repository.
+        paths: of its files, hidden ones left out.
+        here: whether its weights are on this machine.
+    """
+
+    name: str
+    revision: str | None
+    paths: frozenset[str]
+    here: bool
+
+    def size(self, path: str) -> int:
+        """Return a file's bytes."""
+
+    def sha256(self, path: str) -> str:
+        """Return a file's digest."""
+
+    def read(self, path: str) -> bytes:
+        """Return what a small file holds."""
+
+    def shapes(self, path: str) -> Shapes:
+        """Read the header of a file of weights, which has to be whole."""
+
+    def file(self, path: str) -> Path:
+        """Return where a file is on this machine."""
+
+    def fetch(self, paths: Iterable[str]) -> None:
+        """Get small files here, all in one go."""
+
+
+def find_place(source: str, revision: str | None, reading: Reading | None) -> Place:
+    """Find a converted folder, or a repository on the Hub.
+
+    Args:
+        source: a folder or a Hub id; a folder of that name wins.
+        revision: branch, tag or commit of a Hub id.
+        reading: told of bytes as they are read.
+
+    Raises:
+        UsageError: it is neither, or nothing that ropext converted.
+        HubFailure: the Hub refuses or cannot be reached.
+    """
+    place: Place
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise UsageError(f"{source}: is a local folder, so --revision {revision} does not apply to it.")
+        place = _Folder(folder, source, reading)
+    elif hub.is_hub_id(source):
+        place = _OnHub(hub.look_up(source, revision), reading)
+    else:
+        raise UsageError(f"{source}: there is no such folder, and it is no Hub id (`organisation/name`).")
+    if PROVENANCE not in place.paths:
+        raise UsageError(f"{source}: is nothing that ropext converted: it has no {PROVENANCE}.")
+    return place
+
+
+class _Folder:
+    here = True
+    revision: str | None = None
+
+    def __init__(self, folder: Path, name: str, reading: Reading | None) -> None:
+        self.name, self._folder, self._reading = name, folder, reading
+        self.paths = frozenset(paths_in(folder))
+
+    def fetch(self, paths: Iterable[str]) -> None:
+        pass
+
+    def file(self, path: str) -> Path:
+        return self._folder / path
+
+    def size(self, path: str) -> int:
+        return self.file(path).stat().st_size
+
+    def sha256(self, path: str) -> str:
+        if not self.file(path).is_file():
+            raise RopextError(f"{path}: is no regular file")
+        return outgoing(path, self.file(path), None, self._reading).sha256
+
+    def read(self, path: str) -> bytes:
+        return read_bounded(self.file(path), path)
+
+    def shapes(self, path: str) -> Shapes:
+        from safetensors import safe_open
+
+        names = tensor_names(self.file(path), path)
+        with safe_open(self.file(path), framework="numpy") as tensors:
+            return {name: tensors.get_slice(name).get_shape() for name in names}
+
+
+class _OnHub:
+    """Small files are fetched; of large ones, the Hub knows the digests."""
+
+    here = False
+
+    def __init__(self, repository: Repository, reading: Reading | None) -> None:
+        self.name = repository.repo_id
+        self.revision: str | None = repository.revision
+        self._repository, self._reading = repository, reading
+        self._fetched: dict[str, Path] = {}
+        self.paths = frozenset(
+            path for path in repository.files if not any(part.startswith(".") for part in path.split("/"))
+        )
+
+    def fetch(self, paths: Iterable[str]) -> None:
+        wanted = [path for path in paths if path in self.paths and not self._repository.files[path].sha256]
+        folder = hub.fetch_files(self._repository, wanted)
+        self._fetched |= {path: folder / path for path in wanted}
+
+    def file(self, path: str) -> Path:
+        if path not in self._fetched:
+            self._fetched[path] = hub.fetch_files(self._repository, [path]) / path
+        return self._fetched[path]
+
+    def size(self, path: str) -> int:
+        return self._repository.files[path].size
+
+    def sha256(self, path: str) -> str:
+        return self._repository.files[path].sha256 or outgoing(path, self.file(path), None, self._reading).sha256
+
+    def read(self, path: str) -> bytes:
+        if self.size(path) > MAX_BYTES:
+            raise RopextError(f"{path}: {self.size(path)} bytes is too long for such a file.")
+        return self.file(path).read_bytes()
+
+    def shapes(self, path: str) -> Shapes:
+        return hub.tensors(self._repository, path)

@@ -1,0 +1,1 @@
+"""The command `ropext`: click is imported here and nowhere else."""

@@ -1,0 +1,132 @@
+"""`ropext report`: what measurements come to, as tables, pictures, a page, or a part of a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ropext.converter.errors import UsageError
+from ropext.converter.text import did_you_mean
+
+if TYPE_CHECKING:
+    from ropext.converter.evaluation.report.drawing import Picture
+    from ropext.converter.evaluation.report.pictures import Kind, Measure
+    from ropext.converter.evaluation.report.results import Experiment
+
+__all__ = ["report"]
+
+_FORMATS = ("md", "csv", "html", "json")
+_KINDS = ("heatmap", "score", "perplexity")
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command(short_help="Make tables and pictures of results.")
+@click.argument("results", metavar="RESULTS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "-f", "form", type=click.Choice(_FORMATS), help="[default: by --output's suffix, or md]")
+@click.option("--output", "-o", type=_FILE, help="Write the report there [default: print it].")
+@click.option("--plot", type=_FILE, metavar="FILE", help="Draw the results: .png, .svg or .pdf.")
+@click.option(
+    "--picture", "kinds", multiple=True, type=click.Choice(_KINDS), help="Draw only this; repeatable [default: all]."
+)
+@click.option(
+    "--measure",
+    type=click.Choice(("exact", "log-probability")),
+    default="exact",
+    show_default=True,
+    help="What pictures of passkeys and needles show.",
+)
+@click.option("--preset", "-p", "presets", multiple=True, metavar="NAME", help="Of the base and this; repeatable.")
+@click.option(
+    "--card",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Put table and picture into the model card of this converted folder.",
+)
+def report(
+    results: tuple[Path, ...],
+    form: str | None,
+    output: Path | None,
+    plot: Path | None,
+    kinds: tuple[Kind, ...],
+    measure: Measure,
+    presets: tuple[str, ...],
+    card: Path | None,
+) -> None:
+    """Report on RESULTS: files that `ropext eval` wrote, or folders of such.
+
+    Tables of preset by length, with intervals and with differences to the base on the same prompts, and how they were
+    made. --card prints nothing: it renews its own part of DIR's README.md, and leaves the rest of it as it is.
+    """
+    from ropext.converter.evaluation.report.drawing import check_file, save
+    from ropext.converter.evaluation.report.pictures import KINDS, pictures
+    from ropext.converter.evaluation.report.results import read_results
+
+    form = _form(form, output)
+    if plot:
+        check_file(plot)
+    experiments, left_out = read_results(results)
+    for line in left_out:
+        click.echo(line, err=True)
+    _refuse_inputs(results, output, plot)
+    if presets:
+        experiments = _chosen(experiments, presets)
+    drawn = pictures(experiments, kinds or KINDS, measure)
+    if plot:
+        if not drawn:
+            raise UsageError(f"--plot {plot}: these results have no such picture")
+        save([picture for _, picture in drawn], plot)
+        click.echo(f"wrote {plot}", err=True)
+    if card:
+        from ropext.converter.evaluation.report.card_section import update_card
+
+        for file in update_card(card, experiments, kinds or KINDS, measure):
+            click.echo(f"wrote {file}", err=True)
+    if card and not output:
+        return
+    text = _written(form, experiments, drawn)
+    if output:
+        output.write_text(text, encoding="utf-8", newline="\n")
+        click.echo(f"wrote {output}", err=True)
+    else:
+        click.echo(text, nl=False)
+
+
+def _form(form: str | None, output: Path | None) -> str:
+    """The format that is asked for, in so many words or by a suffix."""
+    if form:
+        return form
+    suffix = output.suffix.lower()[1:] if output else "md"
+    if suffix not in _FORMATS:
+        raise UsageError(f"--output {output}: say by --format which of {', '.join(_FORMATS)} it is")
+    return suffix
+
+
+def _refuse_inputs(results: Sequence[Path], *outputs: Path | None) -> None:
+    """Refuse to write over what was measured."""
+    for output in outputs:
+        if output and (output.suffix == ".jsonl" or output.resolve() in {each.resolve() for each in results}):
+            raise UsageError(f"{output}: is, or is named as, a file of results; name another")
+
+
+def _chosen(experiments: Sequence[Experiment], presets: Sequence[str]) -> list[Experiment]:
+    """The experiments that have one of some presets, of these and the base alone."""
+    measured = list(dict.fromkeys(preset for each in experiments for preset in each.presets))
+    for preset in presets:
+        if preset not in measured:
+            near = did_you_mean(preset, measured) or ";"
+            raise UsageError(f"--preset {preset}: was not measured{near} there are {', '.join(measured)}")
+    return [each.only(presets) for each in experiments if set(presets) & set(each.presets)]
+
+
+def _written(form: str, experiments: Sequence[Experiment], drawn: Sequence[tuple[Experiment, Picture]]) -> str:
+    if form == "html":
+        from ropext.converter.evaluation.report.page import as_html
+
+        return as_html(experiments, drawn)
+    from ropext.converter.evaluation.report.tables import as_csv, as_json, as_markdown
+
+    writers: dict[str, Callable[[Sequence[Experiment]], str]] = {"md": as_markdown, "csv": as_csv, "json": as_json}
+    return writers[form](experiments)

@@ -1,0 +1,1 @@
+"""A conversion: planned without writing anything, then written."""

@@ -1,0 +1,212 @@
+"""What a conversion will do, decided before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ropext.converter import __version__, model_code
+from ropext.converter.hub.types import LocalSource
+from ropext.converter.names import CARD, CONFIG, PROVENANCE
+
+from .card import kept_of_base, make_card
+from .config import changes, dump_json, extended_config
+from .native import native_config
+from .tokenizer import FILE as TOKENIZER_CONFIG
+from .tokenizer import adapt_tokenizer_config
+
+if TYPE_CHECKING:
+    from ropext.converter.checkpoint.read import Checkpoint
+    from ropext.converter.checkpoint.roles import SourceFile, Stamp
+    from ropext.converter.methods.baking import Baked
+    from ropext.converter.preset import Preset
+
+__all__ = ["Plan", "PlannedFile", "make_plan"]
+
+
+Action = Literal["link", "copy", "generate"]
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """One file of the output.
+
+    Attributes:
+        path: its name within the output, with forward slashes.
+        action: `link` (weights: no bytes move where the file system can link), `copy` or `generate`.
+        size: in bytes; None where it is known only when it is written.
+        why: what it is, for the reader of a plan.
+        source: the file to link or copy.
+        content: what to write, for a generated file.
+        sha256: the digest of `source`, where it is known without reading it.
+        cached: `source` lies in the download cache: an edit of the output must not reach it.
+        stamp: what `source` was when it was checked; None where nothing depends on it.
+    """
+
+    path: str
+    action: Action
+    size: int | None
+    why: str
+    source: Path | None = None
+    content: bytes | None = None
+    sha256: str | None = None
+    cached: bool = False
+    stamp: Stamp | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A conversion, ready to be written.
+
+    Attributes:
+        preset: name of the preset.
+        method: name of the method.
+        source: the base's folder.
+        files: the output's files, in the order in which they are written.
+        config: the new `config.json`.
+        config_changes: its top-level changes, as (key, before, after).
+        provenance: what `ropext.json` says beside the list of files.
+        notes: what the user should know.
+        native: stock classes load it, without remote code.
+    """
+
+    preset: str
+    method: str
+    source: Path
+    files: tuple[PlannedFile, ...]
+    config: Mapping[str, Any]
+    config_changes: tuple[tuple[str, Any, Any], ...]
+    provenance: Mapping[str, Any]
+    notes: tuple[str, ...]
+    native: bool = False
+
+    def size_of(self, *actions: Action) -> int:
+        """Sum up the files with one of these actions, in bytes."""
+        return sum(file.size or 0 for file in self.files if file.action in actions)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON values, without file contents."""
+        return {
+            "preset": self.preset,
+            "method": self.method,
+            "native": self.native,
+            "source": str(self.source),
+            "files": [
+                {"path": file.path, "action": file.action, "bytes": file.size, "why": file.why} for file in self.files
+            ],
+            "bytes": {action: self.size_of(action) for action in ("link", "copy", "generate")},
+            "config_changes": [
+                {"key": key, "before": before, "after": after} for key, before, after in self.config_changes
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def make_plan(
+    preset: Preset,
+    checkpoint: Checkpoint,
+    baked: Baked,
+    local: LocalSource | None = None,
+    *,
+    native: bool = False,
+) -> Plan:
+    """Decide every file of a converted checkpoint.
+
+    Args:
+        preset: what to convert with; it has to fit the checkpoint.
+        checkpoint: the base.
+        baked: the preset's numbers for this base.
+        local: where the base came from; by default nothing is known but its folder.
+        native: write stock keys and no code; the method has to be one of frequencies.
+
+    Returns:
+        The plan. Nothing has been written, and no weights have been read.
+
+    Raises:
+        RopextError: a tokenizer file cannot be adapted, or stock keys cannot say the method's numbers.
+    """
+    local = local or LocalSource(checkpoint.folder)
+    make_config = native_config if native else extended_config
+    config = make_config(checkpoint.config, checkpoint.facts, preset, baked)
+    code = {} if native else model_code.code(checkpoint.facts.model_type, preset.method)
+    kept = kept_of_base(checkpoint.text(CARD) or "")
+    card = make_card(checkpoint.facts, kept, preset, baked, replace(local, folder=checkpoint.folder), native=native)
+    tokenizer = _tokenizer_config(checkpoint, preset)
+    replaced = {CONFIG, CARD, *([tokenizer.path] if tokenizer else [])}
+    files = [
+        *(_carried(file) for file in checkpoint.files if file.path not in replaced),
+        *([tokenizer] if tokenizer else []),
+        *(_generated(path, data, "model code") for path, data in code.items()),
+        _generated(CARD, card.encode(), "model card"),
+        PlannedFile(PROVENANCE, "generate", None, "provenance and digests"),
+        # The last: a folder without it cannot be loaded, so a half-written one never is.
+        _generated(CONFIG, dump_json(config), "configuration with the method's numbers"),
+    ]
+    return Plan(
+        preset=preset.name,
+        method=preset.method,
+        source=checkpoint.folder,
+        files=tuple(files),
+        config=config,
+        config_changes=changes(checkpoint.config, config),
+        provenance=_provenance(preset, checkpoint, local, native=native),
+        notes=(*checkpoint.notes, *baked.notes),
+        native=native,
+    )
+
+
+_WHY = {
+    "weights": "weights, as they are",
+    "index": "which file holds which weights",
+    "tokenizer": "tokenizer, as it is",
+    "generation": "generation defaults, as they are",
+    "quantization": "how the weights are quantized, as it is",
+    "license": "terms of the base model",
+}
+
+
+def _carried(file: SourceFile) -> PlannedFile:
+    link = file.role == "weights"
+    return PlannedFile(
+        path=file.path,
+        action="link" if link else "copy",
+        size=file.size,
+        why=_WHY[file.role] + (", copied where the disk cannot share blocks" if link and file.cached else ""),
+        source=file.real,
+        sha256=file.sha256,
+        cached=file.cached,
+        stamp=file.stamp,
+    )
+
+
+def _generated(path: str, content: bytes, why: str) -> PlannedFile:
+    return PlannedFile(path, "generate", len(content), why, content=content)
+
+
+def _provenance(preset: Preset, checkpoint: Checkpoint, local: LocalSource, *, native: bool) -> dict[str, Any]:
+    # No date and no path of this machine: the same conversion gives the same file, and it may be published.
+    return {
+        "format": 1,
+        "ropext_version": __version__,
+        "method": preset.method,
+        "native": native,
+        "preset": {"name": preset.name, "text": preset.text, "overrides": list(preset.overrides)},
+        "source": {
+            "repo_id": local.repo_id,
+            "revision": local.revision,
+            "folder": None if local.repo_id else checkpoint.folder.name,
+        },
+    }
+
+
+def _tokenizer_config(checkpoint: Checkpoint, preset: Preset) -> PlannedFile | None:
+    """Return the adapted `tokenizer_config.json`; None where the base's will do or there is no tokenizer."""
+    before = checkpoint.text(TOKENIZER_CONFIG)
+    if before is None and not any(file.role == "tokenizer" for file in checkpoint.files):
+        return None
+    after = adapt_tokenizer_config(before or "{}\n", checkpoint.config, preset.target_window)
+    if after == before:
+        return None
+    return _generated(TOKENIZER_CONFIG, after.encode(), "tokenizer settings, for the new length")

@@ -1,0 +1,1 @@
+"""What was converted: read, inspected and brought up to date."""

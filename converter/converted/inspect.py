@@ -1,0 +1,184 @@
+"""What a folder holds: a converted checkpoint's method and numbers, or a base's facts and its presets."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ropext.converter import model_code
+from ropext.converter.checkpoint.description import text_model
+from ropext.converter.checkpoint.facts import facts_of, read_config
+from ropext.converter.errors import Problem, RopextError
+from ropext.converter.files.json_object import read_bounded, read_object
+from ropext.converter.hub import client as hub
+from ropext.converter.methods.schemas import METHODS
+from ropext.converter.names import PROVENANCE
+from ropext.converter.preset import Preset
+from ropext.converter.presets.load import check_fit, list_presets
+from ropext.converter.text import printable
+
+__all__ = ["inspect_source", "render"]
+
+
+def inspect_source(source: str) -> dict[str, Any]:
+    """Describe a model folder or, by its configuration, a Hub repository.
+
+    Args:
+        source: a folder or a Hub id.
+
+    Returns:
+        JSON values. `kind` says which of the two it is: `converted` or `base`.
+
+    Raises:
+        RopextError: there is no such model, or it is neither.
+    """
+    folder = hub.resolve(source, only=("config.json", PROVENANCE, "*.py")).folder
+    config, _ = read_config(folder)
+    if "rope_ext" not in config:
+        return _base(config, source)
+    try:
+        return _converted(config["rope_ext"], folder, source, native="auto_map" not in config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RopextError(f"{source}: config.json: rope_ext: not as ropext writes it ({error!r}).") from None
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Lay a report out for a reader, one fact a line."""
+    return printable("\n".join(_lines(report, "")))
+
+
+def _base(config: Mapping[str, Any], source: str) -> dict[str, Any]:
+    why = _why_not(config)
+    if why:
+        return _refused(config, source, why)
+    facts = facts_of(config, source)
+    fitting, others = [], {}
+    for preset in list_presets():
+        problems = check_fit(preset, facts)
+        if not problems:
+            fitting.append(preset.name)
+        elif preset.requires.get("model_type", facts.model_type) == facts.model_type:
+            others[preset.name] = [_need(preset, problem) for problem in problems]
+    return {
+        "kind": "base",
+        **asdict(facts),
+        "rotary_width": facts.rotary_dim,
+        "layers": "all" if facts.layers is None else list(facts.layers),
+        "dtype": config.get("dtype") or config.get("torch_dtype"),
+        "supported": True,
+        "presets_that_fit": fitting,
+        "presets_that_do_not": others,
+    }
+
+
+def _refused(config: Mapping[str, Any], source: str, why: str) -> dict[str, Any]:
+    return {
+        "kind": "base",
+        "source": source,
+        "model_type": config.get("model_type"),
+        "supported": False,
+        "why": why,
+        "presets_that_fit": [],
+        "presets_that_do_not": {},
+    }
+
+
+def _why_not(config: Mapping[str, Any]) -> str:
+    """Say why a base's family cannot be converted; empty where it can."""
+    try:
+        text_model(config)
+    except RopextError as error:
+        return str(error).removeprefix("config.json: ")
+    return ""
+
+
+def _need(preset: Preset, problem: Problem) -> str:
+    """Say in a few words what a preset asks for and the model is not."""
+    top, _, key = problem.key.partition(".")
+    if top == "requires":
+        return f"needs {key} {preset.requires[key]}"
+    if top == "initial_window":
+        return f"needs trained_length {preset.initial_window}"
+    return f"{problem.key} {problem.message}"
+
+
+def _converted(block: Mapping[str, Any], folder: Path, source: str, *, native: bool) -> dict[str, Any]:
+    provenance = _provenance(folder)
+    digests = _shipped_digests(read_config(folder)[0])
+    return {
+        "kind": "converted",
+        "source": source,
+        "native": native,
+        "method": block["method"],
+        "preset": block["preset"],
+        "ropext_version": block["ropext_version"],
+        "initial_window": block["initial_window"],
+        "target_window": block["target_window"],
+        "parameters": block["parameters"],
+        "base": {**provenance.get("source", {}), **block["base"]},
+        "inv_freq": len(block["inv_freq"]),
+        "tables": {name: _table(table) for name, table in block["tables"].items()},
+        "code": {file.name: _code(file, provenance, digests) for file in sorted(folder.glob("*.py"))},
+    }
+
+
+def _table(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {"shape": table["shape"], "bytes": len(base64.b64decode(table["bits"], validate=True))}
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    file = folder / PROVENANCE
+    return read_object(file, str(file)) if file.exists() else {}
+
+
+def _shipped_digests(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digests of the code that this ropext would write; empty where it would write none."""
+    family, block = config.get("model_type"), config.get("rope_ext")
+    method = block.get("method") if isinstance(block, dict) else None
+    if not isinstance(family, str) or method not in METHODS:
+        return {}
+    try:
+        return {name: model_code.sha256(data) for name, data in model_code.code(family, method).items()}
+    except RopextError:
+        return {}
+
+
+def _code(file: Path, provenance: Mapping[str, Any], shipped_digests: Mapping[str, str]) -> dict[str, Any]:
+    """Hold a file of code against what the conversion recorded and against what this ropext would write."""
+    digest = model_code.sha256(read_bounded(file, str(file)))
+    recorded = provenance.get("code", {}).get(file.name)
+    return {
+        "sha256": digest,
+        "as_recorded": digest == recorded if recorded else None,
+        "as_in_this_ropext": digest == shipped_digests.get(file.name),
+    }
+
+
+def _lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
+    width = max((len(key) for key in values), default=0)
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value and not _is_short(value):
+            yield f"{indent}{key}"
+            yield from _lines(value, indent + "  ")
+        else:
+            yield f"{indent}{key:<{width}}  {_text(value)}"
+
+
+def _is_short(value: Mapping[str, Any]) -> bool:
+    return not any(isinstance(entry, Mapping | list) for entry in value.values()) and len(json.dumps(value)) < 160
+
+
+def _text(value: Any) -> str:
+    if value is None or value == [] or value == {}:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return str(value)

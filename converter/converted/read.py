@@ -1,0 +1,278 @@
+"""A converted checkpoint, read back: its record, its base's configuration, and what a conversion gives today."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ropext.converter import __version__
+from ropext.converter.checkpoint.description import base_inv_freq
+from ropext.converter.checkpoint.facts import ModelFacts, facts_of, require_supported
+from ropext.converter.convert.config import extended_config
+from ropext.converter.convert.native import native_config
+from ropext.converter.errors import InvalidPreset, RopextError, UsageError
+from ropext.converter.files.json_object import parse_object, read_bounded
+from ropext.converter.hub.types import LocalSource
+from ropext.converter.methods.baking import Baked, bake
+from ropext.converter.names import CONFIG, PROVENANCE
+from ropext.converter.preset import Preset
+from ropext.converter.presets.load import check_fit, load_preset
+from ropext.converter.text import printable
+
+__all__ = ["Converted", "Rebuilt", "differences", "parse_converted", "parse_record", "read_converted", "rebuild"]
+
+FORMAT = 1
+"""Of `ropext.json`."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What `config.json` and `ropext.json` say.
+
+    Attributes:
+        name: of the folder or repository, for messages.
+        config: the whole `config.json`.
+        record: the whole `ropext.json`.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    record: Mapping[str, Any]
+
+    @property
+    def block(self) -> Mapping[str, Any]:
+        """The `rope_ext` block."""
+        block: Mapping[str, Any] = self.config["rope_ext"]
+        return block
+
+    @property
+    def native(self) -> bool:
+        """Whether stock classes load it."""
+        return bool(self.record["native"])
+
+    @property
+    def version(self) -> str:
+        """The ropext that made it."""
+        return str(self.record["ropext_version"])
+
+    @property
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """Digest and size of each file, as recorded."""
+        files: Mapping[str, Mapping[str, Any]] = self.record["files"]
+        return files
+
+    @property
+    def family(self) -> str:
+        """The `model_type`."""
+        return str(self.config.get("model_type"))
+
+    @property
+    def source(self) -> LocalSource:
+        """Where the base came from; its folder is no more than a name."""
+        source = self.record["source"]
+        return LocalSource(Path(source.get("folder") or "base"), source.get("repo_id"), source.get("revision"))
+
+    @property
+    def base_config(self) -> dict[str, Any]:
+        """The base's `config.json`, as far as the conversion kept it: the windows of its layers are gone."""
+        base = dict(self.block["base"])
+        place, architectures = base.pop("place", None), base.pop("architectures")
+        config = {key: value for key, value in self.config.items() if key not in ("auto_map", "rope_ext")}
+        config["architectures"] = architectures
+        if place is None:
+            return _with_base_keys(config, base)
+        if not isinstance(config.get(place), dict):
+            raise RopextError(f"{self.name}: {CONFIG}: {place}: is not there; convert again.")
+        return config | {place: _with_base_keys(config[place], base)}
+
+
+def _with_base_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the base's values back in the place of the guards."""
+    hidden = ("rope_parameters", "rope_scaling", *base)
+    kept = {key: value for key, value in config.items() if key not in hidden}
+    return kept | {key: value for key, value in base.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What the recorded preset gives for the base, by this ropext.
+
+    Attributes:
+        preset: as it was given.
+        facts: of the base.
+        baked: the numbers.
+        config: the `config.json` that would be written.
+    """
+
+    preset: Preset
+    facts: ModelFacts
+    baked: Baked
+    config: Mapping[str, Any]
+
+
+def read_converted(folder: Path, config: str = CONFIG) -> Converted:
+    """Read a folder that `ropext convert` wrote.
+
+    Args:
+        folder: where it is.
+        config: the name of its `config.json`.
+
+    Raises:
+        UsageError: it is no such folder.
+        RopextError: a file is missing or damaged.
+    """
+    if not (folder / PROVENANCE).is_file():
+        raise UsageError(f"{folder}: is no folder that ropext converted: it has no {PROVENANCE}.")
+    record = parse_record(str(folder), read_bounded(folder / PROVENANCE, str(folder / PROVENANCE)))
+    return parse_converted(str(folder), read_bounded(folder / config, str(folder / config)), record)
+
+
+def parse_record(name: str, record: bytes) -> Mapping[str, Any]:
+    """Make sense of `ropext.json`.
+
+    Args:
+        name: of the folder or repository, for messages.
+        record: the file.
+
+    Raises:
+        RopextError: it is damaged, or a newer ropext's.
+    """
+    found = parse_object(record, f"{name}: {PROVENANCE}")
+    if found.get("format") != FORMAT:
+        raise RopextError(
+            f"{name}: {PROVENANCE}: has format {found.get('format')!r}, and this ropext, {__version__}, reads {FORMAT}."
+        )
+    for where, fault in _record_faults(found):
+        raise RopextError(f"{name}: {PROVENANCE}: {where}: {fault}; convert again.")
+    return found
+
+
+def parse_converted(name: str, config: bytes, record: Mapping[str, Any]) -> Converted:
+    """Make sense of `config.json`, beside what `ropext.json` says.
+
+    Args:
+        name: of the folder or repository, for messages.
+        config: the file.
+        record: as `parse_record` returns it.
+
+    Raises:
+        RopextError: it is damaged, or no converted checkpoint's.
+    """
+    converted = Converted(name, parse_object(config, f"{name}: {CONFIG}"), record)
+    block = converted.config.get("rope_ext")
+    if not isinstance(block, dict) or not isinstance(block.get("base"), dict):
+        raise RopextError(f"{name}: {CONFIG}: rope_ext: is not there, or not as ropext writes it; convert again.")
+    return converted
+
+
+def _record_faults(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, kind in (("ropext_version", str), ("method", str), ("native", bool), ("preset", dict), ("source", dict)):
+        if not isinstance(record.get(key), kind):
+            yield key, "is missing or damaged"
+            return
+    preset, files = record["preset"], record.get("files")
+    overrides = preset.get("overrides")
+    if not isinstance(preset.get("text"), str) or not isinstance(overrides, list):
+        yield "preset", "is damaged"
+    elif not all(isinstance(each, str) for each in overrides):
+        yield "preset.overrides", "is damaged"
+    if not isinstance(files, dict):
+        yield "files", "is missing or damaged"
+        return
+    for path, entry in files.items():
+        if not isinstance(entry, dict) or not _is_plain(path):
+            yield f"files: {printable(path)}", "is damaged"
+        elif not isinstance(entry.get("sha256"), str | None) or type(entry.get("bytes")) is not int:
+            yield f"files: {path}", "is damaged"
+
+
+def _is_plain(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not PurePosixPath(path).is_absolute() and ".." not in parts and "\\" not in path
+
+
+def rebuild(converted: Converted) -> Rebuilt:
+    """Convert once more, on paper: from the recorded preset and the base's configuration.
+
+    Measured scores of dimensions are not kept. In their place stands the selection that was made of them, so that
+    one of another size than `top_k` comes out differently.
+
+    Raises:
+        RopextError: the record does not give a configuration.
+    """
+    base = converted.base_config
+    facts = facts_of(base, converted.source.repo_id or converted.source.folder.name)
+    require_supported(facts)
+    recorded = converted.record["preset"]
+    text, overrides = recorded["text"], list(recorded["overrides"])
+    with TemporaryDirectory(prefix="ropext-") as scratch:
+        file = Path(scratch) / ("preset.json" if text.lstrip().startswith("{") else "preset.yaml")
+        file.write_bytes(text.encode())
+        scores = _scores_in_place(converted, Path(scratch))
+        try:
+            preset = load_preset(str(file), [*overrides, *scores])
+            problems = check_fit(preset, facts)
+            if problems:
+                raise InvalidPreset(problems)
+            baked = bake(preset, facts, base_inv_freq(base))
+        except (InvalidPreset, UsageError) as error:
+            first = error.problems[0] if isinstance(error, InvalidPreset) else None
+            fault = f"{first.key}: {first.message}" if first else str(error)
+            raise RopextError(f"{converted.name}: {PROVENANCE}: its preset does not fit {CONFIG}: {fault}") from None
+    preset = replace(preset, overrides=tuple(overrides), path=PROVENANCE, directory=Path(), places=None)
+    make_config = native_config if converted.native else extended_config
+    return Rebuilt(preset, facts, baked, make_config(base, facts, preset, baked))
+
+
+def _scores_in_place(converted: Converted, folder: Path) -> list[str]:
+    """Write the selected pairs as scores, and return the override that names the file."""
+    tables = converted.block.get("tables")
+    if not isinstance(tables, dict) or "selected_pairs" not in tables:
+        return []
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    try:
+        table = tables["selected_pairs"]
+        packed = np.frombuffer(base64.b64decode(table["bits"], validate=True), dtype=np.uint8)
+        shape = [int(size) for size in table["shape"]]
+        count = math.prod(shape)
+        if min(shape) < 1 or len(packed) != -(-count // 8):
+            raise ValueError
+        selected = np.unpackbits(packed, count=count, bitorder="little").reshape(shape)
+        if np.packbits(selected, bitorder="little").tobytes() != packed.tobytes():
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise RopextError(f"{converted.name}: {CONFIG}: rope_ext: tables: selected_pairs is damaged.") from None
+    file = folder / "scores.safetensors"
+    save_file({"scores": selected.astype(np.float32)}, file)
+    return [f"dimension_scores={json.dumps(str(file))}"]
+
+
+def differences(found: Any, expected: Any, path: str = "") -> Iterator[str]:
+    """Name where two JSON values differ, numbers to nine digits; a key without a value is as good as none."""
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        for key in sorted({**found, **expected}):
+            yield from differences(found.get(key), expected.get(key), f"{path}.{key}" if path else str(key))
+    elif isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        for i, (one, other) in enumerate(zip(found, expected, strict=True)):
+            yield from differences(one, other, f"{path}[{i}]")
+    elif not _equal(found, expected):
+        yield f"{path}: is {_short(found)}, and the preset gives {_short(expected)}"
+
+
+def _equal(found: Any, expected: Any) -> bool:
+    if type(found) is float and type(expected) is float:
+        return math.isclose(found, expected, rel_tol=1e-9)
+    return type(found) is type(expected) and bool(found == expected)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return printable(text if len(text) <= 60 else f"{text[:40]} … ({len(text):,} characters)")

@@ -1,0 +1,234 @@
+"""A converted checkpoint, brought up to date in its place: code, configuration and card; weights are not touched.
+
+All that is new is first written under other names. Then `config.json`, without which nothing can be loaded, goes out of
+the way, the new files take their places, and the new `config.json` comes last. Whatever interrupts it, no half is
+ever loadable, and running it again completes it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ropext.converter import __version__, model_code
+from ropext.converter.convert.card import Kept, kept_of_card, make_card, names_tag, require_valid
+from ropext.converter.convert.config import changes, dump_json
+from ropext.converter.convert.write import sealed
+from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.files.atomic_folder import terminated_as_exception
+from ropext.converter.files.json_object import read_bounded
+from ropext.converter.hub import client as hub
+from ropext.converter.names import CARD, CONFIG, PROVENANCE
+
+from .read import Converted, read_converted, rebuild
+
+__all__ = ["Upgraded", "rewrite_card", "upgrade"]
+
+_BEFORE = f".{CONFIG}.before-upgrade"
+_NEW = "ropext-new"
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """A finished upgrade.
+
+    Attributes:
+        folder: which.
+        before: the version of ropext that made it.
+        written: the files that were replaced or added.
+        removed: the files that went.
+        config_changes: top-level changes of `config.json`, as (key, before, after).
+    """
+
+    folder: Path
+    before: str
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+    config_changes: tuple[tuple[str, Any, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {
+            "folder": str(self.folder),
+            "before": self.before,
+            "after": __version__,
+            "written": list(self.written),
+            "removed": list(self.removed),
+            "config_changes": [{"key": key, "before": old, "after": new} for key, old, new in self.config_changes],
+        }
+
+
+def upgrade(folder: Path) -> Upgraded:
+    """Give a converted folder this ropext's code and configuration block.
+
+    Args:
+        folder: as an older ropext wrote it.
+
+    Raises:
+        UsageError: it is no such folder.
+        RopextError: it is damaged, a newer ropext made it, or the disk refuses.
+    """
+    _require_own(folder)
+    interrupted = not (folder / CONFIG).is_file() and (folder / _BEFORE).is_file()
+    converted = read_converted(folder, _BEFORE if interrupted else CONFIG)
+    if _number(converted.version) > _number(__version__):
+        newer = f"was made by ropext {converted.version}, which is newer than this one, {__version__}"
+        raise RopextError(f"{folder}: {newer}; upgrade ropext first.")
+    rebuilt = rebuild(converted)
+    code = {} if converted.native else model_code.code(converted.family, rebuilt.preset.method)
+    ordered = _in_order_of(converted.config, rebuilt.config)
+    config = dump_json({**ordered, "rope_ext": rebuilt.config["rope_ext"]})
+    record = dump_json(_record(converted, code, config))
+    wanted = {**code, PROVENANCE: record, CONFIG: config}
+    written = [path for path, data in wanted.items() if not _holds(folder / path, data)]
+    removed = [path for path in converted.files if path.endswith(".py") and path not in code]
+    removed = [path for path in removed if (folder / path).is_file()]
+    if written or removed:
+        _replace_all(folder, {path: wanted[path] for path in dict.fromkeys([*written, CONFIG])}, removed)
+    (folder / _BEFORE).unlink(missing_ok=True)
+    changed = changes(converted.config, rebuilt.config)
+    return Upgraded(folder, converted.version, tuple(written), tuple(removed), changed)
+
+
+def rewrite_card(
+    folder: Path, repo_id: str | None = None, revision: str | None = None, checked: Sequence[str] = ()
+) -> str:
+    """Write the model card of a converted folder anew.
+
+    The base's card, foreign sections and metadata of the present one stay. So does the repository that its snippet
+    names, unless another is given.
+
+    Args:
+        folder: as `ropext convert` wrote it.
+        repo_id: where it is published.
+        revision: the commit that the snippet is to load.
+        checked: what `ropext verify` found, line by line.
+
+    Returns:
+        The card.
+
+    Raises:
+        UsageError: it is no such folder.
+        RopextError: it is damaged, the card is no text or has metadata that is not valid, or the disk refuses.
+    """
+    _require_own(folder)
+    converted = read_converted(folder)
+    rebuilt = rebuild(converted)
+    before = _text(folder / CARD)
+    if repo_id is None:
+        repo_id, revision = _published(before, revision)
+    text = make_card(
+        rebuilt.facts,
+        kept_of_card(before) if before else Kept({}, ""),
+        rebuilt.preset,
+        rebuilt.baked,
+        converted.source,
+        native=converted.native,
+        repo_id=repo_id,
+        revision=revision,
+        checked=checked,
+    )
+    require_valid(text, str(folder / CARD))
+    entry = {"sha256": model_code.sha256(text.encode()), "bytes": len(text.encode())}
+    record = {**converted.record, "files": {**converted.files, CARD: entry}}
+    with _explained(folder):
+        _replace(folder / CARD, text.encode())
+        _replace(folder / PROVENANCE, dump_json(record))
+    return text
+
+
+def _require_own(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder.")
+    if hub.is_snapshot(folder):
+        raise UsageError(f"{folder}: is in the Hub's cache, which is not to be changed; copy the folder first.")
+
+
+def _number(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)[:3]]
+
+
+def _record(converted: Converted, code: Mapping[str, bytes], config: bytes) -> dict[str, Any]:
+    """`ropext.json` with the new code and configuration, in the order of a new conversion."""
+    new = {path: {"sha256": model_code.sha256(data), "bytes": len(data)} for path, data in code.items()}
+    files: dict[str, Any] = {}
+    for path, entry in converted.files.items():
+        files |= new if path.endswith(".py") else {path: entry}
+    files[CONFIG] = {"sha256": model_code.sha256(config), "bytes": len(config)}
+    digests = {path: entry["sha256"] for path, entry in new.items()}
+    return sealed({**converted.record, "ropext_version": __version__, "code": digests, "files": files})
+
+
+def _in_order_of(old: Any, new: Any) -> Any:
+    """The new value, its keys in the order of the old one's."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return new
+    keys = dict.fromkeys([*(key for key in old if key in new), *new])
+    return {key: _in_order_of(old.get(key), new[key]) for key in keys}
+
+
+def _published(card: str, revision: str | None) -> tuple[str | None, str | None]:
+    """The repository that a card's snippet names, and the revision, where that is not of `main` or of a push."""
+    path = re.search(r'^path = "([^"\n]+)"', card, re.MULTILINE)
+    pinned = re.search(r'^revision = "([^"\n]+)"', card, re.MULTILINE)
+    if not path or not hub.is_hub_id(path[1]):
+        return None, revision
+    kept = pinned and pinned[1] != "main" and not names_tag(pinned[1])
+    return path[1], revision or (pinned[1] if pinned and kept else None)
+
+
+# Files
+
+
+def _text(file: Path) -> str:
+    try:
+        return read_bounded(file, str(file)).decode() if file.exists() else ""
+    except UnicodeDecodeError as error:
+        raise RopextError(f"{file}: not UTF-8: {error}.") from None
+
+
+def _holds(file: Path, data: bytes) -> bool:
+    return file.is_file() and file.stat().st_size == len(data) and file.read_bytes() == data
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f".{file.name}.{_NEW}")
+
+
+def _replace(file: Path, data: bytes) -> None:
+    """Put a new file in the place of an old one: what is linked to that stays as it is."""
+    temp = _beside(file)
+    try:
+        temp.write_bytes(data)
+        os.replace(temp, file)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def _replace_all(folder: Path, files: Mapping[str, bytes], removed: Sequence[str]) -> None:
+    with terminated_as_exception(), _explained(folder):
+        try:
+            for path, data in files.items():
+                _beside(folder / path).write_bytes(data)
+            if (folder / CONFIG).is_file():
+                os.replace(folder / CONFIG, folder / _BEFORE)
+            for path in removed:
+                (folder / path).unlink(missing_ok=True)
+            for path in sorted(files, key=lambda path: path == CONFIG):
+                os.replace(_beside(folder / path), folder / path)
+        finally:
+            for path in files:
+                _beside(folder / path).unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RopextError(f"{folder}: not done: {error.strerror or error}; run the same command again.") from None

@@ -1,0 +1,107 @@
+"""What is asked of a model, and what is learnt of one question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ropext.converter.preset import Preset
+
+__all__ = ["Answer", "Item", "Model", "Prompt", "Question"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How well a model knew an answer.
+
+    Attributes:
+        log_probability: of the right answer's tokens, the sum, natural logarithm.
+        exact: the model's own choice, token by token, is the right answer.
+    """
+
+    log_probability: float
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about a prompt's text.
+
+    Attributes:
+        input_ids: the question's tokens, to follow the text's.
+        answer_ids: the right answer's.
+        answer: as text.
+        depth: where the needle stands: 0 at the start of the text, 1 at its end.
+        distance: tokens from the needle's end to the end of the text.
+    """
+
+    input_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+    answer: str
+    depth: float
+    distance: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A text and the questions about it.
+
+    Attributes:
+        input_ids: the text's tokens.
+        questions: one for each needle, from the start of the text to its end.
+        length: that it was made for, tokens; question and answer included.
+        seed: that it was made with.
+    """
+
+    input_ids: tuple[int, ...]
+    questions: tuple[Question, ...]
+    length: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others of a task."""
+        return f"{self.length} {self.seed}"
+
+    def measure(self, model: Model) -> dict[str, Any]:
+        """Ask a model; what is written down of it."""
+        answers = zip(self.questions, model.answers(self), strict=True)
+        return {
+            "length": self.length,
+            "tokens": len(self.input_ids),
+            "seed": self.seed,
+            "answers": [
+                {"depth": asked.depth, "distance": asked.distance, **asdict(answer)} for asked, answer in answers
+            ],
+        }
+
+
+class Model(Protocol):
+    """What can be asked."""
+
+    tokenizer: Any
+
+    def use(self, preset: Preset | None) -> None:
+        """Read by a preset from now on; by None, as the model is."""
+
+    def answers(self, prompt: Prompt) -> list[Answer]:
+        """Answer the questions about a text, each as if it were the only one."""
+
+    def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
+        """Of the last so many tokens of a text, the sum (nats)."""
+
+    def continuation(self, text: str, new_tokens: int, *, special_tokens: bool = True) -> str:
+        """What the model writes after a text, greedily."""
+
+
+class Item(Protocol):
+    """Something to ask."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others."""
+
+    def measure(self, model: Model) -> dict[str, Any]:
+        """Ask a model; what is written down of it, as JSON values."""

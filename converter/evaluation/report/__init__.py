@@ -1,0 +1,1 @@
+"""What comes of results: numbers, tables, pictures and pages."""

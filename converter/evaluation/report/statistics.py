@@ -1,0 +1,310 @@
+"""What measurements come to: shares, means and differences to the base, each with its 95% interval.
+
+Shares have Wilson's interval. Differences are taken on the same prompts: prompt by prompt, so that what makes a prompt
+hard for all falls out, with Student's interval over prompts (questions about one text are not independent).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist, fmean, median
+
+from ropext.converter.evaluation.tasks import ruler
+
+from .results import BASE, Experiment, Value
+
+__all__ = [
+    "DEPTHS",
+    "METRICS",
+    "Estimate",
+    "Metric",
+    "by_depth",
+    "depths",
+    "estimate",
+    "estimates",
+    "ruler_summary",
+    "student",
+    "wilson",
+]
+
+DEPTHS = 10
+"""Bands that depths are sorted into where they are many."""
+
+_Z = NormalDist().inv_cdf(0.975)
+_STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
+
+Pairs = Sequence[tuple[Value, Value]]
+Values = Sequence[Value]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its 95% interval.
+
+    Attributes:
+        value: the number.
+        low: lower end of the interval; None where there is too little for one.
+        high: upper end.
+        count: questions, tokens or prompts that it rests on.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    count: int = 0
+
+    def covers(self, value: float) -> bool:
+        """Whether the interval covers a value."""
+        return self.low is not None and self.high is not None and self.low <= value <= self.high
+
+    def transformed(self, function: Callable[[float], float]) -> Estimate:
+        """By a function that grows."""
+        low, high = (None if end is None else function(end) for end in (self.low, self.high))
+        return replace(self, value=function(self.value), low=low, high=high)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Something that measurements say.
+
+    Attributes:
+        name: for files.
+        title: for readers, with its unit.
+        of: its estimate from a preset's measurements; None for a metric that compares.
+        beside: its estimate from measurements of preset and base on the same prompts.
+        neutral: of a comparison: what means no difference.
+    """
+
+    name: str
+    title: str
+    of: Callable[[Values], Estimate | None] | None = None
+    beside: Callable[[Pairs], Estimate | None] | None = None
+    neutral: float = 0.0
+
+
+def estimate(
+    metric: Metric, experiment: Experiment, preset: str, length: int, subtask: str | None = None
+) -> Estimate | None:
+    """A metric of a preset at a length, for one of the subtasks or over all; None where it was not measured."""
+    mine = experiment.at(preset, length, subtask)
+    if metric.of:
+        return metric.of(list(mine.values())) if mine else None
+    if preset == BASE or not metric.beside:
+        return None
+    its = experiment.at(BASE, length, subtask)
+    pairs = [(mine[key], its[key]) for key in mine if key in its and _same(mine[key], its[key])]
+    return metric.beside(pairs) if pairs else None
+
+
+def estimates(experiment: Experiment) -> Iterator[tuple[Metric, str, int, str, Estimate]]:
+    """Every estimate there is: metric, preset, length, subtask of RULER or L-Eval (empty over all of them)."""
+    subtasks = [None, *(each for each in experiment.subtasks if each)]
+    for metric in METRICS[experiment.task]:
+        for preset in experiment.presets:
+            for length in experiment.lengths:
+                for subtask in subtasks:
+                    found = estimate(metric, experiment, preset, length, subtask)
+                    if found:
+                        yield metric, preset, length, subtask or "", found
+
+
+def _same(mine: Value, its: Value) -> bool:
+    """Whether two measurements are of the same prompt."""
+    asked = [
+        [answer["depth"] for answer in each.get("answers", ()) if isinstance(answer, dict)] for each in (mine, its)
+    ]
+    return mine["tokens"] == its["tokens"] and asked[0] == asked[1] and mine.get("counted") == its.get("counted")
+
+
+# Intervals
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95% interval of a share of so many questions (Wilson, 1927)."""
+    centre, spread = share + _Z**2 / (2 * count), _Z * math.sqrt(share * (1 - share) / count + (_Z / (2 * count)) ** 2)
+    low, high = ((centre + sign * spread) / (1 + _Z**2 / count) for sign in (-1, 1))
+    return (0.0 if share == 0 else max(low, 0.0)), (1.0 if share == 1 else min(high, 1.0))
+
+
+def student(freedom: int) -> float:
+    """Student's t at 97.5% for so many degrees of freedom, to three digits (Cornish and Fisher's expansion)."""
+    if freedom in _STUDENT:
+        return _STUDENT[freedom]
+    terms = (
+        (_Z**3 + _Z) / 4,
+        (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96,
+        (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384,
+    )
+    return float(_Z + sum(term / freedom**power for power, term in enumerate(terms, start=1)))
+
+
+def _mean_of(parts: Sequence[tuple[float, int]], count: int) -> Estimate:
+    """The mean of what comes in sums over so many items, one sum for each prompt; the interval is over prompts."""
+    mean, error = _mean_and_error(parts)
+    if error is None:
+        return Estimate(mean, count=count)
+    margin = student(len(parts) - 1) * error
+    return Estimate(mean, mean - margin, mean + margin, count)
+
+
+def _mean_and_error(parts: Sequence[tuple[float, int]]) -> tuple[float, float | None]:
+    """The same mean and its standard error, over prompts; none for fewer than two."""
+    items = sum(weight for _, weight in parts)
+    mean = sum(each for each, _ in parts) / items
+    prompts = len(parts)
+    if prompts < 2 or not math.isfinite(mean):
+        return mean, None
+    square = sum((each - mean * weight) ** 2 for each, weight in parts)
+    return mean, math.sqrt(square * prompts / (prompts - 1)) / items
+
+
+# Needles and passkeys
+
+
+def _exact(values: Values) -> Estimate:
+    right = [answer["exact"] for value in values for answer in value["answers"]]
+    low, high = wilson(fmean(right), len(right))
+    return Estimate(100 * fmean(right), 100 * low, 100 * high, len(right))
+
+
+def _log_probability(values: Values) -> Estimate:
+    known = [answer["log_probability"] for value in values for answer in value["answers"]]
+    return Estimate(fmean(known), count=len(known))
+
+
+def _log_probability_difference(pairs: Pairs) -> Estimate:
+    parts = []
+    for values in pairs:
+        mine, its = ([answer["log_probability"] for answer in value["answers"]] for value in values)
+        parts.append((math.fsum(a - b for a, b in zip(mine, its, strict=True)), len(mine)))
+    return _mean_of(parts, sum(weight for _, weight in parts))
+
+
+def depths(experiment: Experiment) -> list[tuple[str, float, float]]:
+    """The depths that were asked for: each by itself where they are few, else in bands of a tenth.
+
+    Returns:
+        Name, lower and upper end (without it) of each, from the start of the text (0) to its end (1).
+    """
+    found = sorted({answer["depth"] for value in experiment.values.values() for answer in value["answers"]})
+    if len({round(depth, 3) for depth in found}) <= DEPTHS + 1:
+        exact = sorted({round(depth, 3) for depth in found})
+        return [(f"{100 * depth:.3g}", depth - 5e-4, depth + 5e-4) for depth in exact]
+    edges = [band / DEPTHS for band in range(DEPTHS + 1)]
+    ends = [*edges[1:-1], 1.0 + 1e-9]
+    return [
+        (f"{100 * low:.0f}–{100 * min(high, 1):.0f}", low, high) for low, high in zip(edges[:-1], ends, strict=True)
+    ]
+
+
+def by_depth(experiment: Experiment, preset: str, length: int, low: float, high: float) -> tuple[float, float] | None:
+    """Share that was answered right, percent, and mean log-probability, of the questions at some depths."""
+    values = experiment.at(preset, length).values()
+    asked = [answer for value in values for answer in value["answers"] if low <= answer["depth"] < high]
+    if not asked:
+        return None
+    return 100 * fmean(each["exact"] for each in asked), fmean(each["log_probability"] for each in asked)
+
+
+# Perplexity
+
+
+def _perplexity(values: Values) -> Estimate:
+    counted = sum(value["counted"] for value in values)
+    return Estimate(_exp(math.fsum(value["nll"] for value in values) / counted), count=counted)
+
+
+def _perplexity_ratio(pairs: Pairs) -> Estimate:
+    parts = [(mine["nll"] - its["nll"], mine["counted"]) for mine, its in pairs]
+    return _mean_of(parts, sum(weight for _, weight in parts)).transformed(_exp)
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
+
+# RULER and L-Eval
+
+
+def _score(values: Values) -> Estimate:
+    """The mean of the tasks' means."""
+    scores: dict[str, list[float]] = {}
+    for value in values:
+        scores.setdefault(value["task"], []).append(100 * value["score"])
+    return Estimate(fmean(map(fmean, scores.values())), count=len(values))
+
+
+def _score_difference(pairs: Pairs) -> Estimate:
+    """The mean of the tasks' mean differences; the interval takes the tasks as given and their texts as drawn.
+
+    A text is a prompt of RULER's, or a document of L-Eval's with all its questions.
+    """
+    tasks: dict[str, dict[int, list[float]]] = {}
+    for mine, its in pairs:
+        texts = tasks.setdefault(mine["task"], {})
+        texts.setdefault(mine.get("document", mine["seed"]), []).append(100 * (mine["score"] - its["score"]))
+    found = [_mean_and_error([(math.fsum(each), len(each)) for each in texts.values()]) for texts in tasks.values()]
+    mean = fmean(each for each, _ in found)
+    squares = [error**2 for _, error in found if error is not None]
+    if len(squares) < len(found):
+        return Estimate(mean, count=len(pairs))
+    freedom = sum(len(texts) - 1 for texts in tasks.values())
+    margin = student(freedom) * math.sqrt(sum(squares)) / len(tasks)
+    return Estimate(mean, mean - margin, mean + margin, len(pairs))
+
+
+def ruler_summary(experiment: Experiment, preset: str) -> tuple[ruler.Summary, int | None]:
+    """A preset's row in RULER's table, and its effective length."""
+    scores: dict[int, dict[str, float]] = {}
+    for length in experiment.lengths:
+        for subtask in experiment.subtasks:
+            values = experiment.at(preset, length, subtask)
+            if values:
+                scores.setdefault(length, {})[subtask] = _score(list(values.values())).value
+    summary = ruler.summarize(scores)
+    return summary, ruler.effective_length(summary)
+
+
+# All
+
+
+def _slowdown(pairs: Pairs) -> Estimate | None:
+    ratios = [mine["seconds"] / its["seconds"] for mine, its in pairs if its["seconds"] > 0]
+    return Estimate(median(ratios), count=len(ratios)) if ratios else None
+
+
+_TIME = Metric("seconds_ratio", "Time, as multiples of the base's on the same prompts (median)", beside=_slowdown)
+_QUESTIONS = (
+    Metric("exact", "Exact match, percent of the questions", _exact),
+    Metric("log_probability", "Log-probability of the right answer, mean, nats", _log_probability),
+    Metric(
+        "log_probability_difference",
+        "Log-probability less the base's, same questions, nats",
+        beside=_log_probability_difference,
+    ),
+    _TIME,
+)
+
+_TASKS = (
+    Metric("score", "Average over the tasks, percent", _score),
+    Metric("score_difference", "Average less the base's, same prompts, percentage points", beside=_score_difference),
+    _TIME,
+)
+
+METRICS: Mapping[str, Sequence[Metric]] = {
+    "passkey": _QUESTIONS,
+    "niah": _QUESTIONS,
+    "ppl": (
+        Metric("perplexity", "Perplexity", _perplexity),
+        Metric("perplexity_ratio", "Perplexity over the base's, same texts", beside=_perplexity_ratio, neutral=1.0),
+        _TIME,
+    ),
+    "ruler": _TASKS,
+    "leval": _TASKS,
+}
+"""What is reported of each task."""

@@ -1,0 +1,1 @@
+"""Models that are asked, and the records of what they answered."""

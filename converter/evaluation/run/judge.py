@@ -1,0 +1,134 @@
+"""Presets asked the same things, each once, whatever comes between."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from ropext.converter.evaluation.asking import Answer, Item, Model
+
+if TYPE_CHECKING:
+    from ropext.converter.preset import Preset
+
+    from .records import Records
+
+__all__ = ["Judge", "Tell", "Verdict"]
+
+Tell = Callable[["Preset | None", Mapping[str, Any]], None]
+"""Hears what came out, now or before, and by which preset."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a preset did.
+
+    Attributes:
+        score: mean log-probability of the right answers.
+        exact: share of the questions that it answered right, token by token.
+        questions: how many it was asked.
+        prompts: how many texts it read for that.
+        seconds: how long that took.
+        ahead: its score less that of the preset it was compared with, on the questions that both were asked.
+        error: standard error of `ahead`; None for fewer than two questions.
+    """
+
+    score: float
+    exact: float
+    questions: int
+    prompts: int
+    seconds: float
+    ahead: float
+    error: float | None
+
+
+class Judge:
+    """Asks, writes down, and asks nothing twice.
+
+    Attributes:
+        items: what there is to ask.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        items: Sequence[Item],
+        records: Records,
+        tell: Tell = lambda preset, result: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            model: to be asked.
+            items: what to ask.
+            records: of measurements.
+            tell: hears of every result, measured now or before.
+        """
+        self.items = items
+        self._model = model
+        self._records = records
+        self._tell = tell
+        self._in_use: str | None = None
+
+    def result(self, preset: Preset | None, item: int) -> dict[str, Any]:
+        """What comes out of the item of an index by a preset; by None, with the model as it is.
+
+        Raises:
+            InvalidPreset: the preset does not fit the model.
+        """
+        name, key = _name(preset), self.key(preset, item)
+        result: dict[str, Any] | None = self._records.get(key)
+        if result is None:
+            if self._in_use != name:
+                self._model.use(preset)
+                self._in_use = name
+            begin = time.perf_counter()
+            measured = self.items[item].measure(self._model)
+            seconds = round(time.perf_counter() - begin, 3)
+            result = {"preset": preset.name if preset else None, "seconds": seconds, **measured}
+            self._records.put(key, result)
+        self._tell(preset, result)
+        return result
+
+    def answers(self, preset: Preset | None, item: int) -> list[Answer]:
+        """How well the answers to a prompt are known."""
+        return _answers(self.result(preset, item))
+
+    def key(self, preset: Preset | None, item: int) -> str:
+        """What the records know a result by."""
+        return f"{_name(preset)} {self.items[item].key}"
+
+    def verdict(self, preset: Preset | None, against: Preset | None = None) -> Verdict:
+        """Sum up what was measured of a preset, and compare it with another."""
+        measured = self._measured(preset)
+        answers = [answer for found, _ in measured.values() for answer in found]
+        other = self._measured(against)
+        pairs = [zip(measured[item][0], other[item][0], strict=True) for item in measured if item in other]
+        ahead = [mine.log_probability - its.log_probability for pair in pairs for mine, its in pair]
+        return Verdict(
+            score=fmean(each.log_probability for each in answers),
+            exact=fmean(each.exact for each in answers),
+            questions=len(answers),
+            prompts=len(measured),
+            seconds=sum(seconds for _, seconds in measured.values()),
+            ahead=fmean(ahead) if ahead else 0.0,
+            error=stdev(ahead) / len(ahead) ** 0.5 if len(ahead) > 1 else None,
+        )
+
+    def _measured(self, preset: Preset | None) -> dict[int, tuple[list[Answer], float]]:
+        """Answers and seconds by prompt."""
+        found = {item: self._records.get(self.key(preset, item)) for item in range(len(self.items))}
+        return {item: (_answers(result), result["seconds"]) for item, result in found.items() if result}
+
+
+def _name(preset: Preset | None) -> str:
+    if preset is None:
+        return "base"
+    return json.dumps([preset.method, preset.initial_window, preset.target_window, preset.parameters], sort_keys=True)
+
+
+def _answers(result: Mapping[str, Any]) -> list[Answer]:
+    return [Answer(each["log_probability"], each["exact"]) for each in result["answers"]]

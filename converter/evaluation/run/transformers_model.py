@@ -1,0 +1,296 @@
+"""A model that is loaded once and takes one method after the other, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, DynamicCache
+
+from ropext.converter.checkpoint.description import TEXT, Description, base_inv_freq, describe
+from ropext.converter.checkpoint.facts import ModelFacts, read_config
+from ropext.converter.checkpoint.families import supported
+from ropext.converter.checkpoint.model_cache import cache_name
+from ropext.converter.checkpoint.model_classes import configuration_class, decoded, model_class
+from ropext.converter.checkpoint.read import read_checkpoint
+from ropext.converter.convert.apply import Applied, apply
+from ropext.converter.errors import InvalidPreset, RopextError, UsageError
+from ropext.converter.evaluation.asking import Answer
+from ropext.converter.methods.baking import bake
+from ropext.converter.methods.schemas import METHODS
+from ropext.converter.preset import Preset
+from ropext.converter.presets.load import check_fit, make_preset
+
+if TYPE_CHECKING:
+    from ropext.converter.evaluation.asking import Prompt
+
+__all__ = ["SwitchableModel", "dtype_of", "trained_length"]
+
+
+class SwitchableModel:
+    """A model and its tokenizer: a base, that reads by any preset too, or any other as it is.
+
+    Attributes:
+        tokenizer: the model's.
+        model: the model itself, of transformers.
+    """
+
+    def __init__(self, folder: Path, *, device: str = "auto", dtype: str = "auto") -> None:
+        """Load it.
+
+        Args:
+            folder: a base, or what a conversion wrote. Its own code is not executed: what ropext ships takes its place.
+            device: `cpu`, `cuda`, `cuda:1`, ...; `auto` spreads it over the GPUs there are (by accelerate), or takes
+                the CPU where there is none.
+            dtype: `float32`, `bfloat16`, `float16`; `auto`: as the configuration says, on a CPU float32.
+
+        Raises:
+            RopextError: the folder holds no model.
+            UsageError: the device or the type is unknown, or this is no language model.
+        """
+        self._source = str(folder)
+        self._config, _ = read_config(folder)
+        self._facts, self._why_not = _facts(folder, self._config)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        self.model = _load(folder, self._config, device, dtype)
+        self._applied: Applied | None = None
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Of a base.
+
+        Raises:
+            UsageError: it is none that can be converted.
+        """
+        if self._facts is None:
+            raise UsageError(f"{self._source}: cannot read by another preset: {self._why_not}")
+        return self._facts
+
+    @property
+    def description(self) -> Description:
+        """How the base turns queries and keys."""
+        return describe(self._config)
+
+    def check(self, preset: Preset) -> None:
+        """Say whether the model can read by a preset.
+
+        Raises:
+            InvalidPreset: the preset does not fit it.
+            UsageError: it is no base.
+        """
+        problems = check_fit(preset, self.facts)
+        if problems:
+            raise InvalidPreset(problems)
+        bake(preset, self.facts, base_inv_freq(self._config))
+
+    def use(self, preset: Preset | None) -> None:
+        """Read by a preset from now on; by None, as the folder says.
+
+        Raises:
+            InvalidPreset: the preset does not fit the model.
+            UsageError: it is no base.
+        """
+        if preset is not None:
+            self.check(preset)
+        if self._applied is not None:
+            self._applied.remove()
+            self._applied = None
+        if preset is not None:
+            self._applied = apply(self.model, preset)
+
+    @torch.inference_mode()
+    def answers(self, prompt: Prompt) -> list[Answer]:
+        """Read a text once and answer its questions, each as if it were the only one."""
+        cache, device = DynamicCache(), self.model.device
+        self.model(_row(prompt.input_ids, device), use_cache=True, logits_to_keep=1, **{cache_name(self.model): cache})
+        found = []
+        for question in prompt.questions:
+            right = torch.tensor(question.answer_ids, device=device)
+            ids = _row((*question.input_ids, *question.answer_ids[:-1]), device)
+            logits = self.model(
+                ids, use_cache=True, logits_to_keep=len(right), **{cache_name(self.model): cache}
+            ).logits[0]
+            chances = logits.float().log_softmax(-1).gather(1, right[:, None])
+            found.append(Answer(float(chances.sum()), bool((logits.argmax(-1) == right).all())))
+            cache.crop(-ids.shape[1])
+        return found
+
+    @torch.inference_mode()
+    def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
+        """Of the last so many tokens of a text, the sum (nats); logits of a few positions at a time."""
+        ids = _row(input_ids, self.model.device)
+        output = self.model.base_model(ids, use_cache=False)
+        hidden, right = output.last_hidden_state[:, -counted - 1 : -1], ids[0, -counted:]
+        total = 0.0
+        with _head(self.model, type(output)) as logits_of:
+            for start in range(0, counted, _POSITIONS):
+                block = slice(start, start + _POSITIONS)
+                logits = logits_of(hidden[:, block])[0].float()
+                wanted = right[block].to(logits.device)
+                total += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
+        return total
+
+    @torch.inference_mode()
+    def continuation(self, text: str, new_tokens: int, *, special_tokens: bool = True) -> str:
+        """What the model writes after a text, greedily; the tokenizer adds its special tokens, unless told not to."""
+        ids = self.tokenizer(text, add_special_tokens=special_tokens, return_tensors="pt").input_ids
+        ids = ids.to(self.model.device)
+        pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id
+        mask = torch.ones_like(ids)
+        out = self.model.generate(
+            ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, pad_token_id=pad
+        )
+        written: str = self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+        return written
+
+    @torch.inference_mode()
+    def read(self, input_ids: Tensor) -> None:
+        """Run the decoder alone over a text [T], for those who watch its layers."""
+        self.model.base_model(input_ids[None].to(self.model.device), use_cache=False)
+
+    @contextmanager
+    def watched(self, see: Callable[[int, Tensor, Tensor], None]) -> Iterator[None]:
+        """Show each layer's index, queries [B, H, T, D] and keys [B, K, T, D], rotated as the base does."""
+        self.use(self._original())
+        assert self._applied is not None
+        attachment = self._applied.attachment
+        with attachment.method.made_small():  # or the base's own function would be called
+            attachment.observer = see
+            try:
+                yield
+            finally:
+                self.use(None)
+
+    def _original(self) -> Preset:
+        return make_preset(
+            {
+                "name": "original",
+                "description": "the base",
+                "base_model": self._source,
+                "initial_window": self.facts.trained_length,
+                "target_window": self.facts.trained_length,
+                "method": "original",
+                "parameters": {},
+            }
+        )
+
+
+def trained_length(config: Mapping[str, Any]) -> int | None:
+    """What a model was trained to read before any conversion, tokens, if its configuration tells."""
+    base = config.get("rope_ext", {}).get("base", config)
+    length: int | None = base.get("max_position_embeddings", base.get(TEXT, {}).get("max_position_embeddings"))
+    return length
+
+
+def _facts(folder: Path, config: Mapping[str, Any]) -> tuple[ModelFacts | None, str]:
+    """Of a base that can be converted; else None, and why not."""
+    if "rope_ext" in config:
+        return None, "it is converted already; give its base"
+    try:
+        base_inv_freq(config)
+        return read_checkpoint(folder).facts, ""
+    except RopextError as error:
+        return None, str(error)
+
+
+def _load(folder: Path, written: Mapping[str, Any], device: str, dtype: str) -> Any:
+    device = _device(device)
+    how: dict[str, Any] = {_DTYPE: dtype_of(dtype, written, device), "use_safetensors": True}
+    if device != "cpu":
+        how["device_map"] = device
+    family, architecture = written["model_type"], (written.get("architectures") or [_LANGUAGE_MODELS[0]])[0]
+    if not architecture.endswith(_LANGUAGE_MODELS):
+        raise UsageError(f"{folder}: {architecture.replace('RopeExt', '')} answers no questions; give a language model")
+    if "rope_ext" not in written or "auto_map" not in written:  # a native export has a block, and stock classes
+        auto = AutoModelForImageTextToText if TEXT in written else AutoModelForCausalLM
+        return auto.from_pretrained(folder, trust_remote_code=False, **how).eval()
+    if family not in supported() or written["rope_ext"].get("method") not in METHODS:
+        raise UsageError(f"{folder}: model_type {family!r} is none that this ropext has code for")
+    config = configuration_class(family)(**decoded(dict(written)))
+    return model_class(family, written["rope_ext"]["method"]).from_pretrained(folder, config=config, **how).eval()
+
+
+class _Given(torch.nn.Module):
+    """Stands in the place of a model without its head, and returns what is put in."""
+
+    def __init__(self, inner: torch.nn.Module, kind: type) -> None:
+        super().__init__()
+        self.kind, self.hidden = kind, torch.empty(0)
+        self.inner = (inner,)  # no part of this one
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.inner[0], name)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the hidden states."""
+        return self.kind(last_hidden_state=self.hidden)
+
+
+@contextmanager
+def _head(model: Any, kind: type) -> Iterator[Callable[[Tensor], Tensor]]:
+    """What makes logits [1, T, vocabulary] of hidden states [1, T, D]: the model's own head, with all it does to them.
+
+    Args:
+        model: a language model.
+        kind: the class of what it returns without its head.
+    """
+    name = model.base_model_prefix
+    inner = getattr(model, name)
+    given = _Given(inner, kind)
+
+    def logits_of(hidden: Tensor) -> Tensor:
+        given.hidden = hidden
+        ids = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+        logits: Tensor = model(input_ids=ids, use_cache=False).logits
+        return logits
+
+    setattr(model, name, given)
+    try:
+        yield logits_of
+    finally:
+        setattr(model, name, inner)
+
+
+_LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""How the names of classes end that write text."""
+
+_POSITIONS = 512
+"""Whose logits are held at once."""
+
+_DTYPE = "torch_dtype" if transformers.__version__.startswith("4.") else "dtype"
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "auto" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return name
+
+
+def dtype_of(name: str, config: Mapping[str, Any], device: str) -> torch.dtype:
+    """The type that a name stands for: `auto` is the configuration's, on a CPU float32.
+
+    Raises:
+        UsageError: there is no such type.
+    """
+    if name == "auto":
+        name = "float32" if device == "cpu" else config.get("dtype") or config.get("torch_dtype") or "float32"
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise UsageError(f"--dtype {name}: there are float32, bfloat16 and float16")
+    return dtype
+
+
+def _row(ids: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor([list(ids)], device=device)

@@ -1,0 +1,1 @@
+"""What models are asked: texts, tasks and how their answers count."""

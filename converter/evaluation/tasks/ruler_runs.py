@@ -1,0 +1,47 @@
+"""RULER's examples as things to ask a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .ruler import TASKS, Example, match
+
+if TYPE_CHECKING:
+    from ropext.converter.evaluation.asking import Model
+
+__all__ = ["RulerRun"]
+
+
+@dataclass(frozen=True)
+class RulerRun:
+    """One example.
+
+    Attributes:
+        example: what to continue, and what should be in it.
+        length: that it was made for, tokens.
+        seed: its number among those of its task and length.
+    """
+
+    example: Example
+    length: int
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """What tells it from the others."""
+        return f"{self.example.task} {self.length} {self.seed}"
+
+    def measure(self, model: Model) -> dict[str, Any]:
+        """Let a model continue, and look for the answers."""
+        example = self.example
+        prediction = model.continuation(example.prompt, TASKS[example.task].new_tokens)
+        return {
+            "length": self.length,
+            "tokens": example.tokens,
+            "seed": self.seed,
+            "task": example.task,
+            "score": match(example.task, prediction, example.answers),
+            "prediction": prediction,
+            "answers": list(example.answers),
+        }

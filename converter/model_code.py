@@ -1,0 +1,199 @@
+"""The model code that ropext writes into a checkpoint, read as text and never imported.
+
+The files of `modeling/` are copied as they are, those that the method needs and no others. The entry file and the
+configuration's are Llama's with the names of another family and method.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from functools import lru_cache
+from importlib import resources
+from threading import Lock
+
+from ropext.converter import __version__
+from ropext.converter.checkpoint.families import family_of
+from ropext.converter.checkpoint.family import Family
+
+from .errors import RopextError
+
+__all__ = ["auto_map", "code", "configuration", "entry", "extended_class", "method_class", "sha256"]
+
+_PACKAGE = "ropext.modeling"
+_ENTRY, _CONFIGURATION = "modeling_llama_ext.py", "configuration_llama_ext.py"
+_MARK = "RopeExt"
+_HEADER = f"# Made by ropext {__version__}, and licensed under the Apache License 2.0.\n"
+_PARSING = Lock()
+"""Of two threads that parse at the same time, one may get a SystemError (seen with Python 3.11)."""
+
+
+def entry(family: str) -> str:
+    """Return the name of the file that a family's `auto_map` finds its model classes in."""
+    return f"modeling_{family}_ext.py"
+
+
+def configuration(family: str) -> str:
+    """Return the name of the file that a family's `auto_map` finds its configuration class in."""
+    return f"configuration_{family}_ext.py"
+
+
+@lru_cache(maxsize=256)
+def code(family: str, method: str) -> dict[str, bytes]:
+    """Make the files of code of a checkpoint.
+
+    Args:
+        family: a `model_type`.
+        method: a method's name.
+
+    Returns:
+        File contents by name, the entry file first.
+
+    Raises:
+        RopextError: ropext is not installed whole, or has no such family.
+    """
+    row = family_of(family)
+    configuration_text = _renamed(_read(_CONFIGURATION), row).replace('"dpe"', f'"{method}"')
+    siblings = _siblings_of([f"rope_ext_{method}", _attachment(method), "rope_ext_model"])
+    named = {name: text.encode() for name, text in siblings.items() if not name.startswith("modeling_")}
+    made = {
+        entry(family): _entry(row, method, [*siblings]).encode(),
+        configuration(family): configuration_text.encode(),
+        **named,
+    }
+    return {name: _HEADER.encode() + text for name, text in made.items()}
+
+
+def auto_map(family: str) -> dict[str, str]:
+    """Return the `auto_map` of a family: every Auto class that loads its stock checkpoints.
+
+    Args:
+        family: a `model_type`.
+    """
+    row = family_of(family)
+    modeling, config = (name.removesuffix(".py") for name in (entry(family), configuration(family)))
+    found = {"AutoConfig": f"{config}.{row.own_stem}{_MARK}Config", "AutoModel": f"{modeling}.{_own(row, 'Model')}"}
+    for auto, ending in row.auto_classes.items():
+        found[auto] = f"{modeling}.{_own(row, ending)}"
+    return dict(sorted(found.items()))
+
+
+def extended_class(family: str, architecture: str) -> str:
+    """Return the shipped class that takes the place of a stock one.
+
+    Args:
+        family: a `model_type`.
+        architecture: the stock class, such as `LlamaForCausalLM`.
+
+    Raises:
+        RopextError: none does; it names the stock classes that can be replaced.
+    """
+    row = family_of(family)
+    stock = {row.stem + ending: _own(row, ending) for ending in row.auto_classes.values()}
+    stock[row.stock_model] = _own(row, "Model")
+    if architecture not in stock:
+        raise RopextError(
+            f"config.json: architectures: {architecture!r} cannot be extended; "
+            f"of {family} there are {', '.join(sorted(stock))}."
+        )
+    return stock[architecture]
+
+
+def method_class(method: str) -> str:
+    """Return the name of a method's shipped class.
+
+    Args:
+        method: its name, such as `self_extend`.
+    """
+    return "".join(word.capitalize() for word in method.split("_"))
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 digest in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _own(row: Family, ending: str) -> str:
+    return f"{row.own_stem}{_MARK}{ending}"
+
+
+def _attachment(method: str) -> str:
+    """Return the sibling that attaches a method to a decoder: of those that change attention, or frequencies alone."""
+    frequencies = "rope_ext_frequencies"
+    return frequencies if f"{frequencies}.py" in _siblings_of([f"rope_ext_{method}"]) else "rope_ext_contacts"
+
+
+def _entry(row: Family, method: str, siblings: list[str]) -> str:
+    """Return the entry file of a family and a method."""
+    text = _renamed(_read(_ENTRY), row)
+    text = text.replace("from .rope_ext_dpe import Dpe", f"from .rope_ext_{method} import {method_class(method)}")
+    text = text.replace("= Dpe, Attachment", f"= {method_class(method)}, Attachment")
+    if _attachment(method) == "rope_ext_frequencies":
+        text = text.replace("rope_ext_contacts import Attachment", "rope_ext_frequencies import Attachment")
+    imported = _imported(text)
+    others = [name.removesuffix(".py") for name in siblings if name.removesuffix(".py") not in imported]
+    needed = [line for line in text.splitlines() if line.startswith("from .")]
+    # Up to transformers 5.9 the loader copies only what this file imports.
+    needed += [f"from .{name} import {_public(name)}  # noqa: F401" for name in others]
+    first, last = (text.index(line) for line in (needed[0], "from .rope_ext_model"))
+    end = text.index("\n", last)
+    return text[:first] + "\n".join(sorted(needed)) + text[end:]
+
+
+def _renamed(text: str, row: Family) -> str:
+    """Return one of Llama's files with the names of another family."""
+    package, module = row.stock_module.removeprefix("transformers.models.").split(".")
+    text = text.replace(
+        "transformers.models.llama import modeling_llama", f"transformers.models.{package} import {module}"
+    )
+    text = re.sub(r"\bmodeling_llama\.LlamaModel\b", f"{module}.{row.stock_model}", text)
+    text = re.sub(r"\bmodeling_llama\.LlamaForCausalLM\b", f"{module}.{row.stock_class}", text)
+    text = re.sub(r"\bmodeling_llama\b", module, text)
+    text = text.replace(
+        "transformers.models.llama.configuration_llama import LlamaConfig",
+        f"{row.config_module} import {row.stock_config}",
+    )
+    text = re.sub(r"(?<!RopeExt)\bLlamaConfig\b", row.stock_config, text)
+    text = text.replace("configuration_llama_ext", f"configuration_{row.model_type}_ext")
+    text = text.replace("LlamaRopeExtForCausalLM", _own(row, "ForConditionalGeneration" if row.text else "ForCausalLM"))
+    return re.sub(r"\bLlama\b", row.own_stem, text.replace("LlamaRopeExt", f"{row.own_stem}{_MARK}"))
+
+
+def _siblings_of(modules: list[str]) -> dict[str, str]:
+    """Return modules and every sibling that they import, directly or through another: texts by file name."""
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        name = f"{waiting.pop(0)}.py"
+        if name not in found:
+            found[name] = _read(name)
+            waiting += _imported(found[name])
+    return dict(sorted(found.items()))
+
+
+@lru_cache(maxsize=64)
+def _read(name: str) -> str:
+    try:
+        return resources.files(_PACKAGE).joinpath(name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RopextError(f"ropext is not installed whole: {name} is missing; install it again.") from None
+
+
+def _tree(source: str) -> ast.Module:
+    with _PARSING:
+        return ast.parse(source)
+
+
+def _imported(source: str) -> list[str]:
+    """Return the siblings that a file imports."""
+    return [
+        str(node.module) for node in ast.walk(_tree(source)) if isinstance(node, ast.ImportFrom) and node.level == 1
+    ]
+
+
+def _public(module: str) -> str:
+    """Return the name of a class or function of a module."""
+    nodes = _tree(_read(f"{module}.py")).body
+    names = [node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    return next(name for name in names if not name.startswith("_"))

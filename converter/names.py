@@ -1,0 +1,11 @@
+"""Files of a checkpoint that have names of their own."""
+
+from __future__ import annotations
+
+__all__ = ["CARD", "CONFIG", "PROVENANCE"]
+
+PROVENANCE = "ropext.json"
+"""The file that marks a folder as converted and lists its contents; written from what was really done."""
+
+CONFIG = "config.json"
+CARD = "README.md"

@@ -1,0 +1,1 @@
+"""Presets: found, read, changed and held against a model."""

@@ -1,0 +1,1 @@
+"""Publishing a converted checkpoint on the Hub."""

@@ -1,0 +1,321 @@
+"""Whether a converted checkpoint is what it says: files, code and numbers as recorded, and a model that computes them.
+
+Nothing of the checkpoint is executed: its code is compared, byte by byte, with this ropext's, which runs instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ropext.converter import __version__, model_code
+from ropext.converter.checkpoint.facts import without_private
+from ropext.converter.checkpoint.places import Place, find_place
+from ropext.converter.checkpoint.read import INDEX, SINGLE, require_tensors
+from ropext.converter.checkpoint.roles import role_of
+from ropext.converter.convert.config import FORMAT, dump_json
+from ropext.converter.convert.tokenizer import FILE as TOKENIZER_CONFIG
+from ropext.converter.convert.write import sealed
+from ropext.converter.converted.read import Converted, Rebuilt, differences, parse_converted, parse_record, rebuild
+from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.files.contents import Reading, matches
+from ropext.converter.files.json_object import parse_object
+from ropext.converter.names import CARD, CONFIG, PROVENANCE
+from ropext.converter.text import printable, size_text
+
+from .report import Check, Faults, Report, Unchecked, carried_out, require_none, summary
+
+__all__ = ["Check", "Report", "verify"]
+
+_LOADED = ("*.py", "*.safetensors", "*.safetensors.index.json", "adapter_*")
+"""Files that loading would use if they were added."""
+
+
+def verify(
+    source: str,
+    revision: str | None = None,
+    *,
+    quick: bool = False,
+    whole: bool = False,
+    reading: Reading | None = None,
+) -> Report:
+    """Check a converted folder, or a repository as far as that goes without its weights.
+
+    Args:
+        source: a folder or a Hub id; a folder of that name wins.
+        revision: branch, tag or commit of a Hub id.
+        quick: read no weights, and run no model.
+        whole: run the model as it is, and not a part of it.
+        reading: told of bytes as they are read.
+
+    Raises:
+        UsageError: it is nothing that ropext converted, or a repository that is to be run whole.
+        HubFailure: the Hub refuses or cannot be reached.
+    """
+    place = find_place(source, revision, reading)
+    if whole and not place.here:
+        raise UsageError(f"{source}: its weights are not here, so --forward does not apply to it; download it first.")
+    return _Verification(place, quick=quick, whole=whole).report()
+
+
+class _Verification:
+    """The checks of one checkpoint. Each returns what it did, or raises what it found."""
+
+    def __init__(self, place: Place, *, quick: bool, whole: bool) -> None:
+        self.place, self.quick, self.whole = place, quick, whole
+        self.record: Mapping[str, Any] = {}
+        self.checks: list[Check] = []
+
+    def report(self) -> Report:
+        """Do all of them."""
+        self.checks.append(carried_out("record", self.check_record))
+        if self.record:
+            for name in ("files", "weights", "headers", "code", "config", "reference", "base"):
+                self.checks.append(carried_out(name, getattr(self, f"check_{name}")))
+        return Report(
+            self.place.name, str(self.record.get("ropext_version", "")), tuple(self.checks), self.place.revision
+        )
+
+    @cached_property
+    def converted(self) -> Converted:
+        """What the two files say together."""
+        if CONFIG not in self.place.paths:
+            raise RopextError(f"{CONFIG} is missing")
+        return parse_converted(self.place.name, self.place.read(CONFIG), self.record)
+
+    @cached_property
+    def rebuilt(self) -> Rebuilt:
+        """What the recorded preset gives."""
+        return rebuild(self.converted)
+
+    @property
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """As recorded."""
+        files: Mapping[str, Mapping[str, Any]] = self.record["files"]
+        return files
+
+    @property
+    def same_version(self) -> bool:
+        """Whether this ropext made it."""
+        return bool(self.record["ropext_version"] == __version__)
+
+    def check_record(self) -> str:
+        """`ropext.json`: as ropext writes it, and of the same conversion as `config.json`."""
+        data = self.place.read(PROVENANCE)
+        self.record = parse_record(self.place.name, data)
+        self.place.fetch(path for path in {CONFIG, TOKENIZER_CONFIG, *self.files} if not _is_weights(path))
+        faults = [] if dump_json(self.record) == data else [f"{PROVENANCE}: is not laid out as ropext writes it"]
+        faults += [f"{PROVENANCE}: is not what its sha256 says"] if sealed(self.record) != self.record else []
+        code = {path: entry["sha256"] for path, entry in self.files.items() if path.endswith(".py")}
+        faults += [f"{PROVENANCE}: code: is not as under files"] if code != self.record.get("code") else []
+        for key, found, given in self._named_twice():
+            faults += [f"{PROVENANCE}: {key} is {given!r}, and {CONFIG} says {found!r}"] if found != given else []
+        require_none(faults)
+        return f"made by ropext {self.record['ropext_version']}, {self.record['method']}"
+
+    def _named_twice(self) -> Iterator[tuple[str, Any, Any]]:
+        try:
+            block = self.converted.block
+        except RopextError:
+            return  # and said where it is checked
+        yield "method", block.get("method"), self.record["method"]
+        yield "preset", block.get("preset"), self.record["preset"].get("name")
+        yield "ropext_version", block.get("ropext_version"), self.record["ropext_version"]
+
+    def check_files(self) -> str:
+        """Every file but weights: there, of its size and its digest; none beside them that loading would use."""
+        paths = [path for path in self.files if not _is_weights(path)]
+        edited = [CARD] if CARD in paths and list(self._file_faults(CARD)) else []
+        faults = [fault for path in paths if path != CARD for fault in self._file_faults(path)]
+        others = sorted(self.place.paths - set(self.files) - {PROVENANCE})
+        used = [path for path in others if matches(path, _LOADED) or role_of(path) in _USED]
+        faults += [f"{printable(path)}: was added, and loading would use it" for path in used]
+        require_none(faults)
+        size = size_text(sum(self.place.size(path) for path in paths if path in self.place.paths))
+        notes = ["; the card was written anew since"] * bool(edited)
+        notes += [f"; not of the conversion: {printable(', '.join(others))}"] if others else []
+        return f"{len(paths)} files, {size}, as recorded{''.join(notes)}"
+
+    def _file_faults(self, path: str) -> Iterator[str]:
+        entry = self.files[path]
+        if path not in self.place.paths:
+            yield f"{path}: is missing"
+        elif self.place.size(path) != entry["bytes"]:
+            yield f"{path}: has {self.place.size(path)} bytes, and {entry['bytes']} were recorded"
+        elif entry["sha256"] and self.place.sha256(path) != entry["sha256"]:
+            yield f"{path}: is not what was recorded: its SHA-256 is another"
+
+    def check_weights(self) -> str:
+        """The digests of weights."""
+        if self.quick and self.place.here:
+            raise Unchecked("not read (--quick)")
+        paths = [path for path in self.files if _is_weights(path)]
+        require_none([fault for path in paths for fault in self._file_faults(path)])
+        unknown = [path for path in paths if not self.files[path]["sha256"]]
+        if unknown:
+            raise Unchecked(
+                f"{len(unknown)} of {len(paths)} files have no digest, as they were linked unread; "
+                "convert again with --digests"
+            )
+        size = size_text(sum(self.place.size(path) for path in paths))
+        return f"{len(paths)} files, {size}, as recorded"
+
+    def check_headers(self) -> str:
+        """The weights' headers: whole, as the index says, and of the shapes that the configuration asks for."""
+        if not self.place.here and self.quick:
+            raise Unchecked("not fetched (--quick)")
+        wanted = {path for path in self.files if _is_weights(path)}
+        if SINGLE in self.place.paths:
+            promised: dict[str, set[str]] = {SINGLE: set()}
+        else:
+            promised = self._index()
+        if set(promised) != wanted:
+            raise Faults([f"transformers would load {_listed(promised)}, and {_listed(wanted)} were recorded"])
+        held: dict[str, Any] = {}
+        for path, names in promised.items():
+            if path not in self.place.paths:
+                raise Faults([f"{path}: is missing"])
+            shapes = self.place.shapes(path)
+            require_tensors(shapes.keys(), names, Path(path))
+            held |= shapes
+        if self.quick:
+            return f"{len(held)} tensors; not compared with {CONFIG} (--quick)"
+        self._require_readable()
+        from .shapes import shape_faults
+
+        require_none(list(shape_faults(self.converted, held)))
+        about = (
+            "; of quantized ones, the names are the quantizer's"
+            if "quantization_config" in self.converted.config
+            else ""
+        )
+        return f"{len(held)} tensors, as {CONFIG} asks for{about}"
+
+    def _index(self) -> dict[str, set[str]]:
+        """The tensors that the index promises of each file."""
+        if INDEX not in self.place.paths:
+            raise Faults([f"neither {SINGLE} nor {INDEX} is there"])
+        mapping = parse_object(self.place.read(INDEX), INDEX).get("weight_map")
+        promised: dict[str, set[str]] = {}
+        for tensor, path in mapping.items() if isinstance(mapping, dict) else ():
+            promised.setdefault(str(path), set()).add(tensor)
+        return promised
+
+    def check_code(self) -> str:
+        """The shipped code: byte for byte what ropext ships."""
+        held = {path for path in self.place.paths if path.endswith(".py")}
+        if self.record["native"]:
+            require_none([f"{path}: a native export has no code" for path in sorted(held)])
+            return "none, as a native export has none"
+        wanted = model_code.code(self.converted.family, self.rebuilt.preset.method)
+        faults = [f"{path}: is missing" for path in sorted(wanted.keys() - held)]
+        faults += [f"{path}: ropext {__version__} ships no such file" for path in sorted(held - wanted.keys())]
+        faults += [
+            f"{path}: is not that of ropext {__version__}"
+            for path in sorted(held & wanted.keys())
+            if self.place.read(path) != wanted[path]
+        ]
+        if faults and not self.same_version:
+            raise Unchecked(
+                f"made by ropext {self.record['ropext_version']}, whose code this one, {__version__}, does not have "
+                "to compare; `ropext upgrade` replaces it"
+            )
+        require_none([self._of_older_format()] if faults and self.older_format else faults)
+        return f"{len(wanted)} files, those of ropext {__version__}"
+
+    def check_config(self) -> str:
+        """`config.json`: what the recorded preset gives for the base, and no way to code from elsewhere."""
+        config = self.converted.config
+        require_none(list(self._strays(config)))
+        rebuilt = self.rebuilt.config if self.same_version else _with_version(self.rebuilt.config, config)
+        faults = list(differences(config, rebuilt))
+        if faults and not self.same_version:
+            raise Unchecked(
+                f"made by ropext {self.record['ropext_version']}; this one, {__version__}, would write it otherwise: "
+                f"{summary(faults)}"
+            )
+        require_none(([self._of_older_format()] if self.older_format else []) + faults)
+        numbers = len(self.converted.block["inv_freq"])
+        return f"what the preset {self.rebuilt.preset.name} gives: {numbers} frequencies, {self._tables()}, guards"
+
+    def _tables(self) -> str:
+        tables = self.converted.block["tables"]
+        return f"tables {', '.join(tables)}" if tables else "no tables"
+
+    def _strays(self, config: Mapping[str, Any]) -> Iterator[str]:
+        """Name what would make transformers run code that is not the conversion's."""
+        yield from (f"{key}: is no key of a converted checkpoint" for key in without_private(config)[1])
+        references = config.get("auto_map", {})
+        for reference in references.values() if isinstance(references, dict) else [references]:
+            file = reference.partition(".")[0] + ".py" if isinstance(reference, str) else ""
+            if not re.fullmatch(r"[\w.]+", str(reference)) or file not in self.files:
+                yield f"auto_map: {printable(repr(reference))} is no class of this checkpoint"
+        if TOKENIZER_CONFIG in self.place.paths:
+            tokenizer = parse_object(self.place.read(TOKENIZER_CONFIG), TOKENIZER_CONFIG)
+            if "auto_map" in tokenizer:
+                yield f"{TOKENIZER_CONFIG}: auto_map: names code for the tokenizer"
+
+    def check_reference(self) -> str:
+        """The model loads, and reads as a reference does."""
+        from .model import check_reference
+
+        return check_reference(self._subject())
+
+    def check_base(self) -> str:
+        """Within the method's windows, the model is the base."""
+        from .model import check_base
+
+        done = check_base(self._subject())
+        if done is None:
+            raise Unchecked(f"{self.record['method']} promises nothing: it changes every length")
+        return done
+
+    def _subject(self) -> Any:
+        if self.quick:
+            raise Unchecked("no model is run (--quick)")
+        bad = [check.name for check in self.checks if check.name in ("headers", "config") and check.status == "bad"]
+        if bad:
+            raise Unchecked(f"no model is run, as {bad[0]} is bad")
+        self._require_readable()
+        from .model import Subject
+
+        paths = sorted(path for path in self.files if _is_weights(path))
+        files = tuple(self.place.file(path) for path in paths) if self.place.here else ()
+        return Subject(self.converted, self.rebuilt, files, self.whole and self.place.here)
+
+    def _require_readable(self) -> None:
+        found = self.converted.block.get("format")
+        if self.older_format:
+            raise Unchecked(self._of_older_format())
+        if found != FORMAT and not self.same_version:
+            raise Unchecked(f"rope_ext.format: is {found!r}, and this ropext reads {FORMAT}; upgrade ropext first")
+
+    @property
+    def older_format(self) -> bool:
+        """Whether the block is laid out as an earlier ropext did it."""
+        found = self.converted.block.get("format")
+        return type(found) is int and found < FORMAT
+
+    def _of_older_format(self) -> str:
+        found = self.converted.block.get("format")
+        return f"rope_ext.format: is {found}, and this ropext reads {FORMAT}; `ropext upgrade` brings it up to date"
+
+
+_USED = ("config", "tokenizer", "generation", "quantization")
+
+
+def _with_version(rebuilt: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The rebuilt configuration under the name of the version that made the checkpoint."""
+    version = config["rope_ext"].get("ropext_version")
+    return {**rebuilt, "rope_ext": {**rebuilt["rope_ext"], "ropext_version": version}}
+
+
+def _is_weights(path: str) -> bool:
+    return path.endswith(".safetensors")
+
+
+def _listed(paths: Any) -> str:
+    return printable(", ".join(sorted(paths))) or "nothing"
