@@ -29,7 +29,7 @@ parameters: {local_window: 16, scale_factors: [2, 8, 4, 16], dimension_groups: [
 def checkpoint(folder, gibibytes):
     """A tiny Llama's configuration beside shards of a gibibyte each."""
     sys.path.insert(0, str(ROOT))
-    from tests.checkpoints import shard
+    from tests.helpers.checkpoints import shard
 
     shutil.copytree(ROOT / "tests" / "data" / "tiny-llama", folder)
     shard(folder, count=gibibytes, bytes_each=2**29)

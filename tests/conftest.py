@@ -13,7 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_addoption(parser):
-    """What `tests/test_everywhere.py` asks."""
+    """What `tests/modeling/test_everywhere.py` asks."""
     parser.addoption("--whole", action="store_true", help="every method in every family in every use")
 
 

@@ -14,7 +14,7 @@ from ropext.converter.convert import config, native
 from ropext.converter.methods.frequencies import FREQUENCY_METHODS
 from ropext.converter.methods.schemas import METHODS
 from ropext.modeling import configuration_llama_ext, rope_ext_frequencies, rope_ext_model
-from tests import tiny
+from tests.helpers import tiny
 
 ROOT = Path(__file__).parent.parent
 HEADINGS = ["What it changes", "When to use it", "Parameters", "Limits", "Source"]
@@ -63,7 +63,7 @@ def missing(method):
     if method not in map(method_of, PRESETS):
         yield f"presets/: none has `method: {method}`; add presets/<model>-{method}.yaml"
     if all(case.method != method for case in tiny.CASES.values()):
-        yield f'tests/tiny.py: CASES has no Case("{method}", ...); what is not there is not tested'
+        yield f'tests/helpers/tiny.py: CASES has no Case("{method}", ...); what is not there is not tested'
     if not re.search(rf"^\| `{method}` \|.*\(docs/methods/{method}\.md\)", text("README.md"), re.MULTILINE):
         yield f"README.md: the table under Methods has no row `{method}` with a link to docs/methods/{method}.md"
     if not re.search(rf"^\|[^|]*`{method}`[^|]*\|", text("docs/config-block.md"), re.MULTILINE):

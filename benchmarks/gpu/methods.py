@@ -3,7 +3,7 @@
 from benchmarks.gpu import uses
 from benchmarks.gpu.comparison import Comparison, backends
 from benchmarks.gpu.setting import REHEARSED, TYPES
-from tests import tiny
+from tests.helpers import tiny
 
 USES = (uses.prefill, uses.decode, uses.padded, uses.generate, uses.generate_static, uses.autocast)
 SHAPE_OF = {"bfloat16": "head_dim_128", "float16": "head_dim_64", "float32": "head_dim_64"}

@@ -22,7 +22,7 @@ from ropext.modeling.rope_ext_attention import (  # noqa: F401
     weighted_values,
 )
 from ropext.modeling.rope_ext_attention import _blockwise_attention as blockwise_attention  # noqa: F401
-from tests import tiny
+from tests.helpers import tiny
 
 TOKEN_COUNTS = ("local_window", "window", "shift", "chunk_size", "activate_beyond")
 """Parameters that count tokens, where they are integers."""
@@ -57,7 +57,7 @@ class Shape:
 
 
 def checked_cases(shape):
-    """The cases of `tests/tiny.py`, their token counts and pairs scaled to a shape."""
+    """The cases of `tests/helpers/tiny.py`, their token counts and pairs scaled to a shape."""
     return {name: _scaled(case, shape) for name, case in tiny.CASES.items()}
 
 

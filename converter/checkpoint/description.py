@@ -1,7 +1,7 @@
 """How a base turns queries and keys: what the `rope_ext` block and the methods need, found in `config.json` alone.
 
 It is what a probe of the stock model would find: the layers with full attention and rotary positions, which dimensions
-of their heads form pairs, and how fast each pair turns. `tests/test_families_table.py` holds the two to each other.
+of their heads form pairs, and how fast each pair turns. `test_families_table.py` holds the two to each other.
 """
 
 from __future__ import annotations

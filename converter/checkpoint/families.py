@@ -1,6 +1,6 @@
 """The table of model families, which every command asks: one row a model type. `family.py` explains the columns.
 
-`tests/test_families_table.py` holds the rows to transformers' own classes, and docs/families.md is made from them.
+`test_families_table.py` holds the rows to transformers' own classes, and docs/families.md is made from them.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ropext.converter.checkpoint.facts import facts_of
 from ropext.converter.convert.config import dump_json, extended_config
 from ropext.converter.methods.baking import Baked
 from ropext.converter.presets.load import make_preset
-from tests import tiny
+from tests.helpers import tiny
 from tests.reference.regions import FREQUENCY_METHODS
 
 from .zoo_subject import Specimen

@@ -1,6 +1,6 @@
 """A tiny, random, seeded stock model of every rotary language model of transformers: one row of `ROWS` each.
 
-`python -m tests.zoo` runs the methods on them. The configurations are those of four layers with four heads; weights
+`python -m tools.zoo` runs the methods on them. The configurations are those of four layers with four heads; weights
 are so large that what a method changes shows in the logits.
 """
 

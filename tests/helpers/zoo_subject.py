@@ -16,7 +16,7 @@ from ropext.converter.checkpoint.model_classes import parts_of
 from ropext.converter.convert.apply import plain
 from ropext.converter.errors import RopextError
 from ropext.modeling.rope_ext_model import attach, decoder_of
-from tests import tiny
+from tests.helpers import tiny
 from tests.reference import stock
 from tests.reference.regions import FREQUENCY_METHODS, Region, Setting, regions
 

@@ -12,7 +12,7 @@ from packaging.version import Version
 from torch import Tensor
 from transformers import Cache
 
-from tests import tiny
+from tests.helpers import tiny
 
 from . import zoo, zoo_composites
 from .zoo_subject import LENGTH, Subject, forget

@@ -24,7 +24,7 @@ nltk.data.find = lambda *args, **kwargs: None  # the harness looks for Punkt's d
 from lm_eval.tasks.ruler import cwe_utils, fwe_utils, niah_utils, prepare_niah, qa_utils, vt_utils  # noqa: E402
 
 from ropext.converter.evaluation.tasks import ruler, ruler_needles  # noqa: E402
-from tests import ruler_inputs  # noqa: E402
+from tests.helpers import ruler_inputs  # noqa: E402
 
 PUBLISHED = Path(__file__).parent.parent / "data" / "ruler" / "published.json"
 NEEDLES_ANSWER = " The special magic {type_needle_v} for {query} mentioned in the provided text are"

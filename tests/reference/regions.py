@@ -1,7 +1,8 @@
 """Each method as regions: pairs of tokens in which the distance is separable, a(i) - b(j).
 
 These are the definitions of the other files of this folder, written for all pairs of tokens at once;
-`tests/test_stock_reference.py` holds each against the other. Letters: T tokens, P frequency pairs, H query heads.
+`tests/modeling/test_stock_reference.py` holds each against the other. Letters: T tokens, P frequency pairs, H query
+heads.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tests.tiny import INITIAL_WINDOW, Case
+from tests.helpers.tiny import INITIAL_WINDOW, Case
 
 from . import dynamic_ntk, gali, ntk
 from .self_extend import query_factor

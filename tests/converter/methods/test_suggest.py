@@ -1,0 +1,128 @@
+"""`ropext suggest`: published rules give what was published, and presets that convert."""
+
+import json
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from ropext.converter.checkpoint.facts import read_facts
+from ropext.converter.cli.app import main
+from ropext.converter.methods.rules import group_size
+from ropext.converter.methods.schemas import METHODS
+from ropext.converter.methods.suggestions import suggest
+from ropext.converter.presets.load import check_fit, load_preset
+from tests.helpers.checkpoints import LLAMA3, edit_config
+
+
+def run(*args):
+    return CliRunner().invoke(main, ["suggest", *map(str, args)])
+
+
+@pytest.mark.parametrize(
+    ("trained", "target", "published"),
+    [(4096, 16384, 16), (8192, 16384, 6)],  # the authors for Llama 2 and Mistral, local window 1024
+)
+def test_group_sizes_are_near_the_published_ones(trained, target, published):
+    assert abs(group_size(trained, target, 1024) - published) <= 1
+
+
+def test_a_group_size_is_the_smallest_that_keeps_to_half_of_the_trained_length():
+    for trained, target, window in [(4096, 16384, 1024), (8192, 131072, 1024), (2048, 8192, 512)]:
+        group = group_size(trained, target, window)
+        assert window + (target - window) / group <= trained / 2 < window + (target - window) / (group - 1)
+
+
+def test_every_method_but_the_base_has_a_rule(tiny_llama):
+    found = suggest(read_facts(str(tiny_llama)), [1.0 / 10 ** (i / 2) for i in range(8)], 256)
+    assert [each.method for each in found] == sorted(set(METHODS) - {"original"})
+    assert all(each.why for each in found)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"original", "dpe", "string"}))
+def test_what_is_written_converts(method, tiny_llama, tmp_path):
+    file = tmp_path / f"tiny-{method}.yaml"
+    result = run(tiny_llama, "--target", 256, "--method", method, "--write", file)
+    assert result.exit_code == 0, result.output
+    preset = load_preset(str(file))
+    assert (preset.method, preset.initial_window, preset.target_window) == (method, 64, 256)
+    assert not check_fit(preset, read_facts(str(tiny_llama)))
+    converted = CliRunner().invoke(
+        main, ["convert", str(tiny_llama), "-p", str(file), "-o", str(tmp_path / "converted")]
+    )
+    assert converted.exit_code == 0, converted.output
+
+
+def test_string_reaches_a_third_further(tiny_llama):
+    (near,) = json.loads(run(tiny_llama, "--target", 66, "--method", "string", "--json").output)
+    assert near["parameters"] == {"shift": 21, "local_window": 16}
+    assert near["reach"] == 64 + 21 - 16
+    (far,) = json.loads(run(tiny_llama, "--target", "1k", "--method", "string", "--json").output)
+    assert far["parameters"] is None
+    assert "and not 1024" in far["why"]
+
+
+def test_factors_that_are_published_for_the_model(tiny_llama):
+    edit_config(tiny_llama, hidden_size=4096, num_attention_heads=32, num_key_value_heads=8, head_dim=128)
+    edit_config(tiny_llama, rope_theta=500000.0, max_position_embeddings=8192)
+    (found,) = json.loads(run(tiny_llama, "--target", "64k", "--method", "dpe", "--json").output)
+    assert found["parameters"] == load_preset("llama3-8b-dpe").parameters
+    assert run(tiny_llama, "--target", "256k", "--method", "dpe").output.count("none are published") == 1
+
+
+def test_a_base_that_is_scaled(tiny_llama):
+    edit_config(tiny_llama, rope_scaling=LLAMA3)
+    found = {each["method"]: each for each in json.loads(run(tiny_llama, "--target", 256, "--json").output)}
+    assert found["yarn"]["parameters"] is None
+    assert "scaling" in found["yarn"]["why"]
+    assert found["self_extend"]["parameters"]
+
+
+def test_all_of_them_for_a_reader(tiny_llama):
+    result = run(tiny_llama, "--target", "1k", "--initial-window", 32)
+    assert "trained to 32 tokens; target 1024" in result.output
+    assert all(f"\n{method}\n" in result.output for method in set(METHODS) - {"original"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "lots"], "is no number of tokens; write it as 65536 or 64k"),
+        (["--target", 64], "must be more than the 64 tokens"),
+        (["--target", 256, "--method", "yarm"], "unknown method 'yarm'; did you mean 'yarn'?"),
+        (["--target", 256, "--initial-window", 128], "was trained to 64 tokens"),
+        (["--target", 256, "--write", "x.yaml"], "choose it by --method"),
+        ([], "Missing option '--target'"),
+    ],
+)
+def test_wrong_usage_is_said(arguments, message, tiny_llama):
+    result = run(tiny_llama, *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_nothing_is_written_where_there_is_nothing_or_something(tiny_llama, tmp_path):
+    file = tmp_path / "x.yaml"
+    refused = run(tiny_llama, "--target", 256, "--method", "dpe", "--write", file)
+    assert refused.exit_code == 1
+    assert "none are published" in refused.output
+    assert not file.exists()
+    file.write_text("mine")
+    assert run(tiny_llama, "--target", 256, "--method", "yarn", "--write", file).exit_code == 2
+    assert file.read_text() == "mine"
+
+
+def test_a_name_is_made_of_the_file(tiny_llama, tmp_path):
+    file = tmp_path / "my 64k.test.yaml"
+    assert run(tiny_llama, "--target", 256, "--method", "ntk", "--write", file).exit_code == 0
+    assert yaml.safe_load(file.read_text())["name"] == "my-64k-test"
+
+
+def test_a_target_that_is_set_brings_its_group_size():
+    name = "smollm2-135m-self_extend"
+    assert load_preset(name).parameters["group_size"] == 5
+    further = load_preset(name, ["target_window=65536"])
+    assert further.parameters["group_size"] == group_size(8192, 65536, 512) == 19
+    assert further.overrides == ("target_window=65536", "group_size=19")
+    assert load_preset(name, ["target_window=65536", "group_size=30"]).parameters["group_size"] == 30
+    assert load_preset(name, ["local_window=1024", "target_window=65536"]).parameters["group_size"] == 21

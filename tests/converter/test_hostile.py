@@ -1,0 +1,406 @@
+"""Files made to do harm: one clear message, nothing run, nothing written, in bounded time and memory.
+
+Most of these were found by `python -m tools.fuzz`.
+"""
+
+import json
+import os
+import pickle
+import resource
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ropext.converter.cli.app import main
+from ropext.converter.errors import RopextError
+from ropext.converter.files import json_object, yaml_document
+from ropext.converter.files.gguf_structure import check_structure
+from ropext.converter.text import printable
+from tests.helpers.checkpoints import shard, write_header, write_index
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def convert(tiny_llama, tiny_preset, tmp_path):
+    """Convert the tiny model as the shell would."""
+
+    def run(*options):
+        return CliRunner().invoke(main, ["convert", str(tiny_llama), "-p", str(tiny_preset), "-o", output, *options])
+
+    output = str(tmp_path / "out")
+    return run
+
+
+def refused(run, message="", status=1):
+    """Hold a run to one message and no output."""
+    assert run.exit_code == status, run.output
+    assert run.stderr.startswith("error: ")
+    assert message in run.stderr
+    assert "a fault of ropext" not in run.stderr
+    assert len(run.stderr) < 5_000
+
+
+def edit(folder, name, **changes):
+    file = folder / name
+    text = json.dumps(json.loads(file.read_text()) | {key: f"<{key}>" for key in changes})
+    for key, raw in changes.items():
+        text = text.replace(f'"<{key}>"', raw)
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+# Configurations
+
+
+@pytest.mark.parametrize(
+    ("key", "raw", "message"),
+    [
+        ("model_type", "{}", "does not name a model family"),
+        ("model_type", "[[]]", "does not name a model family"),
+        ("rope_theta", "1e-320", "rope_theta"),
+        ("rope_theta", "1", "rope_theta"),
+        ("rope_theta", "3.4028235677973366e38", "rope_theta"),
+        ("rope_theta", "9" * 400, "rope_theta"),
+        ("rope_theta", "9" * 5000, "not valid JSON"),
+        ("rope_theta", "NaN", "not valid JSON: NaN is no number"),
+        ("initializer_range", "1e999", "not valid JSON: 1e999 is too large a number"),
+        ("initializer_range", "-Infinity", "not valid JSON"),
+        ("head_dim", "1000000000000", "head_dim"),
+        ("num_hidden_layers", "9" * 30, "num_hidden_layers"),
+        ("num_attention_heads", "1e3", "num_attention_heads"),
+        ("note", '"\\ud800"', "half of a surrogate pair"),
+        ("note", '"\ud800"', "not valid JSON"),
+        ("note", '{"\\udc00": 1}', "half of a surrogate pair"),
+        ("note", "[" * 70 + "]" * 70, "nested more than 64 levels deep"),
+        ("note", "[" * 100_000 + "]" * 100_000, "not valid JSON"),
+        ("note", "[" + "{}," * 1_000_000 + "{}]", "it is too long"),
+        ("note", '"' + "x" * 5_000_000 + '"', "too long"),
+        ("model_type", '"' + "x" * 1_000_000 + '"', "model_type"),
+        ("architectures", '["\\u001b[2J"]', "\\x1b[2J"),
+    ],
+)
+def test_configurations(convert, tiny_llama, key, raw, message):
+    edit(tiny_llama, "config.json", **{key: raw})
+    refused(convert(), message)
+
+
+@pytest.mark.parametrize(
+    ("key", "raw"), [("attn_implementation", '"somebody/kernel"'), ("configuration_files", '["config.4.0.0.json"]')]
+)
+def test_what_would_fetch_a_kernel_or_another_configuration_is_dropped(convert, tiny_llama, tmp_path, key, raw):
+    edit(tiny_llama, "config.json", **{key: raw})
+    assert key in convert().stdout
+    assert key not in json.loads((tmp_path / "out" / "config.json").read_text())
+
+
+def test_a_pair_of_surrogates_is_a_character():
+    assert json_object.parse_object('{"a": "\\ud83d\\ude00"}', "f") == {"a": "😀"}
+
+
+# Weights
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"dtype": "F32", "shape": [4], "data_offsets": [0, 8]}, "has 8 bytes for F32 [4]"),
+        ({"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 8]}, "has 8 bytes for F32"),
+        ({"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 8]}, "has 8 bytes for F32"),
+        ({"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]}, "has no shape"),
+        ({"dtype": "F32", "shape": "2", "data_offsets": [0, 8]}, "has no shape"),
+        ({"dtype": [], "data_offsets": [0, 8]}, "has no shape"),
+        ({"dtype": "U8", "shape": [8], "data_offsets": ["0", "8"]}, "has no data_offsets"),
+        ({"dtype": "U8", "shape": [8], "data_offsets": [False, 8]}, "has no data_offsets"),
+        ({"dtype": "U8", "shape": [8], "data_offsets": [0.0, 8.0]}, "has no data_offsets"),
+        ({"dtype": "U8", "shape": [8], "data_offsets": [0, 10**30]}, "cut off"),
+    ],
+)
+def test_headers(convert, tiny_llama, entry, message):
+    write_header(tiny_llama / "model.safetensors", {"a": entry}, 8)
+    refused(convert(), message)
+
+
+def test_headers_of_all_files_are_bounded_together(convert, tiny_llama, monkeypatch):
+    shard(tiny_llama, count=3)
+    monkeypatch.setattr("ropext.converter.checkpoint.read.MAX_HEADERS_BYTES", 400)
+    refused(convert(), "the headers of its files are longer than 400 bytes")
+
+
+OUTSIDE = ["../m.safetensors", "/m.safetensors", "a/../m.safetensors", "C:m.safetensors", "a\\m.safetensors"]
+ODD = [
+    "./m.safetensors",
+    "a//m.safetensors",
+    ".m.safetensors",
+    ".git/m.safetensors",
+    "m\n.safetensors",
+    "\x1b.safetensors",
+]
+NONE = ["m.bin", "model.pkl", "", "x" * 300 + ".safetensors", None, {}, 7]
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, *ODD, *NONE])
+def test_names_in_an_index(convert, tiny_llama, name):
+    shard(tiny_llama)
+    write_index(tiny_llama, {"layer.0.a": name})
+    refused(convert(), "is not the name of")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json", "config.json"])
+def test_pipes_and_folders_are_no_files(convert, tiny_llama, name):
+    (tiny_llama / name).unlink(missing_ok=True)
+    if "index" in name:
+        (tiny_llama / "model.safetensors").unlink()
+    os.mkfifo(tiny_llama / name)
+    refused(convert())
+    (tiny_llama / name).unlink()
+    (tiny_llama / name).mkdir()
+    refused(convert())
+
+
+# What is carried
+
+
+def test_no_pickle_is_copied(convert, tiny_llama, tmp_path):
+    data = pickle.dumps(["x"])
+    names = ["vocab.pkl", "LICENSE.pkl", "chat_template.pickle", "NOTICE.pt", "tokenizer.model", "LICENSE", "vocab.npz"]
+    for name in names:
+        (tiny_llama / name).write_bytes(data)
+    (tiny_llama / "COPYING").write_bytes(b"PK\x03\x04")
+    run = convert()
+    assert run.exit_code == 0
+    assert f"left out: COPYING, {', '.join(sorted(names))}" in run.stdout
+    assert not {"COPYING", *names} & set(os.listdir(tmp_path / "out"))
+
+
+def test_names_that_are_no_text(convert, tiny_llama, tmp_path):
+    for name in (b"LICENSE\xff", b"NOTICE\x1b[2J", b"readme.md", b"Config.json"):
+        Path(os.fsdecode(os.fsencode(tiny_llama) + b"/" + name)).write_text("x")
+    run = convert()
+    assert run.exit_code == 0, run.output
+    assert "LICENSE\\udcff, NOTICE\\x1b[2J" in run.stdout
+    assert {"readme.md", "Config.json"}.isdisjoint(os.listdir(tmp_path / "out"))
+
+
+BOMB = "a: &a [x, x]\n" + "".join(f"a{i}: &b{i} [*a, *a]\n" for i in range(30))
+CARDS = {
+    "date": "a: !!timestamp x",
+    "truth": "a: !!bool maybe",
+    "number": "a: !!int ''",
+    "itself": "a: &a [*a]",
+    "merge": "a: &a {b: 1}\nc: {<<: *a}",
+    "bomb": BOMB,
+    "deep": "[" * 3_000,
+    "deep-key": "license: [" * 90,
+    "long": "license: " * 40_000,
+    "surrogate": 'license: "\\ud800"',
+    "code": "a: !!python/object/apply:os.mkdir [evil]",
+    "key": "? [a]\n: b",
+    "date-key": "license: {1: 2, 2020-01-01: 3}",
+}
+
+
+@pytest.mark.parametrize("front", CARDS.values(), ids=CARDS)
+def test_cards(convert, tiny_llama, tmp_path, front):
+    (tiny_llama / "README.md").write_text(f"---\n{front}\n---\nText of the base.\n")
+    run = convert()
+    assert run.exit_code == 0, run.output
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "Text of the base." in card
+    assert not Path("evil").exists()
+
+
+def test_a_card_that_is_too_long(convert, tiny_llama):
+    (tiny_llama / "README.md").write_text("x" * 5_000_000)
+    refused(convert(), "README.md: 5000000 bytes is too long")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"auto_map": {"AutoTokenizer": "x.Y"}}', "brings its own code"),
+        ('{"model_max_length": NaN}', "NaN is no number"),
+        ('{"a": [' + '{"model_max_length": 5},' * 50_000 + '0], "model_max_length": 5}', "appears more than once"),
+        ("[]", "expected a JSON object"),
+        ("[" * 10_000, "not valid JSON"),
+    ],
+)
+def test_tokenizer_settings(convert, tiny_llama, text, message):
+    (tiny_llama / "tokenizer_config.json").write_text(text)
+    refused(convert(), message)
+
+
+# Presets
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('description: "\\ud800"', "is not a usable str"),
+        ('"\\ud800": 1', "a key must be a word"),
+        ("initial_window: 0x" + "f" * 5_000, "is not a usable int"),
+        ("initial_window: 99999999999999999999", "is not a usable int"),
+        ("a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(9)), "unknown key"),
+        ("a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [" + "*a," * 99 + "]\nc: &c [" + "*b," * 99 + "]", "holds too much"),
+        ("a: !!python/object/apply:os.mkdir [evil]", "is not allowed"),
+        ("[" * 5_000, "nested too deeply"),
+        ("name: ../../evil", "use letters, digits"),
+        ("#" * 300_000, "too long for a preset"),
+        ("", "error"),
+    ],
+)
+def test_presets(tmp_path, text, message):
+    (tmp_path / "p.yaml").write_text(text)
+    run = CliRunner().invoke(main, ["validate", str(tmp_path / "p.yaml")])
+    assert run.exit_code == 2
+    assert message in run.stderr
+    assert not Path("evil").exists()
+
+
+def test_thousands_of_items_that_have_to_differ(tmp_path):
+    head = "name: t\ndescription: d\nbase_model: b\ninitial_window: 64\ntarget_window: 256\nmethod: dprope\n"
+    items = ",".join(f"{{a: {number}}}" for number in range(5_000))
+    (tmp_path / "p.yaml").write_text(f"{head}parameters: {{candidates: [{items}]}}\n")
+    start = time.process_time()
+    assert CliRunner().invoke(main, ["validate", str(tmp_path / "p.yaml")]).exit_code == 2
+    assert time.process_time() - start < 10
+
+
+def test_a_preset_without_end():
+    run = CliRunner().invoke(main, ["validate", "/dev/zero"])
+    assert run.exit_code == 2
+    assert "too long for a preset" in run.stderr
+
+
+def test_metadata_is_plain():
+    assert yaml_document.metadata("license: mit\nlanguage: [en, 'no']") == {"license": "mit", "language": ["en", "no"]}
+
+
+# GGUF
+
+
+def _gguf(*keys, tensors=b"", counts=None):
+    counts = counts or (0, len(keys))
+    return b"GGUF" + struct.pack("<IQQ", 3, *counts) + b"".join(keys) + tensors
+
+
+def _key(kind, value):
+    return struct.pack("<Q", 1) + b"a" + struct.pack("<I", kind) + value
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "it is empty"),
+        (b"GGML" + b"\0" * 40, "does not begin with GGUF"),
+        (b"GGUF" + b"\3\0", "claims 4 bytes"),
+        (_gguf(counts=(2**63, 0)), "it claims 9223372036854775808 tensors"),
+        (_gguf(counts=(0, 2**40)), "it claims 0 tensors and 1099511627776 keys"),
+        (_gguf(_key(8, struct.pack("<Q", 2**62))), "claims 4611686018427387904 bytes"),
+        (_gguf(_key(9, struct.pack("<IQ", 4, 2**40))), "more than 4000000 entries"),
+        (_gguf(_key(9, struct.pack("<IQ", 4, 1000))), "claims 4000 bytes"),
+        (_gguf(_key(9, struct.pack("<IQ", 9, 1))), "arrays of arrays"),
+        (_gguf(_key(77, b"")), "there is no type 77"),
+        (_gguf(tensors=struct.pack("<QI", 0, 99), counts=(1, 0)), "a tensor of 99 dimensions"),
+        (_gguf(tensors=struct.pack("<QIQIQ", 0, 1, 2**62, 0, 0), counts=(1, 0)), "cannot be in it"),
+    ],
+)
+def test_gguf_structure(tmp_path, data, message):
+    (tmp_path / "x.gguf").write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        check_structure(tmp_path / "x.gguf")
+
+
+# What was converted
+
+
+@pytest.mark.parametrize("name", ["config.json", "ropext.json", "evil.py"])
+def test_inspect_reads_small_files_only(convert, tmp_path, name):
+    assert convert().exit_code == 0
+    (tmp_path / "out" / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "out" / name)
+    refused(CliRunner().invoke(main, ["inspect", str(tmp_path / "out")]))
+
+
+def test_verify_of_what_is_no_file(convert, tmp_path):
+    assert convert().exit_code == 0
+    out = tmp_path / "out"
+    for name in ("generation_config.json", "rope_ext_dpe.py", "config.json", "model.safetensors"):
+        (out / name).unlink()
+        os.mkfifo(out / name)
+    record = json.loads((out / "ropext.json").read_text())
+    record["files"]["generation_config.json"]["bytes"] = 0
+    (out / "ropext.json").write_text(json.dumps(record))
+    run = CliRunner().invoke(main, ["verify", str(out), "--quick"])
+    assert run.exit_code == 1
+    assert run.stdout.endswith("bad: record, files, headers, code, config\n")
+
+
+def test_verify_prints_neither_control_characters_nor_lines_of_others(convert, tmp_path):
+    assert convert().exit_code == 0
+    file = tmp_path / "out" / "ropext.json"
+    record = json.loads(file.read_text()) | {"ropext_version": "1\n\x1b[2Jgood       record     made"}
+    file.write_text(json.dumps(record))
+    run = CliRunner().invoke(main, ["verify", str(tmp_path / "out"), "--quick"])
+    assert run.exit_code == 1
+    assert "\x1b" not in run.stdout
+    assert len(run.stdout.splitlines()) == 9
+
+
+def test_inspect_prints_no_control_characters(convert, tmp_path):
+    assert convert().exit_code == 0
+    file = tmp_path / "out" / "config.json"
+    file.write_text(file.read_text().replace('"tiny-dpe"', '"\\u001b]0;x\\u0007"'))
+    run = CliRunner().invoke(main, ["inspect", str(tmp_path / "out")])
+    assert run.exit_code == 0
+    assert "\\x1b]0;x\\x07" in run.stdout
+    assert "\x1b" not in run.stdout
+
+
+def test_printable():
+    assert printable("ä 😀\n\tb") == "ä 😀\n\tb"
+    assert printable("\x1b\x9b\udcff\u202e") == "\\x1b\\x9b\\udcff\\u202e"
+
+
+# All together
+
+
+def _limited():
+    resource.setrlimit(resource.RLIMIT_DATA, (300_000_000, 300_000_000))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": [' + "[]," * 7_900_000 + "0]}",
+        '{"a": [' + '{"a":0},' * 700_000 + "0]}",
+        '{"a": "' + "x" * 23_000_000 + '😀"}',
+        '{"weight_map": {' + ",".join(f'"layer.{i}.a": "x{i}.safetensors"' for i in range(300_000)) + "}}",
+    ],
+    ids=["lists", "objects", "text", "names"],
+)
+def test_large_files_take_bounded_memory(tiny_llama, tiny_preset, tmp_path, text):
+    (tiny_llama / "model.safetensors").unlink()
+    (tiny_llama / "model.safetensors.index.json").write_text(text)
+    args = ["convert", str(tiny_llama), "-p", str(tiny_preset), "-o", str(tmp_path / "out")]
+    program = [sys.executable, "-m", "ropext.converter", *args]
+    run = subprocess.run(program, capture_output=True, text=True, preexec_fn=_limited, timeout=60)
+    assert run.returncode == 1
+    assert run.stderr.startswith("error: ")
+    assert "fault of ropext" not in run.stderr
+
+
+def test_some_hundred_inputs():
+    program = [sys.executable, "-m", "tools.fuzz", "--inputs", "300", "--seed", "1"]
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_what_is_no_json_object():
+    with pytest.raises(RopextError, match="expected a JSON object, found list"):
+        json_object.parse_object("[]", "f")

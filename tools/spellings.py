@@ -1,0 +1,180 @@
+"""Every way to spell RoPE, for every family: what is computed without torch, held to the stock classes.
+
+    python -m tools.spellings
+
+prints what differs and how many agree. A spelling that stock classes load has to come out as they read it, or be
+refused; one that they cannot load says nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+import transformers
+from packaging.version import Version
+
+from ropext.converter.checkpoint.description import describe
+from ropext.converter.checkpoint.families import FAMILIES
+from ropext.converter.checkpoint.family import Family
+from ropext.converter.errors import RopextError
+from tests.helpers import zoo, zoo_composites
+from tests.helpers.stock_rope import stock_inv_freq
+
+Json = dict[str, Any]
+INSTALLED = Version(transformers.__version__)
+THETA = 40_000.0
+ORIGINAL = {"original_max_position_embeddings": 128}
+LLAMA3 = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, **ORIGINAL}
+YARN = {"factor": 4.0, **ORIGINAL}
+SCALINGS: dict[str, Json] = {
+    "default": {"rope_type": "default"},
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "llama3": {"rope_type": "llama3", **LLAMA3},
+    "yarn": {"rope_type": "yarn", **YARN},
+    "yarn, finer": {"rope_type": "yarn", "beta_fast": 24.0, "beta_slow": 2.0, "truncate": False, **YARN},
+    "yarn, mscale": {"rope_type": "yarn", "mscale": 1.0, "mscale_all_dim": 0.8, **YARN},
+    "yarn, its length beside": {"rope_type": "yarn", "factor": 4.0},
+    "longrope": {"rope_type": "longrope", "factor": 4.0, **ORIGINAL},
+    "dynamic": {"rope_type": "dynamic", "factor": 4.0},
+}
+ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "rotary_emb_base", "rotary_pct")
+DERIVED = ("layer_rope_theta", "rope_local_base_freq", "original_max_position_embeddings")
+TOLERANCE = 2.5e-7
+
+
+class Case(NamedTuple):
+    """A configuration, and whether it is spelled as published ones are."""
+
+    name: str
+    config: Json
+    plain: bool
+
+
+def bases() -> Iterator[tuple[str, Json, Json]]:
+    """Yield a name, a configuration without RoPE's keys, and the part of it that is the text model's."""
+    for source, names in ((zoo, zoo.ROWS), (zoo_composites, zoo_composites.TEXT)):
+        for name in names:
+            family = FAMILIES.get(name.partition("+")[0])
+            if family is None or family.refused or not source.available(name) or Version(family.since) > INSTALLED:
+                continue
+            whole = json.loads(source.config(name).to_json_string())
+            text = whole["text_config"] if family.text else whole
+            for key in (*ROPE_KEYS, *DERIVED):
+                text.pop(key, None)
+            yield name, whole, text
+            if name == "qwen2_5_vl":  # as it was published
+                flat = {**text, **{key: value for key, value in whole.items() if key != "text_config"}}
+                yield f"{name}, flat", flat, flat
+
+
+def spellings(family: Family, scaling: Json) -> Iterator[tuple[str, Json, bool]]:
+    """Yield RoPE's keys in every spelling, and whether each is one that published configurations have."""
+    theta = {family.theta_key: THETA}
+    kind, numbers = scaling["rope_type"], {key: value for key, value in scaling.items() if key != "rope_type"}
+    old, new = {"rope_scaling": dict(scaling)}, {"rope_parameters": {**scaling, "rope_theta": THETA}}
+    if family.per_type:
+        others = {"sliding_attention": {"rope_type": "default", "rope_theta": 1234.0}}
+        new = {"rope_parameters": {"full_attention": new["rope_parameters"], **others}}
+    if kind == "default":
+        old = {}
+    yield "4", {**theta, **old}, True
+    yield "5", new, True
+    yield "4 and 5", {**theta, **old, **new}, True
+    if old:
+        yield "4, type", {**theta, "rope_scaling": {"type": kind, **numbers}}, True
+        yield "4, theta inside", {"rope_scaling": {**scaling, "rope_theta": THETA}}, False
+        yield "4, no theta", old, False
+        yield "4 and 5, no theta in 4", {**old, **new}, False
+        yield "4, default in 5", {**theta, **old, "rope_parameters": {"rope_type": "default"}}, False
+        yield "5, default in 4", {**theta, "rope_scaling": {"rope_type": "default"}, **new}, False
+        yield "4, its length twice", {**theta, **old, "original_max_position_embeddings": 64}, False
+        yield "5, its length twice", {**new, "original_max_position_embeddings": 64}, False
+    yield "5, flat or nested the other way", _other_way(new), False
+    yield "5, no theta", {"rope_parameters": _without_theta(new["rope_parameters"])}, False
+    yield "5, another theta in 4", {"rope_theta": 77_777.0, **new}, False
+    yield "5, a part of each head", _with_part(new), False
+    yield "4, a part of each head", {**theta, **old, "partial_rotary_factor": 0.5}, False
+    yield "4, a part of each head inside", {**theta, "rope_scaling": {**scaling, "partial_rotary_factor": 0.5}}, False
+
+
+def _other_way(new: Json) -> Json:
+    parameters = new["rope_parameters"]
+    return {"rope_parameters": parameters.get("full_attention") or {"full_attention": parameters}}
+
+
+def _without_theta(parameters: Json) -> Json:
+    full = parameters.get("full_attention", parameters)
+    rest = {key: value for key, value in full.items() if key != "rope_theta"}
+    return {**parameters, "full_attention": rest} if "full_attention" in parameters else rest
+
+
+def _with_part(new: Json) -> Json:
+    changed = copy.deepcopy(new)
+    parameters = changed["rope_parameters"]
+    parameters.get("full_attention", parameters)["partial_rotary_factor"] = 0.5
+    return changed
+
+
+def cases(scalings: Collection[str] = SCALINGS) -> Iterator[Case]:
+    """Yield every configuration with some scalings."""
+    for name, whole, text in bases():
+        outer = FAMILIES[whole["model_type"]]
+        family = FAMILIES[outer.text[0] if text is whole else text["model_type"]] if outer.text else outer
+        for scaling_name in scalings:
+            for spelling, keys, plain in spellings(family, _sized(SCALINGS[scaling_name], family)):
+                if zoo.V4 and (spelling.startswith("5") or (scaling_name == "default" and family.rope)):
+                    continue  # transformers 4 does not read it, or goes by a default that is not none
+                text.update(copy.deepcopy(keys))
+                plain = plain and scaling_name != "dynamic"
+                yield Case(f"{name}: {scaling_name}: {spelling}", copy.deepcopy(whole), plain)
+                for key in keys:
+                    del text[key]
+
+
+def _sized(scaling: Json, family: Family) -> Json:
+    """A scaling with as many factors as a tiny model of the family has pairs."""
+    if scaling["rope_type"] != "longrope":
+        return scaling
+    pairs = 4 if family.latent else int(8 * (family.partial or 1))
+    factors = [1.0 + 0.25 * pair for pair in range(pairs)]
+    return {**scaling, "short_factor": factors, "long_factor": factors}
+
+
+def outcome(case: Case) -> tuple[str, str]:
+    """Return how a configuration comes out: equal, refused, differs or stock cannot, and details."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stock = stock_inv_freq(copy.deepcopy(case.config))
+    except Exception as error:  # whatever stock classes die of
+        return "stock cannot", f"{type(error).__name__}: {error}"
+    try:
+        found = list(describe(case.config).inv_freq)
+    except RopextError as error:
+        return "refused", str(error)
+    worst = max((abs(a - b) / b if b else abs(a) for a, b in zip(found, stock, strict=False)), default=1.0)
+    if len(found) != len(stock) or worst > TOLERANCE:
+        return "differs", f"{found[:4]} and {stock[:4]}"
+    return "equal", ""
+
+
+def main() -> int:
+    """Print what differs, and how many come out which way."""
+    counted: Counter[str] = Counter()
+    for case in cases():
+        result, details = outcome(case)
+        counted[result] += 1
+        if result == "differs" or (result == "refused" and case.plain) or "-v" in sys.argv:
+            print(f"{result}: {case.name}: {details}")
+    print(dict(counted))
+    return int(counted["differs"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
