@@ -198,7 +198,7 @@ class Attachment:
     def _after_rotary(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         positions = positions_of(module, args, kwargs)
         self._note_type(module)
-        if self.latest is None or not self.latest.stands_at(positions):
+        if self.latest is None or self.latest.given is not positions:
             self.latest = Forward(positions)
         if not torch.compiler.is_compiling():
             # Layers that run again for their gradient are given the same tables, when another forward is the latest.

@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from .rope_ext_attention import last_row, numbered_runs, read_mask
 from .rope_ext_model import OTHER_VERSION
+
+T = TypeVar("T")
 
 NOTES = "_rope_ext_notes"
 """Attribute of a cache: what is known of its columns. It is copied with the cache."""
@@ -94,9 +97,7 @@ def _rows(kept: Tensor, rows: int) -> Tensor:
     if rows % kept.shape[0] == 0:
         return kept.repeat_interleave(rows // kept.shape[0], dim=0)
     if not bool((kept == kept[:1]).all()):
-        raise ValueError(
-            f"ropext: which {rows} of the {kept.shape[0]} rows of its cache a forward goes on is not known"
-        )
+        raise ValueError(f"ropext: a forward of {rows} rows cannot go on from a cache of {kept.shape[0]}")
     return kept[:1].expand(rows, -1)
 
 
@@ -106,6 +107,7 @@ class Forward:
     Attributes:
         stock: [B or 1, T] stock positions of the new tokens.
         axes: [A, B or 1, T], where a token has a position on each of several axes; else None.
+        given: the tensor that these were made of.
         past: columns before the first new token; None until the first layer has told.
         cache: the cache, if there is one.
         notes: of the cache.
@@ -117,7 +119,7 @@ class Forward:
     def __init__(self, positions: Tensor) -> None:
         self.stock = positions[0] if positions.dim() == 3 else positions
         self.axes = positions if positions.dim() == 3 else None
-        self._given = positions
+        self.given = positions
         self.past: int | Tensor | None = None
         self.cache: Any = None
         self.notes = Notes()
@@ -125,10 +127,6 @@ class Forward:
         self.follows = True
         self.tail: tuple[Tensor, Tensor, int] | None = None
         self._geometry: Geometry | None = None
-
-    def stands_at(self, positions: Tensor) -> bool:
-        """Whether these are the positions that it was made of."""
-        return positions is self._given
 
     def enter(self, cache: Any, layer: int) -> None:
         """Note where the new tokens stand in the cache; once, before the first layer adds its keys."""
@@ -148,9 +146,8 @@ class Forward:
                 setattr(cache, NOTES, found)
         self.notes = found
         if self.axes is not None:
-            found.add_axes(
-                self.axes, past, max(self.axes.shape[1], 1 if found.origin is None else found.origin.shape[0])
-            )
+            rows = 1 if found.origin is None else found.origin.shape[0]
+            found.add_axes(self.axes, past, max(self.axes.shape[1], rows))
         self.last, self.follows = found.add(self.stock, past)
         if self.axes is not None and found.axes is not None:
             self.last = int(self.axes.amax())
@@ -187,10 +184,10 @@ class Forward:
             if getattr(getattr(self.cache, NOTES, None), "axes", None) is not None:
                 raise RuntimeError("ropext: images are not supported in a compiled forward")
             used = None if self.cache is None else filled
-            seen = None if mask is None else _last_row(mask, used).expand(batch, -1)
+            seen = None if mask is None else last_row(mask, used).expand(batch, -1)
             return Geometry(stock, past, filled, valid=seen)
         columns = filled - count + torch.arange(count, device=stock.device)
-        valid, explicit = _read_mask(mask, stock, columns, filled)
+        valid, explicit = read_mask(mask, stock, columns, filled)
         valid = None if valid is None else valid.expand(batch, filled)
         origin, keys = self._keys(batch, filled, valid)
         geometry = Geometry(stock, filled - count, filled, valid=valid, explicit=explicit, origin=origin, keys=keys)
@@ -220,72 +217,6 @@ class Forward:
         else:
             notes.straight = notes.straight and self.follows
         return origin, None if notes.straight else keys
-
-
-def _last_row(mask: Tensor, filled: int | None) -> Tensor:
-    """[B or 1, filled] booleans: what the last query sees; None: all columns are filled."""
-    row = mask.bool() if mask.dim() == 2 else _booleans(mask[:, 0, -1])
-    return row if filled is None else row[:, :filled]
-
-
-def _read_mask(mask: Tensor | None, stock: Tensor, columns: Tensor, filled: int) -> tuple[Tensor | None, Tensor | None]:
-    """Take a mask apart: the keys that are no padding [B, filled]; and all of it [B, T, filled] if it is more."""
-    if mask is None:
-        return None, None
-    if mask.dim() == 2 or mask.shape[2] == 1:
-        valid = _last_row(mask, filled)
-        if valid.shape[1] == 1 and mask.dim() == 4:
-            valid = valid.expand(-1, filled)  # as the kernels broadcast it
-        if valid.shape[1] < filled:
-            raise ValueError(f"attention_mask covers {valid.shape[1]} columns of {filled}; it must cover cached ones")
-        return (None if bool(valid.all()) else valid), None
-    if mask.shape[1] != 1:
-        raise ValueError("a mask of each head's own is more than causality and padding, which this model takes")
-    valid = _last_row(mask, filled)
-    padding = None if bool(valid.all()) else valid
-    runs = _runs(stock) if filled == stock.shape[1] else None
-    fits = torch.ones(3, dtype=torch.bool, device=mask.device)
-    for start in range(0, stock.shape[1], MASK_ROWS):  # no second mask beside the one that there is
-        rows = slice(start, start + MASK_ROWS)
-        fits &= _explanations(_booleans(mask[:, 0, rows, :filled]), valid, columns[rows], runs, rows)
-    causal, packed, image = fits.tolist()
-    if causal:
-        return padding, None
-    if not packed and not image:
-        raise ValueError(
-            "this model takes masks of causality, padding, packed documents and images only; "
-            "pass a two-dimensional attention_mask"
-        )
-    return (None if packed else padding), _booleans(mask[:, 0, :, :filled]).expand(stock.shape[0], -1, -1)
-
-
-MASK_ROWS = 512
-"""Rows of a mask that are looked at together."""
-
-
-def _explanations(seen: Tensor, valid: Tensor, columns: Tensor, runs: Tensor | None, rows: slice) -> Tensor:
-    """[3] booleans: what rows of a mask [B, rows, L] show is causality with padding, packed documents, images too."""
-    before = torch.arange(seen.shape[-1], device=seen.device) <= columns[:, None]
-    expected = valid[:, None] & before
-    # A query of padding may see nothing, or all where a kernel needs that. More than that does matter: the mask
-    # may be one of two documents whose positions run on.
-    blank = ~valid[:, columns] & (seen.all(-1) | ~seen.any(-1))
-    causal = (seen == expected).all(-1) | blank
-    packed = torch.zeros_like(causal)
-    if runs is not None:
-        packed = (seen == (before & (runs[:, rows, None] == runs[:, None]))).all(-1)
-    # Tokens of an image see each other: what is more stands above the diagonal, on real tokens.
-    image = (((seen & before) == expected) & (seen <= valid[:, None])).all(-1) | blank
-    return torch.stack((causal.all(), packed.all(), image.all()))
-
-
-def _booleans(mask: Tensor) -> Tensor:
-    return mask if mask.dtype == torch.bool else mask >= 0
-
-
-def _runs(stock: Tensor) -> Tensor:
-    """[B, T]: the number of each token's run of positions that follow each other."""
-    return torch.nn.functional.pad(stock.diff(dim=-1) != 1, (1, 0)).long().cumsum(-1)
 
 
 Segment = tuple[int, slice, slice, "Geometry"]
@@ -318,14 +249,13 @@ class Geometry:
         origin: Tensor | None = None,
         keys: Tensor | None = None,
         shift: Tensor | int | None = None,
-        so_far: Tensor | None = None,
     ) -> None:
         self.stock, self.past, self.length = stock, past, length
         self.axes: tuple[Tensor, Tensor] | None = None
         self.valid, self.explicit, self.packed = valid, explicit, False
-        count = stock.shape[1]
-        self.origin = stock[:, -1:] - (past + count - 1) if origin is None else origin
-        self._keys, self._so_far = keys, so_far
+        self.origin = stock[:, -1:] - (past + stock.shape[1] - 1) if origin is None else origin
+        self._keys = keys
+        self._so_far: Tensor | None = None
         self.shift = self._find_shift() if shift is None else shift
         self.query_positions = stock - self.shift
         self._memo: dict[Any, Any] = {}
@@ -337,13 +267,14 @@ class Geometry:
         first = self.valid.long().argmax(-1, keepdim=True)
         return torch.where(self.origin == 0, first, 0)
 
-    def memo(self, key: object, make: Callable[[], Any]) -> Any:
+    def memo(self, key: object, make: Callable[[], T]) -> T:
         """What `make()` returns, made by the first layer that asks and kept for the others."""
         if isinstance(key, tuple) and torch.compiler.is_compiling():
             return make()  # lengths of an exported graph are symbols
         if key not in self._memo:
             self._memo[key] = make()
-        return self._memo[key]
+        found: T = self._memo[key]
+        return found
 
     @property
     def straight(self) -> bool:
@@ -357,7 +288,7 @@ class Geometry:
 
     @property
     def query_columns(self) -> Tensor:
-        """[T]."""
+        """[T] columns of the queries."""
         return torch.arange(self.stock.shape[1], device=self.stock.device) + self.past
 
     @property
@@ -365,8 +296,7 @@ class Geometry:
         """[B, L] stock positions of the keys."""
         if self._keys is not None:
             return self._keys
-        positions: Tensor = self.memo("key_stock", lambda: self._columns() + self.origin)
-        return positions
+        return self.memo("key_stock", lambda: self._columns() + self.origin)
 
     def _columns(self) -> Tensor:
         return torch.arange(self.length, device=self.stock.device)
@@ -374,8 +304,7 @@ class Geometry:
     @property
     def key_positions(self) -> Tensor:
         """[B, L] positions of the keys; below 0 at left padding."""
-        positions: Tensor = self.memo("key_positions", lambda: self.key_stock - self.shift)
-        return positions
+        return self.memo("key_positions", lambda: self.key_stock - self.shift)
 
     @property
     def tokens_so_far(self) -> Tensor:
@@ -389,16 +318,14 @@ class Geometry:
                 positions = positions.masked_fill(~self.valid[:, self.query_columns], 0)
             return positions.amax(-1, keepdim=True) + 1
 
-        so_far: Tensor = self.memo("tokens_so_far", count)
-        return so_far
+        return self.memo("tokens_so_far", count)
 
     @property
     def first_position(self) -> int:
         """Position of column 0 of rows that stand alike; in a compiled graph they are taken to begin at 0."""
         if torch.compiler.is_compiling():
             return 0
-        first: int = self.memo("first", lambda: int((self.origin - self.shift)[0]))
-        return first
+        return self.memo("first", lambda: int((self.origin - self.shift)[0]))
 
     @property
     def allowed(self) -> Tensor:
@@ -412,12 +339,11 @@ class Geometry:
             causal = (self._columns() <= self.query_columns[:, None])[None]
             return causal if self.valid is None else causal & self.valid[:, None]
 
-        allowed: Tensor = self.memo("allowed", make)
-        return allowed
+        return self.memo("allowed", make)
 
     def runs(self) -> Tensor:
         """[B, T, T] booleans: earlier tokens of the same run of positions."""
-        columns, runs = torch.arange(self.stock.shape[1], device=self.stock.device), _runs(self.stock)
+        columns, runs = torch.arange(self.stock.shape[1], device=self.stock.device), numbered_runs(self.stock)
         return (columns <= columns[:, None]) & (runs[:, :, None] == runs[:, None])
 
     @property
@@ -425,19 +351,17 @@ class Geometry:
         """Whether one causal attention serves all rows: no padding, positions that follow columns, rows alike."""
 
         def find() -> bool:
-            plain = self.valid is None and self.explicit is None and not self.packed and self.straight
-            plain = plain and self.axes is None
+            known = self.valid, self.explicit, self._keys, self.axes
+            plain = all(each is None for each in known) and not self.packed
             if torch.compiler.is_compiling() or not plain or self.origin.shape[0] == 1:
                 return plain
             return bool((self.origin == self.origin[0]).all())
 
-        one: bool = self.memo("one_call", find)
-        return one
+        return self.memo("one_call", find)
 
     def segments(self) -> list[Segment] | None:
         """Each row's stretch of tokens that stands by itself; None where the rows cannot be taken apart so."""
-        segments: list[Segment] | None = self.memo("segments", self._split)
-        return segments
+        return self.memo("segments", self._split)
 
     def _split(self) -> list[Segment] | None:
         if self.packed:
@@ -464,21 +388,13 @@ class Geometry:
 
     def part(self, start: int, stop: int) -> Geometry:
         """The queries at indices `start` to `stop`, and the columns that they see."""
-        length = self.length if self.explicit is not None else self.past + stop
+        length = int(self.length if self.explicit is not None else self.past + stop)
         valid = None if self.valid is None else self.valid[:, :length]
-        explicit = None if self.explicit is None else self.explicit[:, start:stop]
         keys = None if self._keys is None else self._keys[:, :length]
-        part = Geometry(
-            self.stock[:, start:stop],
-            self.past + start,
-            int(length),
-            valid=valid,
-            explicit=explicit,
-            origin=self.origin,
-            keys=keys,
-            shift=self.shift,
-            so_far=self.tokens_so_far,
-        )
+        where = self.stock[:, start:stop], self.past + start, length
+        part = Geometry(*where, valid=valid, origin=self.origin, keys=keys, shift=self.shift)
+        part.explicit = None if self.explicit is None else self.explicit[:, start:stop]
+        part._so_far = self.tokens_so_far
         if self.axes is not None:
             part.axes = self.axes[0][..., start:stop], self.axes[1][..., :length]
         return part
