@@ -47,7 +47,7 @@ def main(argv=None):
         for size in options.gibibytes:
             source, output = Path(scratch) / f"large-{size}", Path(scratch) / f"converted-{size}"
             checkpoint(source, size)
-            command = [sys.executable, "-m", "ropext.converter", "convert", source, "--preset", preset, "-o", output]
+            command = [sys.executable, "-m", "ropext", "convert", source, "--preset", preset, "-o", output]
             begin = time.perf_counter()
             subprocess.run(list(map(str, command)), check=True, capture_output=True)
             seconds = time.perf_counter() - begin

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.report import Report, seconds
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.presets.load import load_preset
 
 ROOT = Path(__file__).parent.parent

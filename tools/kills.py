@@ -26,7 +26,8 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from ropext.converter.cli import app, convert
+from ropext.converter.cli import app
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.presets import load as presets  # imported once, before all forks
 from tests.helpers.checkpoints import snapshot, write_index
 
@@ -238,7 +239,7 @@ def prepared(root: Path) -> Place:
     place = Place(root)
     place.fresh(force=False)
     preset = presets.load_preset(str(root / "256.yaml"))
-    convert.convert_checkpoint(preset, str(place.folder), place.work / "out")
+    convert_checkpoint(preset, str(place.folder), place.work / "out")
     return place
 
 

@@ -17,6 +17,7 @@ from .description import Description, TextModel, describe, text_model
 from .families import FAMILIES
 from .roles import inside
 from .rope import rotary_dim
+from .trained import stretched_length
 
 __all__ = ["ModelFacts", "facts_of", "read_config", "read_facts", "require_supported", "without_private"]
 
@@ -44,6 +45,7 @@ class ModelFacts:
         text_place: where the text model's configuration lies: "" or `text_config`.
         layers: the layers that a method acts on; None: all.
         window: tokens that those see, if they slide and a conversion turns that off.
+        stretched_length: the trained length where a linear factor is beside `max_position_embeddings` and not in it.
     """
 
     source: str
@@ -62,6 +64,7 @@ class ModelFacts:
     text_place: str = ""
     layers: tuple[int, ...] | None = None
     window: int | None = None
+    stretched_length: int | None = None
 
     @property
     def rotary_dim(self) -> int:
@@ -71,7 +74,12 @@ class ModelFacts:
     @property
     def seen_length(self) -> int:
         """The longest distance that attention met in training, tokens: less than the length where layers slide."""
-        return min(self.trained_length, self.window or self.trained_length)
+        return min(self.longest_length, self.window or self.longest_length)
+
+    @property
+    def longest_length(self) -> int:
+        """The most tokens that it can have been trained to."""
+        return max(self.trained_length, self.stretched_length or 0)
 
 
 def read_facts(source: str) -> ModelFacts:
@@ -159,6 +167,7 @@ def _facts(config: Mapping[str, Any], source: str, text: TextModel, description:
         text_place=description.text_place,
         layers=None if everywhere else description.layers,
         window=description.window,
+        stretched_length=stretched_length(text, description),
     )
 
 

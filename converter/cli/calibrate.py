@@ -23,13 +23,13 @@ from ropext.converter.calibration.grids import SEARCHED, settings
 from ropext.converter.calibration.pictures import scale_picture
 from ropext.converter.calibration.report import comparison, disturbances, group_curves
 from ropext.converter.calibration.search import Factors, first_as_good, race
+from ropext.converter.checkpoint.wanted import want
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.report.drawing import check_file, save
 from ropext.converter.preset import Preset
 from ropext.converter.presets.load import found_preset, write_preset
 
 from .options import DEVICE, SEED, TARGET, TEXT, Length, Lengths, options
-from .suggest import target_facts
 
 if TYPE_CHECKING:
     from ropext.converter.calibration.study import Study
@@ -97,7 +97,8 @@ def _wish(
     if output.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--output {output}: a preset's file ends in .yaml")
     _require_new(output)
-    return _Wish(source, output, *target_facts(source, target, initial_window), target, asked or {})
+    found = want(source, target, initial_window)
+    return _Wish(source, output, found.facts, found.inv_freq, found.trained.tokens, target, asked or {})
 
 
 def _require_new(file: Path) -> None:

@@ -9,132 +9,34 @@ from typing import Any
 
 import click
 
-from ropext.converter.checkpoint.description import base_inv_freq
-from ropext.converter.checkpoint.read import Checkpoint, read_checkpoint, read_remote_checkpoint
-from ropext.converter.convert.native import require_native
-from ropext.converter.convert.plan import Plan, make_plan
-from ropext.converter.convert.write import Progress, Result, write
+from ropext.converter.convert.api import choose_preset, plan_conversion
+from ropext.converter.convert.plan import Plan
+from ropext.converter.convert.write import Result, write
 from ropext.converter.converted.inspect import inspect_source, render
-from ropext.converter.errors import InvalidPreset, UsageError
-from ropext.converter.files.atomic_folder import check_output
-from ropext.converter.files.contents import Reading
+from ropext.converter.errors import UsageError
 from ropext.converter.files.links import LINK_MODES, LinkMode
-from ropext.converter.hub import client as hub
-from ropext.converter.hub.types import LocalSource
-from ropext.converter.methods.baking import bake
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit, load_preset
-from ropext.converter.publish.contents import Contents, contents_of, read_folder
+from ropext.converter.publish.api import converted_contents
+from ropext.converter.publish.contents import read_folder
 from ropext.converter.publish.push import plan_push
 from ropext.converter.text import printable
 from ropext.converter.text import size_text as _size
 
+from .options import Length
 from .progress import progress_line as _progress
 from .push import publish, push_options, quiet_client
 
-__all__ = ["convert", "convert_checkpoint", "inspect", "plan_conversion"]
-
-
-def plan_conversion(
-    preset: Preset,
-    source: str | None = None,
-    output: Path | None = None,
-    *,
-    revision: str | None = None,
-    native: bool = False,
-    force: bool = False,
-) -> Plan:
-    """Check everything that a conversion needs, decide what it will write, and write nothing.
-
-    Args:
-        preset: what to convert with.
-        source: a folder or a Hub id; the preset's `base_model` by default.
-        output: the folder to write; by default named after the preset, in the current one.
-        revision: branch, tag or commit of a Hub id.
-        native: write stock keys that stock classes load, and no code.
-        force: replace what the output folder holds.
-
-    Raises:
-        InvalidPreset: the preset does not fit the model.
-        UsageError: `native`, and the method is more than frequencies.
-        RopextError: the source, the output or the Hub refuses.
-    """
-    if native:
-        require_native(preset.method)
-    output = output or Path(preset.name)
-    check_output(output, None, force=force)
-    local = hub.resolve(source or _base_model(preset), revision)
-    check_output(output, local.folder, force=force)
-    checkpoint = read_checkpoint(local.folder, source or preset.base_model)
-    return plan_checkpoint(preset, checkpoint, local, native=native)
-
-
-def plan_checkpoint(preset: Preset, checkpoint: Checkpoint, local: LocalSource, *, native: bool = False) -> Plan:
-    """Plan the conversion of a checkpoint that has been read; see `plan_conversion`."""
-    if native:
-        require_native(preset.method)
-    problems = check_fit(preset, checkpoint.facts)
-    if problems:
-        raise InvalidPreset(problems)
-    baked = bake(preset, checkpoint.facts, base_inv_freq(checkpoint.config))
-    return make_plan(preset, checkpoint, baked, local, native=native)
-
-
-def convert_checkpoint(
-    preset: Preset,
-    source: str | None = None,
-    output: Path | None = None,
-    *,
-    revision: str | None = None,
-    native: bool = False,
-    link: LinkMode = "auto",
-    force: bool = False,
-    digests: bool | None = None,
-    progress: Progress | None = None,
-) -> Result:
-    """Convert a checkpoint: `plan_conversion`, carried out.
-
-    Args:
-        preset: as for `plan_conversion`, like all that is not named here.
-        source: the same.
-        output: the same.
-        revision: the same.
-        native: the same.
-        force: the same.
-        link: how weights get into the output.
-        digests: read linked weights for their digests; see `convert.write`.
-        progress: told of bytes as they are copied.
-
-    Raises:
-        RopextError: as `plan_conversion`, or the disk refuses; nothing is left behind.
-    """
-    plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
-    return write(plan, output or Path(preset.name), link=link, force=force, digests=digests, progress=progress)
-
-
-def _contents(
-    preset: Preset, source: str | None, revision: str | None, *, native: bool, reading: Reading | None
-) -> Contents:
-    """Convert for publishing: nothing is written, and of a Hub repository no weights are downloaded."""
-    place = source or _base_model(preset)
-    if not hub.is_hub_id(place) or Path(place).expanduser().exists():
-        local = hub.resolve(place, revision)
-        plan = plan_checkpoint(preset, read_checkpoint(local.folder, place), local, native=native)
-        return contents_of(plan, reading=reading)
-    checkpoint, local, repository, absent = read_remote_checkpoint(place, revision)
-    plan = plan_checkpoint(preset, checkpoint, local, native=native)
-    return contents_of(plan, repository, absent, reading)
-
-
-def _base_model(preset: Preset) -> str:
-    """Return where the preset's own base is: a folder named in a preset is found from the preset's place."""
-    beside = preset.directory / preset.base_model
-    return str(beside) if beside.is_dir() else preset.base_model
+__all__ = ["convert", "inspect"]
 
 
 @click.command(short_help="Write a checkpoint that reads further.")
 @click.argument("source", required=False)
-@click.option("--preset", "-p", "preset_name", required=True, metavar="NAME|FILE", help="What to convert with.")
+@click.option("--preset", "-p", "preset_name", metavar="NAME|FILE", help="Convert with this preset.")
+@click.option("--method", metavar="METHOD", help="Convert with this method and the parameters suggested for it.")
+@click.option("--target", "-t", type=Length(), help="With --method: the length to read in the end, e.g. 128k.")
+@click.option(
+    "--initial-window", type=Length(), help="With --method: the length to trust [default: the trained length]."
+)
 @click.option(
     "--output",
     "-o",
@@ -165,7 +67,10 @@ def _base_model(preset: Preset) -> str:
 @click.option("--quiet", "-q", is_flag=True, help="Report errors only.")
 def convert(
     source: str | None,
-    preset_name: str,
+    preset_name: str | None,
+    method: str | None,
+    target: int | None,
+    initial_window: int | None,
     output: Path | None,
     overrides: Sequence[str],
     revision: str | None,
@@ -183,7 +88,10 @@ def convert(
 ) -> None:
     """Convert SOURCE, a checkpoint folder or a Hub id, into one that reads further.
 
-    SOURCE is by default the preset's own base model. Weights are linked, never changed: DIR holds the
+    What to convert with is a preset, or a method and a length: `--method yarn --target 128k` takes the parameters
+    that `ropext suggest` gives for this model. SOURCE is by default the preset's own base model.
+
+    Weights are linked, never changed: DIR holds the
     model's code and the method's numbers beside them, and loads with transformers and
     trust_remote_code=True alone. With --native there is no code: stock classes read the method's numbers.
     Hard-linked weights are SOURCE's own files: replace them, but do not edit them in place. Those of the Hub
@@ -195,10 +103,14 @@ def convert(
     terminal = quiet_client(quiet=quiet)
     if push_to is None and (private is not None or create_pr or message):
         raise UsageError("--private, --public, --create-pr and --message belong to --push.")
-    preset = load_preset(preset_name, overrides)
+    preset = choose_preset(
+        source, preset_name, method, target, initial_window=initial_window, overrides=overrides, revision=revision
+    )
+    if method and not quiet:
+        _show_preset(preset, to_stderr=as_json)
     if push_to and (output is None or dry_run):
         with _progress(terminal, "reading") as reading:
-            contents = _contents(preset, source, revision, native=native, reading=reading)
+            contents = converted_contents(preset, source, revision, native=native, reading=reading)
             pushed = plan_push(contents, push_to, private=private, create_pr=create_pr, message=message)
         publish(pushed, dry_run=dry_run, as_json=as_json, quiet=quiet)
         return
@@ -234,6 +146,11 @@ def inspect(source: str, as_json: bool) -> None:
 
 
 # Reports
+
+
+def _show_preset(preset: Preset, *, to_stderr: bool) -> None:
+    """Print a preset that was made for this conversion, as a file would hold it."""
+    click.echo(printable(f"# {preset.name}, kept in ropext.json\n{preset.text}"), err=to_stderr)
 
 
 def _planned(plan: Plan, output: Path) -> Iterator[str]:

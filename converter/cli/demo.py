@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.demo import BASE_NAME, Answer, ask, prepare_base
 from ropext.converter.evaluation.tasks.passkey import hide_passkey
 from ropext.converter.presets.load import load_preset
 
-from .convert import convert_checkpoint
+from .options import Length
 
 __all__ = ["demo"]
 
@@ -21,9 +22,7 @@ DEPTH = 0.1
 
 @click.command(short_help="Extend a small model and ask it what its base cannot answer.")
 @click.option("--preset", "-p", "preset_name", default="smollm2-135m-dpe", show_default=True, metavar="NAME|FILE")
-@click.option(
-    "--length", type=click.IntRange(200), default=11_500, show_default=True, metavar="TOKENS", help="Of the prompt."
-)
+@click.option("--length", type=Length(200), default=11_500, show_default=True, metavar="TOKENS", help="Of the prompt.")
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from ropext.converter.errors import UsageError
+from ropext.converter.lengths import tokens
 
 __all__ = ["DEVICE", "SEED", "TARGET", "TEXT", "Length", "Lengths", "options"]
 
@@ -17,12 +19,19 @@ class Length(click.ParamType[int]):
 
     name = "tokens"
 
+    def __init__(self, least: int = 1) -> None:
+        """Take no number under `least`."""
+        self.least = least
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read it; k stands for 1024."""
-        match = re.fullmatch(r"([0-9]{1,9})(k?)", str(value).lower())
-        if not match or not int(match[1]):
-            self.fail(f"{value!r} is no number of tokens; write it as 65536 or 64k", param, ctx)
-        return int(match[1]) * (1024 if match[2] else 1)
+        try:
+            found = tokens(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        if found < self.least:
+            self.fail(f"{value!r} is too short: at least {self.least} tokens", param, ctx)
+        return found
 
 
 class Lengths(click.ParamType[tuple[int, ...]]):
@@ -51,7 +60,7 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 TARGET = options(
     click.option("--target", "-t", type=Length(), required=True, help="Length to read in the end: 65536, or 64k."),
-    click.option("--initial-window", type=Length(), help="Length to trust [default: what the model says]."),
+    click.option("--initial-window", type=Length(), help="Length to trust [default: the trained length]."),
 )
 TEXT = click.option(
     "--text",

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ropext.converter.errors import InvalidPreset, Problem, UsageError
+from ropext.converter.lengths import length_text
 from ropext.converter.methods.schemas import METHODS, preset_schema, schema_for
 from ropext.converter.text import did_you_mean
 
 from .options import Length
+from .screen import table
 
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.facts import ModelFacts
@@ -28,13 +30,21 @@ def presets() -> None:
 
 
 @presets.command("list")
+@click.option("--model", metavar="TEXT", help="Show presets whose name or base model holds this text.")
+@click.option("--method", "-m", metavar="METHOD", help="Show presets of this method.")
+@click.option("--fits", metavar="SOURCE", help="Show presets that fit this model (a folder or a Hub id).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_command(as_json: bool) -> None:
-    """Show name, method, base model and lengths of every shipped preset."""
-    from ropext.converter.presets.load import list_presets
+def list_command(model: str | None, method: str | None, fits: str | None, as_json: bool) -> None:
+    """Show name, method, base model, lengths and description of the shipped presets."""
+    from ropext.converter.presets.choose import presets as choose
 
-    found = list_presets()
-    click.echo(json.dumps([_record(each) for each in found], indent=2) if as_json else _table(found))
+    found = choose(model=model, method=method, fits=fits)
+    if as_json:
+        click.echo(json.dumps([_record(each) for each in found], indent=2))
+    elif found:
+        click.echo(_table(found))
+    else:
+        click.echo("no shipped preset is like that; `ropext convert SOURCE --method METHOD` needs none", err=True)
 
 
 @presets.command("show")
@@ -134,9 +144,14 @@ def _record(preset: Preset) -> dict[str, Any]:
 
 
 def _table(found: Sequence[Preset]) -> str:
-    rows = [("NAME", "METHOD", "BASE MODEL", "TOKENS")]
-    rows += [(p.name, p.method, p.base_model, f"{p.initial_window} -> {p.target_window}") for p in found]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    descriptions = ["", *(f"    {preset.description}" for preset in found)]
-    return "\n".join(text for pair in zip(lines, descriptions, strict=True) for text in pair if text)
+    rows = [
+        (
+            p.name,
+            p.method,
+            p.base_model,
+            f"{length_text(p.initial_window)} -> {length_text(p.target_window)}",
+            p.description,
+        )
+        for p in found
+    ]
+    return table(("name", "method", "base model", "tokens", "description"), rows)

@@ -1,104 +1,115 @@
-"""`ropext suggest`: which parameters for a model and a length, by the published rules."""
+"""`ropext suggest`: which method and which parameters for a model and a length."""
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ropext.converter import __version__
-from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.methods.schemas import METHODS
-from ropext.converter.text import did_you_mean
+from ropext.converter.errors import UsageError
+from ropext.converter.lengths import length_text
+from ropext.converter.text import printable
 
 from .options import TARGET
+from .screen import table
 
 if TYPE_CHECKING:
-    from ropext.converter.checkpoint.facts import ModelFacts
     from ropext.converter.methods.suggestions import Suggestion
+    from ropext.converter.presets.suggested import Suggestions
 
-__all__ = ["suggest", "target_facts"]
+__all__ = ["suggest"]
 
 
-@click.command(short_help="Suggest parameters for a model and a length.")
+@click.command(short_help="Suggest a method and parameters for a model and a length.")
 @click.argument("source")
 @TARGET
-@click.option("--method", "-m", metavar="METHOD", help="Of this method only.")
+@click.option("--method", "-m", metavar="METHOD", help="Suggest for this method only.")
 @click.option("--write", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write METHOD's as a preset.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def suggest(
     source: str, target: int, initial_window: int | None, method: str | None, file: Path | None, as_json: bool
 ) -> None:
-    """Suggest every method's parameters for SOURCE, a folder or a Hub id, and for a length.
+    """Recommend a method for SOURCE, a folder or a Hub id, and a length, and suggest every method's parameters.
 
-    Only the configuration is read. For each method: its parameters, the longest context whose distances are all as in
-    training, why, and who says so. --write makes a preset of one of them, for `ropext convert --preset FILE`.
+    Only the configuration is read. The recommended method comes first, then the others, with their parameters, how
+    far they reach, why, and who says so. `ropext convert SOURCE --method METHOD --target LENGTH` converts with them;
+    --write makes a preset of one, to change by hand.
     """
-    if method is not None and method not in METHODS:
-        raise UsageError(
-            f"unknown method {method!r}{did_you_mean(method, METHODS) or ';'} there are {', '.join(METHODS)}"
-        )
+    from ropext.converter.presets.suggested import suggest as suggest_for
+
     if file and not method:
         raise UsageError("--write writes one method's preset; choose it by --method")
     if file and file.exists():
         raise UsageError(f"{file} exists; remove it or name another")
-    from ropext.converter.methods.suggestions import suggest as suggest_all
-
-    facts, inv_freq, trained = target_facts(source, target, initial_window)
-    found = [each for each in suggest_all(facts, inv_freq, target, trained) if method in (None, each.method)]
-    if file:
-        _write(file, found[0] if found else None, facts, trained, target)
-        click.echo(f"wrote {file}; convert with: ropext convert {source} --preset {file}", err=as_json)
+    found = suggest_for(source, target, method=method, initial_window=initial_window)
+    if file and method:
+        _write(file, source, target, initial_window, method)
+        click.echo(f"wrote {file}; convert with: ropext convert --preset {shlex.quote(str(file))}", err=as_json)
     if as_json:
-        click.echo(json.dumps([vars(each) for each in found], indent=2))
+        click.echo(json.dumps(found.to_json(), indent=2))
     elif not file:
-        click.echo(f"{source}: {facts.model_type}, trained to {trained} tokens; target {target}\n")
-        click.echo("\n\n".join(_text(each, target) for each in found))
+        click.echo(printable("\n".join(_heading(found))) + "\n")
+        click.echo(_table(found))
+        click.echo(printable("\n".join(["", *_details(found)])))
 
 
-def target_facts(source: str, target: int, initial_window: int | None) -> tuple[ModelFacts, list[float], int]:
-    """What a base model is, its frequencies, radians per token [pairs], and the window to begin with, tokens.
-
-    Raises:
-        UsageError: the windows make no sense for it.
-        RopextError: it cannot be found, or is no base model.
-    """
-    from ropext.converter.checkpoint.description import base_inv_freq
-    from ropext.converter.checkpoint.facts import facts_of, read_config
-    from ropext.converter.hub import client as hub
-
-    folder = hub.resolve(source, only=("config.json",)).folder
-    config, _ = read_config(folder)
-    if "rope_ext" in config:
-        raise RopextError(f"{source}: is converted already; give its base")
-    facts = facts_of(config, source)
-    trained = initial_window or facts.seen_length
-    if trained > facts.seen_length:
-        seen = "saw no farther than its sliding window of" if facts.window else "was trained to"
-        raise UsageError(f"--initial-window {trained}: {source} {seen} {facts.seen_length} tokens")
-    if target <= trained:
-        raise UsageError(f"--target {target}: must be more than the {trained} tokens that the model reads already")
-    return facts, base_inv_freq(config), trained
-
-
-def _text(suggestion: Suggestion, target: int) -> str:
-    """One method's lines."""
-    if suggestion.parameters is None:
-        return f"{suggestion.method}\n    none: {suggestion.why}"
-    values = ", ".join(f"{key}: {value}" for key, value in suggestion.parameters.items()) or "no parameters to choose"
-    reach = f"; reaches {suggestion.reach} tokens" if suggestion.reach else ""
-    return f"{suggestion.method}\n    {values}\n    {suggestion.why}{reach}\n    ({suggestion.source})"
-
-
-def _write(file: Path, suggestion: Suggestion | None, facts: ModelFacts, trained: int, target: int) -> None:
+def _write(file: Path, source: str, target: int, initial_window: int | None, method: str) -> None:
     """Write a preset, valid as any other."""
-    from ropext.converter.presets.load import found_preset, write_preset
+    from ropext.converter.checkpoint.wanted import want
+    from ropext.converter.presets.load import write_preset
+    from ropext.converter.presets.suggested import preset_data
 
-    if suggestion is None or suggestion.parameters is None:
-        why = suggestion.why if suggestion else "it is the base, and has no parameters"
-        raise RopextError(f"nothing to suggest for this method: {why}")
-    references = [suggestion.source, f"Suggested by ropext {__version__}: {suggestion.why}"]
-    preset = found_preset(file, facts, trained, target, suggestion.method)
-    write_preset(file, {**preset, "parameters": dict(suggestion.parameters), "references": references})
+    write_preset(file, preset_data(want(source, target, initial_window), method, file.name))
+
+
+def _heading(found: Suggestions) -> Iterator[str]:
+    trained = found.trained
+    yield f"{found.source}: {found.model_type}, trained to M = {trained.tokens:,} tokens ({trained.why})"
+    if trained.doubt:
+        yield f"Check the trained length: {trained.doubt}"
+    yield f"Target N = {found.target:,} tokens, N / M = {found.target / trained.tokens:.3g}"
+    yield ""
+    if found.recommended is None:
+        yield f"No recommendation: {found.why}."
+    else:
+        yield f"Recommended: {found.recommended} ({found.why})."
+        how = f"--method {found.recommended} --target {length_text(found.target)}"
+        window = f" --initial-window {trained.tokens}" if trained.why == "--initial-window" else ""
+        yield f"  ropext convert {shlex.quote(found.source)} {how}{window}"
+    if found.presets:
+        yield f"Shipped presets that fit this model and length: {', '.join(found.presets)}"
+
+
+def _table(found: Suggestions) -> str:
+    rows = [
+        (
+            each.method + (" *" if each.method == found.recommended else ""),
+            "-" if each.parameters is None else (f"{each.reach:,}" if each.reach else "any"),
+            _parameters(each),
+        )
+        for each in found.methods
+    ]
+    return table(("method", "reach", "parameters"), rows, right=("reach",))
+
+
+def _parameters(suggestion: Suggestion) -> str:
+    if suggestion.parameters is None:
+        return "none"
+    return ", ".join(f"{key}={_short(value)}" for key, value in suggestion.parameters.items()) or "(no parameters)"
+
+
+def _short(value: object) -> str:
+    return json.dumps(value, separators=(",", ":")) if isinstance(value, list | dict) else str(value)
+
+
+def _details(found: Suggestions) -> Iterator[str]:
+    yield "* recommended. reach: the longest text, in tokens, whose distances are all as in training."
+    yield "Symbols: M trained length, N target, L length of the text, G group size, w local window, S shift."
+    yield ""
+    for each in found.methods:
+        source = f" ({each.source})" if each.source else ""
+        yield f"{each.method}: {each.why}{source}"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ropext.converter.checkpoint.description import base_inv_freq, describe
 from ropext.converter.checkpoint.facts import facts_of
+from ropext.converter.checkpoint.wanted import want_of
 from ropext.converter.errors import InvalidPreset, UsageError
+from ropext.converter.lengths import tokens
 from ropext.converter.methods.baking import bake
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit, load_preset
+from ropext.converter.presets.load import check_fit, override_texts
+from ropext.converter.presets.suggested import preset_for
 
+from .api import choose_preset
 from .config import extended_config
 
 __all__ = ["Applied", "apply", "block_for", "plain"]
@@ -55,22 +60,44 @@ class Applied:
         self.remove()
 
 
-def apply(model: Any, preset: str | Path | Preset) -> Applied:
+def apply(
+    model: Any,
+    preset: str | Path | Preset | None = None,
+    *,
+    method: str | None = None,
+    target: str | int | None = None,
+    initial_window: str | int | None = None,
+    overrides: Sequence[str] | Mapping[str, object] = (),
+) -> Applied:
     """Let a loaded model of transformers read by a method, without writing anything.
 
     Args:
         model: a stock model, of a family that ropext converts, with its head or without.
         preset: the name of a preset, the file of one, or a loaded one.
+        method: instead, a method, with the parameters that are suggested for the model and `target`.
+        target: with `method`, the length to read in the end, such as `"64k"` or 65536.
+        initial_window: with `method`, the length to trust; by default the trained length.
+        overrides: keys of the preset to change: `{"target_window": "64k"}` or `["target_window=64k"]`.
 
     Returns:
         What takes the method off again: by `remove()`, or as a context manager.
 
     Raises:
         InvalidPreset: it does not fit the model.
-        UsageError: the model has a method already, or all of its layers slide.
-        RopextError: its family cannot be extended.
+        UsageError: the model has a method already, all of its layers slide, or the arguments make no sense together.
+        RopextError: its family cannot be extended, or nothing can be suggested.
     """
-    return Applied(model, preset if isinstance(preset, Preset) else load_preset(str(preset)))
+    if preset is None and method is not None and target is not None:
+        window = None if initial_window is None else tokens(initial_window, "initial_window")
+        config = plain(model.config.to_dict())
+        _refuse_window(config)
+        config["architectures"] = [type(model).__name__]
+        name = config.get("_name_or_path") or config["model_type"]
+        wanted = want_of(config, name, tokens(target, "target"), window)
+        return Applied(model, preset_for(wanted, method, overrides=override_texts(overrides)))
+    return Applied(
+        model, choose_preset(None, preset, method, target, initial_window=initial_window, overrides=overrides)
+    )
 
 
 def _refuse_window(config: dict[str, Any]) -> None:

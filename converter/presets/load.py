@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ropext.converter.errors import Fault, InvalidPreset, KeyPath, Problem, UsageError, dotted
 from ropext.converter.files.yaml_document import MAX_BYTES, load, parse
+from ropext.converter.lengths import tokens
 from ropext.converter.methods.rules import base_faults, preset_faults, size_faults
 from ropext.converter.methods.schemas import METHODS, fill_defaults, preset_schema, schema_for
 from ropext.converter.preset import Override, Places, Preset
@@ -22,43 +23,57 @@ from ropext.converter.text import did_you_mean
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.facts import ModelFacts
 
-__all__ = ["check_fit", "found_preset", "list_presets", "load_preset", "make_preset", "write_preset"]
+__all__ = ["check_fit", "found_preset", "list_presets", "load_preset", "make_preset", "override_texts", "write_preset"]
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _FILE_PARAMETERS = ("dimension_scores",)
 _GROUP_SIZE = ("parameters", "group_size")
+_WINDOWS = (("initial_window",), ("target_window",))
+_LENGTHS = ("initial_window", "target_window", "local_window", "window", "chunk_size", "shift", "activate_beyond")
+"""Keys whose values are numbers of tokens."""
 
 
-def load_preset(name_or_file: str, overrides: Sequence[str] = ()) -> Preset:
+def load_preset(name_or_file: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> Preset:
     """Load a shipped preset by its name, or any preset from its file.
 
     Args:
         name_or_file: a file if it ends in .yaml, .yml or .json, names a folder, or exists; else a name.
         overrides: `KEY=VALUE` each: a key of the preset or of its method's parameters, dotted where it is
-            inside another; VALUE is YAML.
+            inside another; VALUE is YAML, lengths may be written as 64k. Or a mapping of keys to values.
 
     Raises:
         InvalidPreset: with every problem of the preset and the overrides.
         UsageError: when there is no such preset or file, or an override names no key.
     """
-    if _is_file(name_or_file):
+    name, texts = str(name_or_file), override_texts(overrides)
+    if isinstance(name_or_file, Path) or _is_file(name):
         path = Path(name_or_file)
-        return _load(_read(path), str(path), path.parent, overrides)
+        return _load(_read(path), str(path), path.parent, texts)
     shipped = _shipped()
-    if name_or_file not in shipped:
-        near = did_you_mean(name_or_file, shipped)
-        raise UsageError(f"unknown preset {name_or_file!r}{near or '.'} `ropext presets list` shows all of them")
-    path = shipped[name_or_file]
-    return _load(path.read_bytes(), f"ropext/presets/{path.name}", path.parent, overrides)
+    if name in METHODS:
+        raise UsageError(_is_a_method(name))
+    if name not in shipped:
+        near = did_you_mean(name, shipped)
+        raise UsageError(f"unknown preset {name!r}{near or '.'} `ropext presets list` shows all of them")
+    path = shipped[name]
+    return _load(path.read_bytes(), f"ropext/presets/{path.name}", path.parent, texts)
 
 
-def make_preset(data: Mapping[str, Any], directory: Path = Path()) -> Preset:
+def override_texts(overrides: Sequence[str] | Mapping[str, object]) -> tuple[str, ...]:
+    """Return overrides as the command line has them, `KEY=VALUE` each."""
+    if isinstance(overrides, Mapping):
+        return tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
+    return tuple(overrides)
+
+
+def make_preset(data: Mapping[str, Any], directory: Path = Path(), overrides: Sequence[str] = ()) -> Preset:
     """Make a preset of its keys, as a file in `directory` would hold them.
 
     Raises:
-        InvalidPreset: with every problem that it has.
+        InvalidPreset: with every problem of it and the overrides.
+        UsageError: an override names no key.
     """
-    return _load(json.dumps(data).encode(), str(data.get("name", "preset")), directory, ())
+    return _load(_as_yaml(data).encode(), str(data.get("name", "preset")), directory, overrides)
 
 
 def write_preset(file: Path, data: Mapping[str, Any]) -> Preset:
@@ -68,21 +83,30 @@ def write_preset(file: Path, data: Mapping[str, Any]) -> Preset:
         InvalidPreset: with every problem that it has; nothing is written then.
         FileExistsError: the file is there already.
     """
-    import yaml
-
-    text = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120)
+    text = _as_yaml(data)
     preset = _load(text.encode(), str(file), file.parent, ())
     with file.open("x", encoding="utf-8") as stream:
         stream.write(text)
     return preset
 
 
+def _as_yaml(data: Mapping[str, Any]) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
 def found_preset(file: Path, facts: ModelFacts, initial_window: int, target_window: int, method: str) -> dict[str, Any]:
-    """The keys of a preset for one model that say what it is for; what was found for it goes beside them."""
+    """The keys of a preset for one model that say what it is for; what was found for it goes beside them.
+
+    A folder is named in full: a preset is used from anywhere, and a relative path could read as a Hub id.
+    """
+    folder = Path(facts.source).expanduser()
     return {
-        "name": re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-") or method,
-        "description": f"{Path(facts.source).name} to {target_window} tokens by {method}",
-        "base_model": facts.source,
+        "name": re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-_") or method,
+        "description": f"{folder.absolute().name} to {target_window} tokens by {method}",
+        "base_model": str(folder.absolute()) if folder.is_dir() else facts.source,
         "initial_window": initial_window,
         "target_window": target_window,
         "method": method,
@@ -99,8 +123,8 @@ def check_fit(preset: Preset, facts: ModelFacts) -> list[Problem]:
     """What the preset demands that the model is not; empty when it fits."""
     unmet = [key for key, wanted in preset.requires.items() if not _equal(wanted, getattr(facts, key))]
     problems = [preset.problem(_unmet(preset, facts, key), "requires", key) for key in unmet]
-    if preset.initial_window > facts.trained_length:
-        message = f"is {preset.initial_window}, but {facts.source} was trained to {facts.trained_length} tokens"
+    if preset.initial_window > facts.longest_length:
+        message = f"is {preset.initial_window}, but {facts.source} was trained to {facts.longest_length} tokens"
         problems.append(preset.problem(f"{message}; set it to at most that", "initial_window"))
     faults = list(base_faults(preset.method, facts.rope_type)) if "rope_type" not in unmet else []
     if "head_dim" not in unmet:
@@ -127,6 +151,16 @@ def _equal(wanted: object, found: object) -> bool:
 # Finding
 
 
+def _is_a_method(method: str) -> str:
+    """Say that a method is no preset, and what to do."""
+    named = [name for name, path in _shipped().items() if f"method: {method}\n" in path.read_text(encoding="utf-8")]
+    have = f"presets with it: {', '.join(named)}; " if named else ""
+    return (
+        f"{method} is a method, not a preset; {have}"
+        f"for any model: ropext convert SOURCE --method {method} --target 128k"
+    )
+
+
 def _is_file(name: str) -> bool:
     path = Path(name)
     return path.suffix.lower() in _SUFFIXES or path.name != name or path.is_file()
@@ -143,7 +177,7 @@ def _read(path: Path) -> bytes:
 
 @cache
 def _shipped() -> Mapping[str, Path]:
-    files = (Path(str(entry)) for entry in resources.files("ropext.presets").iterdir())
+    files = (Path(str(entry)) for entry in resources.files("ropext.preset_files").iterdir())
     return dict(sorted((path.stem, path) for path in files if path.suffix == ".yaml"))
 
 
@@ -161,7 +195,7 @@ def _read_override(text: str, method: object) -> Override:
         raise UsageError(str(error)) from None
     if document.problems:
         raise UsageError("\n".join(map(str, document.problems)))
-    return _locate(Override(key, _resolve(key, method), document.data))
+    return _located(_measured(Override(key, _resolve(key, method), document.data)))
 
 
 def _resolve(key: str, method: object) -> KeyPath:
@@ -177,7 +211,15 @@ def _resolve(key: str, method: object) -> KeyPath:
     raise UsageError(f"--set {key}: unknown key{near or '.'} The keys here: {', '.join([*top, *known])}")
 
 
-def _locate(override: Override) -> Override:
+def _measured(override: Override) -> Override:
+    """Numbers of tokens may be written as everywhere on the command line: 64k."""
+    whole = override.path in _WINDOWS and isinstance(override.value, int)
+    if whole or (override.path[-1] in _LENGTHS and isinstance(override.value, str)):
+        return replace(override, value=tokens(override.value, f"--set {override.key}"))
+    return override
+
+
+def _located(override: Override) -> Override:
     """A file named on the command line is looked for from where the command runs, not beside the preset."""
     if override.path[-1] in _FILE_PARAMETERS and isinstance(override.value, str):
         return replace(override, value=str(Path.cwd() / override.value))

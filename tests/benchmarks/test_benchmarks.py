@@ -112,7 +112,7 @@ def test_published_methods_are_ours(name):
 
 @pytest.mark.usefixtures("no_grad")
 def test_a_model_that_shares_weights_is_the_converted_one(tmp_path):
-    from ropext.converter.cli.convert import convert_checkpoint
+    from ropext.converter.convert.api import convert_checkpoint
     from ropext.converter.presets.load import load_preset
 
     of = models()

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("gguf", reason="the real model is a GGUF file: pip install gguf")
 
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.demo import ask, prepare_base
 from ropext.converter.evaluation.tasks.passkey import hide_passkey
 from ropext.converter.presets.load import load_preset

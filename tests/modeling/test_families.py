@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from ropext.converter import model_code
 from ropext.converter.checkpoint.facts import facts_of
 from ropext.converter.checkpoint.families import supported
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.errors import RopextError
 from ropext.converter.methods.frequencies import FREQUENCY_METHODS
 from ropext.converter.presets.load import load_preset

@@ -10,7 +10,7 @@ import transformers
 from transformers import AutoModel, AutoModelForCausalLM
 
 from ropext.converter.checkpoint.families import FAMILIES
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.presets.load import load_preset
 from tests.helpers import zoo
 from tests.modeling.test_loading import preset_file

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from ropext.converter.checkpoint.rope import float32, plain_inv_freq
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.errors import InvalidPreset
 from ropext.converter.methods import frequencies
 from ropext.converter.methods.baking import bake

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.presets.load import load_preset
 from tests.helpers import tiny
 

@@ -19,7 +19,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.convert.gguf import patch_gguf
 from ropext.converter.demo import prepare_base
 from ropext.converter.presets.load import load_preset

@@ -23,7 +23,7 @@ from vllm.config import DeviceConfig, VllmConfig, set_current_vllm_config
 from vllm.model_executor.layers.rotary_embedding import dual_chunk_rope, get_rope, phi3_long_rope_scaled_rope
 from vllm.transformers_utils.config import get_config
 
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.presets.load import load_preset
 from ropext.modeling.rope_ext_dca import Dca
 

@@ -10,8 +10,8 @@ import click
 import pytest
 
 from ropext.converter.cli.app import main
-from ropext.converter.cli.convert import convert_checkpoint, plan_conversion
 from ropext.converter.convert import write as writing
+from ropext.converter.convert.api import convert_checkpoint, plan_conversion
 from ropext.converter.convert.plan import Plan
 from ropext.converter.convert.write import Result
 from ropext.converter.presets.load import load_preset

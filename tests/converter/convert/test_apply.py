@@ -8,7 +8,7 @@ import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 from ropext.converter.checkpoint.model_classes import configuration_class, model_class
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.convert.apply import apply
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.presets.load import load_preset

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from ropext.converter.cli.app import main
-from ropext.converter.cli.convert import convert_checkpoint, plan_conversion
 from ropext.converter.convert import write as writing
+from ropext.converter.convert.api import convert_checkpoint, plan_conversion
 from ropext.converter.convert.write import write
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files import atomic_folder, links

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from ropext.converter.checkpoint.model_classes import configuration_class, model_class
 from ropext.converter.cli.app import main
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.convert.config import GUARD
 from ropext.converter.convert.native import require_native
 from ropext.converter.converted.inspect import inspect_source, render

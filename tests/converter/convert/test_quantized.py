@@ -13,7 +13,7 @@ from transformers import (
     TorchAoConfig,
 )
 
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.convert.config import GUARD
 from ropext.converter.presets.load import load_preset
 from tests.helpers import tiny

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.errors import RopextError
 from ropext.converter.presets.load import load_preset
 from tests.helpers import tiny

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from ropext.converter.cli.app import main
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.converted.inspect import inspect_source, render
 from ropext.converter.presets.load import load_preset
 from tests.helpers.checkpoints import edit_config

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from huggingface_hub import ModelCard
 
 from ropext.converter.cli.app import main
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.convert.card import kept_of_card, split_front_matter
 from ropext.converter.convert.config import dump_json
 from ropext.converter.convert.write import sealed

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.evaluation.asking import Answer, Prompt, Question
 from ropext.converter.evaluation.run import records

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.presets.load import load_preset
 from tests.helpers import tiny
 from tests.modeling.test_loading import add_tokenizer, preset_file

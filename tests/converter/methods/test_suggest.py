@@ -19,6 +19,10 @@ def run(*args):
     return CliRunner().invoke(main, ["suggest", *map(str, args)])
 
 
+def suggested(*args):
+    return json.loads(run(*args, "--json").output)["methods"]
+
+
 @pytest.mark.parametrize(
     ("trained", "target", "published"),
     [(4096, 16384, 16), (8192, 16384, 6)],  # the authors for Llama 2 and Mistral, local window 1024
@@ -54,10 +58,10 @@ def test_what_is_written_converts(method, tiny_llama, tmp_path):
 
 
 def test_string_reaches_a_third_further(tiny_llama):
-    (near,) = json.loads(run(tiny_llama, "--target", 66, "--method", "string", "--json").output)
+    (near,) = suggested(tiny_llama, "--target", 66, "--method", "string")
     assert near["parameters"] == {"shift": 21, "local_window": 16}
     assert near["reach"] == 64 + 21 - 16
-    (far,) = json.loads(run(tiny_llama, "--target", "1k", "--method", "string", "--json").output)
+    (far,) = suggested(tiny_llama, "--target", "1k", "--method", "string")
     assert far["parameters"] is None
     assert "and not 1024" in far["why"]
 
@@ -65,14 +69,14 @@ def test_string_reaches_a_third_further(tiny_llama):
 def test_factors_that_are_published_for_the_model(tiny_llama):
     edit_config(tiny_llama, hidden_size=4096, num_attention_heads=32, num_key_value_heads=8, head_dim=128)
     edit_config(tiny_llama, rope_theta=500000.0, max_position_embeddings=8192)
-    (found,) = json.loads(run(tiny_llama, "--target", "64k", "--method", "dpe", "--json").output)
+    (found,) = suggested(tiny_llama, "--target", "64k", "--method", "dpe")
     assert found["parameters"] == load_preset("llama3-8b-dpe").parameters
     assert run(tiny_llama, "--target", "256k", "--method", "dpe").output.count("none are published") == 1
 
 
 def test_a_base_that_is_scaled(tiny_llama):
     edit_config(tiny_llama, rope_scaling=LLAMA3)
-    found = {each["method"]: each for each in json.loads(run(tiny_llama, "--target", 256, "--json").output)}
+    found = {each["method"]: each for each in suggested(tiny_llama, "--target", 256)}
     assert found["yarn"]["parameters"] is None
     assert "scaling" in found["yarn"]["why"]
     assert found["self_extend"]["parameters"]
@@ -80,8 +84,44 @@ def test_a_base_that_is_scaled(tiny_llama):
 
 def test_all_of_them_for_a_reader(tiny_llama):
     result = run(tiny_llama, "--target", "1k", "--initial-window", 32)
-    assert "trained to 32 tokens; target 1024" in result.output
-    assert all(f"\n{method}\n" in result.output for method in set(METHODS) - {"original"})
+    assert "trained to M = 32 tokens (--initial-window)" in result.output
+    assert "Target N = 1,024 tokens" in result.output
+    assert all(f"\n{method}: " in result.output for method in set(METHODS) - {"original"})
+
+
+def test_one_is_recommended_first_with_a_reason(tiny_llama):
+    result = run(tiny_llama, "--target", "1k")
+    assert "Recommended: rerope (in our own table it found 12 of 12 passkeys" in result.output
+    assert f"ropext convert {tiny_llama} --method rerope --target 1k" in result.output
+    rows = [line.split() for line in result.output.splitlines() if line.startswith(("METHOD", "rerope", "string"))]
+    assert rows[0] == ["METHOD", "REACH", "PARAMETERS"]
+    assert rows[1][:2] == ["rerope", "*"]
+    report = json.loads(run(tiny_llama, "--target", "1k", "--json").output)
+    assert report["recommended"] == report["methods"][0]["method"] == "rerope"
+    assert report["trained"] == {"tokens": 64, "why": "max_position_embeddings", "doubt": ""}
+    assert report["target"] == 1024
+
+
+def test_shipped_presets_that_fit_are_named(tiny_llama):
+    edit_config(tiny_llama, hidden_size=4096, num_attention_heads=32, num_key_value_heads=8, head_dim=128)
+    edit_config(tiny_llama, rope_theta=500000.0, max_position_embeddings=8192)
+    report = json.loads(run(tiny_llama, "--target", "64k", "--json").output)
+    assert report["recommended"] == "dpe"
+    assert "llama3-8b-dpe" in report["presets"]
+    assert all(load_preset(name).target_window >= 65536 for name in report["presets"])
+    assert "llama3-8b-dpe" in run(tiny_llama, "--target", "64k").output
+
+
+@pytest.mark.parametrize("named", ["tiny-llama", "./tiny-llama", "models/tiny-llama"])
+def test_a_preset_of_a_relative_folder_finds_it_from_anywhere(named, tiny_llama, tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny-llama").symlink_to(tiny_llama)
+    monkeypatch.chdir(tmp_path)
+    assert run(named, "--target", 256, "--method", "yarn", "--write", "x.yaml").exit_code == 0
+    assert load_preset("x.yaml").base_model == str(tmp_path / named)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert CliRunner().invoke(main, ["convert", "-p", "../x.yaml"]).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from transformers import CONFIG_MAPPING
 
 from ropext.converter import model_code
 from ropext.converter.cli.app import main
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.convert.config import dump_json
 from ropext.converter.convert.native import UnsupportedSpelling
 from ropext.converter.convert.write import sealed

@@ -1,4 +1,4 @@
-"""`python -m ropext.converter` is `ropext`."""
+"""`python -m ropext` is `ropext`."""
 
 from ropext.converter.cli.app import main
 

@@ -1,0 +1,220 @@
+"""Asking models everything a task has, by every preset, and writing every result down as it comes."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ropext
+from ropext.converter.errors import UsageError
+from ropext.converter.evaluation.tasks.items import Task, make_task
+from ropext.converter.lengths import tokens
+from ropext.converter.preset import Preset
+from ropext.converter.presets.load import load_preset
+
+from .shares import Share, launched_share
+
+if TYPE_CHECKING:
+    from .transformers_model import SwitchableModel
+    from .vllm_model import VllmModel
+
+__all__ = ["BACKENDS", "Asking", "Evaluation", "evaluate"]
+
+Asking = Callable[[str, int, int], None]
+"""Called with what is asked of whom, how much of it is answered, and how much there is."""
+
+BACKENDS = ("transformers", "vllm")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation.
+
+    Attributes:
+        task: its name.
+        output: the folder of the results.
+        files: the results, one file of JSON lines for each model.
+        complete: whether everything is answered; false in one of several processes while others go on.
+        notes: what was left out, and why.
+    """
+
+    task: str
+    output: Path
+    files: tuple[Path, ...]
+    complete: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """How to ask."""
+
+    task: str
+    presets: tuple[Preset | None, ...]
+    lengths: tuple[int, ...]
+    seed: int
+    resume: bool
+    backend: str
+    device: str
+    dtype: str
+    progress: Asking | None
+
+
+def evaluate(
+    task: str,
+    models: str | Path | Sequence[str | Path],
+    *,
+    presets: Sequence[str | Path | Preset] = (),
+    base: bool = True,
+    lengths: str | Sequence[str | int] = (),
+    samples: int | None = None,
+    seed: int = 0,
+    output: str | Path = "results",
+    resume: bool = False,
+    backend: str = "transformers",
+    device: str = "auto",
+    dtype: str = "auto",
+    progress: Asking | None = None,
+    say: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Measure how well models, and presets of one model, read at several lengths.
+
+    All of one base's presets are asked the same things, and its weights are loaded once.
+
+    Args:
+        task: `passkey`, `niah`, `ppl`, `ruler` or `leval`.
+        models: folders or Hub ids: bases, alone and by each preset, or converted models as they are.
+        presets: names, files or loaded presets to measure the bases with.
+        base: measure bases without a preset too.
+        lengths: lengths of the prompts, such as `["4k", "8k"]`; by default 1, 1.5 and 2 times the trained length.
+        samples: how many prompts at each length; by default 1, of `leval` every document.
+        seed: the random seed.
+        output: the folder of the results.
+        resume: go on with the results that are there.
+        backend: `transformers`, or `vllm` for bases and native exports.
+        device: as torch names it; `auto` takes what GPUs there are.
+        dtype: `float32`, `bfloat16`, `float16` or `auto`.
+        progress: called with what is asked, how much is answered and how much there is.
+        say: called with what the user should know at the start.
+        **settings: the task's own: `depths` (passkey); `needles`, `texts` (niah); `stride`, `texts` (ppl); `tasks`,
+            `text`, `squad`, `hotpotqa` (ruler); `tasks`, `data` (leval).
+
+    Returns:
+        Where the results are; `ropext report` makes tables and pictures of them.
+
+    Raises:
+        InvalidPreset: a preset is invalid, or does not fit a model.
+        UsageError: the arguments make no sense together, or there are results already.
+        RopextError: a model cannot be found or loaded.
+    """
+    named = [str(models)] if isinstance(models, str | Path) else list(map(str, models))
+    names = [Path(each).name for each in named]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{', '.join(named)}: two of one name; results are kept by name")
+    chosen = tuple(each if isinstance(each, Preset) else load_preset(each) for each in presets)
+    if not base and not chosen:
+        raise UsageError("--no-base leaves nothing to ask; name a --preset")
+    made = make_task(task, samples, seed, settings)
+    for note in made.left_out if say else ():
+        say(note)  # type: ignore[misc]
+    how = _Settings(
+        task=task,
+        presets=(*([None] if base else []), *chosen),
+        lengths=_lengths(lengths),
+        seed=seed,
+        resume=resume,
+        backend=backend,
+        device=device,
+        dtype=dtype,
+        progress=progress,
+    )
+    stem = task if backend == "transformers" else f"{task}-{backend}"
+    files = tuple(Path(output) / name / f"{stem}.jsonl" for name in names)
+    whole = [_evaluate_one(made, how, model, file) for model, file in zip(named, files, strict=True)]
+    return Evaluation(task, Path(output), files, all(whole), made.left_out)
+
+
+def _lengths(given: str | Sequence[str | int]) -> tuple[int, ...]:
+    parts = given.split(",") if isinstance(given, str) else given
+    return tuple(sorted({tokens(each, "lengths") for each in parts if each != ""}))
+
+
+def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
+    """Ask a model what falls to this process; whether all is answered, by whatever process."""
+    from ropext.converter.checkpoint.facts import read_config
+    from ropext.converter.hub import client as hub
+
+    from .judge import Judge
+    from .records import Records
+    from .transformers_model import trained_length
+
+    share = launched_share()
+    same = {"task": how.task, "source": Path(source).name, **task.settings, "seed": how.seed, "dtype": how.dtype}
+    folder = hub.resolve(source).folder
+    trained = trained_length(read_config(folder)[0])
+    if not (lengths := how.lengths or ((trained, trained * 3 // 2, 2 * trained) if trained else ())):
+        raise UsageError(f"{source}: does not say how far it was trained to read; give --lengths")
+    about = {"trained_length": trained, **_about()}
+    if how.backend == "vllm":
+        same["backend"] = "vllm"
+        about["versions"] |= {"vllm": _vllm(how, share)}
+    with closing(Records(file, same, about=about, resume=how.resume, share=share)) as records:
+        model = _loaded(folder, max(lengths), how, share)
+        wanted = [item for length in lengths for item in task.items(model.tokenizer, length)]
+        judge = Judge(model, wanted, records)
+        work = [(preset, item) for preset in how.presets for item in range(len(wanted))]
+        mine = share.of(work)
+        told = how.progress if how.progress and share.rank == 0 else lambda name, done, total: None
+        for done, (preset, item) in enumerate(mine):
+            told(f"{Path(source).name} {how.task}", done, len(mine))
+            judge.result(preset, item)
+        told(f"{Path(source).name} {how.task}", len(mine), len(mine))
+        return records.merge([judge.key(preset, item) for preset, item in work])
+
+
+def _loaded(folder: Path, longest: int, how: _Settings, share: Share) -> SwitchableModel | VllmModel:
+    """The model, which all presets fit."""
+    if how.backend == "vllm":
+        from .vllm_model import VllmModel
+
+        return VllmModel(folder, longest, dtype=how.dtype)
+    from .transformers_model import SwitchableModel
+
+    model = SwitchableModel(folder, device=share.device(how.device), dtype=how.dtype)
+    for preset in filter(None, how.presets):
+        model.check(preset)
+    return model
+
+
+def _vllm(how: _Settings, share: Share) -> str:
+    """The version of vLLM, where it can do what is asked."""
+    from .vllm_model import vllm_version
+
+    if any(how.presets):
+        raise UsageError(
+            "--backend vllm takes no presets: write each by `ropext convert --native`, and give the folder as MODEL"
+        )
+    if how.device != "auto" or share.count > 1:
+        raise UsageError(
+            "--backend vllm is one process on all GPUs that CUDA_VISIBLE_DEVICES names: leave out --device and launcher"
+        )
+    return vllm_version()
+
+
+def _about() -> dict[str, Any]:
+    """How results came about, beside what they depend on."""
+    import torch
+
+    from .origin import processor, versions
+
+    typed = Path(sys.argv[0])
+    by_name = typed.stem == "ropext" or typed == Path(ropext.__file__).with_name("__main__.py")
+    command = shlex.join(["ropext", *sys.argv[1:]]) if by_name else "ropext eval"
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    return {"command": command, "versions": versions(), "machine": machine}

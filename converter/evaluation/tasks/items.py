@@ -1,0 +1,169 @@
+"""The tasks by name: what each asks of a model at a length, made of a few settings."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ropext.converter.errors import UsageError
+from ropext.converter.lengths import tokens
+from ropext.converter.text import did_you_mean
+
+if TYPE_CHECKING:
+    from ropext.converter.evaluation.asking import Item
+    from ropext.converter.evaluation.tasks.texts import Text
+
+__all__ = ["TASKS", "Task", "make_task"]
+
+_UNUSED = 1_000_000
+"""Seeds from here on are none of a calibration's."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked of every model.
+
+    Attributes:
+        items: what to ask at a length, tokens, for a tokenizer.
+        settings: what the questions depend on, as the results record it.
+        left_out: parts of the task that cannot be asked here, and why.
+    """
+
+    items: Callable[[Any, int], Iterable[Item]]
+    settings: dict[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+def make_task(name: str, samples: int | None, seed: int, settings: dict[str, Any]) -> Task:
+    """Make a task.
+
+    Args:
+        name: one of `TASKS`.
+        samples: how many are asked for at each length; None for the task's own number.
+        seed: the random seed.
+        settings: keyword arguments of the task's function here; None for its default.
+
+    Raises:
+        UsageError: there is no such task, or it has no such setting.
+        RopextError: what it is made of is missing.
+    """
+    if name not in TASKS:
+        raise UsageError(f"unknown task {name!r}{did_you_mean(name, TASKS) or ';'} there are {', '.join(TASKS)}")
+    given = {key: value for key, value in settings.items() if value is not None}
+    make = TASKS[name]
+    known = set(make.__annotations__) - {"samples", "seed", "return"}
+    if unknown := sorted(set(given) - known):
+        raise UsageError(f"{name}: has no setting {unknown[0]!r}; its settings: {', '.join(sorted(known))}")
+    task: Task = make(samples, seed, **given)
+    return task
+
+
+def _passkey(samples: int | None, seed: int, depths: int = 10) -> Task:
+    """A number of five digits in filler: lengths times depths times samples."""
+    from .passkey import passkey_prompt
+
+    places = [(place + 0.5) / depths for place in range(depths)]
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for sample in range(samples or 1):
+            for number, depth in enumerate(places):
+                yield passkey_prompt(tokenizer, length, depth, (seed * 1000 + sample) * depths + number)
+
+    return Task(items, {"depths": depths})
+
+
+def _niah(samples: int | None, seed: int, needles: int = 4, texts: Sequence[str | Path] = ()) -> Task:
+    """Numbers of seven digits under names in prose."""
+    from .needles import needle_depths, needle_prompt
+    from .texts import load_text
+
+    text = load_text(list(map(Path, texts))).half(1)
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for sample in range(samples or 1):
+            drawn = _UNUSED + seed * 1000 + sample
+            yield needle_prompt(tokenizer, text, length, needle_depths(needles, drawn), drawn)
+
+    return Task(items, {"needles": needles, **_named(text)})
+
+
+def _ppl(samples: int | None, seed: int, stride: str | int | None = None, texts: Sequence[str | Path] = ()) -> Task:
+    """Perplexity of a text, read in windows of each length."""
+    from .perplexity import passages
+    from .texts import load_text
+
+    text = load_text(list(map(Path, texts))).half(1)
+    apart = None if stride is None else tokens(stride, "stride")
+
+    def items(tokenizer: Any, length: int) -> Iterable[Item]:
+        if apart is not None and apart > length:
+            raise UsageError(f"--stride {apart}: is over the length {length}")
+        return passages(tokenizer, text, length, samples or 1, apart)
+
+    return Task(items, {"stride": apart, **_named(text)})
+
+
+def _ruler(
+    samples: int | None,
+    seed: int,
+    tasks: Sequence[str] = (),
+    text: str | Path | None = None,
+    squad: str | Path | None = None,
+    hotpotqa: str | Path | None = None,
+) -> Task:
+    """RULER's thirteen tasks."""
+    from .ruler import TASKS as ALL
+    from .ruler import generate, missing
+    from .ruler_runs import RulerRun
+
+    files = [Path(each) if each else None for each in (squad, hotpotqa)]
+    left_out = {}
+    if not tasks:
+        left_out = {task: why for task in ALL if (why := missing(task, squad=files[0], hotpotqa=files[1]))}
+    chosen = [task for task in tasks or ALL if task not in left_out]
+    prose = Path(text).read_text(encoding="utf-8") if text else None
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for task in chosen:
+            drawn = 42 + seed  # the publication's is 42
+            examples = generate(
+                task, tokenizer, length, samples or 1, drawn, text=prose, squad=files[0], hotpotqa=files[1]
+            )
+            for number, example in enumerate(examples):
+                yield RulerRun(example, length, number)
+
+    name = Path(text).name if text else f"pydoc_data.topics of Python {platform.python_version()}"
+    notes = tuple(f"{task} is left out: {why}" for task, why in left_out.items())
+    return Task(items, {"tasks": chosen, "text": name}, notes)
+
+
+def _leval(samples: int | None, seed: int, tasks: Sequence[str] = (), data: str | Path | None = None) -> Task:
+    """L-Eval's seven closed-ended tasks."""
+    from .leval import find, read, runs
+
+    files, left_out = find(list(tasks) or None, Path(data) if data else None)
+    documents, digest = read(files)
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for task, found in documents.items():
+            yield from runs(tokenizer, task, found[:samples], length)
+
+    notes = tuple(f"{task} is left out: {data} holds no {task}.jsonl" for task in left_out)
+    return Task(items, {"tasks": list(documents), "data_sha256": digest}, notes)
+
+
+def _named(text: Text) -> dict[str, str]:
+    return {"text": text.name, "text_sha256": text.sha256}
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "passkey": _passkey,
+    "niah": _niah,
+    "ppl": _ppl,
+    "ruler": _ruler,
+    "leval": _leval,
+}
+"""What can be asked, by name."""

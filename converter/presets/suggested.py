@@ -1,0 +1,217 @@
+"""What is suggested for a model and a length: every method's parameters, the best first, and a preset of one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ropext
+from ropext.converter.checkpoint.trained import Trained
+from ropext.converter.checkpoint.wanted import Wanted, want
+from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.lengths import length_text, tokens
+from ropext.converter.methods.schemas import METHODS
+from ropext.converter.preset import Preset
+from ropext.converter.text import did_you_mean
+
+from .load import check_fit, found_preset, list_presets, make_preset
+
+if TYPE_CHECKING:
+    from ropext.converter.methods.suggestions import Suggestion
+
+__all__ = [
+    "Suggestions",
+    "preset_data",
+    "preset_for",
+    "require_method",
+    "suggest",
+    "suggested_preset",
+    "suggestion_for",
+]
+
+_ORDER = (
+    ("dpe", "its factors were found for this model"),
+    ("rerope", "in our own table it found 12 of 12 passkeys up to twice the trained length, and needs no search"),
+    ("self_extend", "in our own table it knew numbers at twice the trained length, and is near the base before it"),
+    ("dynamic_ntk", "in our own table it knew numbers at twice the trained length, and is the base before it"),
+    ("jet_long", "in our own table it is the base up to its window, and keeps perplexity beyond"),
+    ("gali", "in our own table it knew fewer numbers than the methods above"),
+    ("dca", "in our own table it keeps perplexity, and knew fewer numbers than the methods above"),
+    ("yarn", "other runtimes read it without code; in our own table it knew fewer numbers than the methods above"),
+    ("dprope", "other runtimes read it without code"),
+    ("ntk", "other runtimes read it without code"),
+    ("string", "it is made for the trained length, and reaches little beyond"),
+    ("linear", "without training it ruins most models"),
+)
+"""Methods, as docs/smollm2.md measured them at twice the trained length, the best first, and why they stand there."""
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """What is suggested for a model and a length.
+
+    Attributes:
+        source: the model, as it was named.
+        model_type: its family.
+        trained: the trained length that was taken, why, and what may be wrong with it.
+        target: the length to reach, tokens.
+        methods: every method that was asked for, the recommended one first.
+        recommended: the name of the first method that can do it; None where none can.
+        why: why that one.
+        presets: shipped presets that fit the model and reach the length.
+    """
+
+    source: str
+    model_type: str
+    trained: Trained
+    target: int
+    methods: tuple[Suggestion, ...]
+    recommended: str | None
+    why: str
+    presets: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {**asdict(self), "trained": self.trained._asdict()}
+
+
+def suggest(
+    source: str | Path, target: str | int, *, method: str | None = None, initial_window: str | int | None = None
+) -> Suggestions:
+    """Suggest parameters for a model and a length. Only the model's configuration is read.
+
+    Args:
+        source: a base: a folder or a Hub id.
+        target: the length to read in the end, such as `"128k"` or 131072.
+        method: this method only.
+        initial_window: the length to trust; by default the trained length, as far as the configuration tells.
+
+    Returns:
+        Every method's parameters, the recommended method first.
+
+    Raises:
+        UsageError: there is no such method, or the lengths make no sense.
+        RopextError: the model cannot be found, or its family cannot be converted.
+    """
+    if method is not None:
+        require_method(method)
+    wanted = _want(source, target, initial_window)
+    found = sorted(_all(wanted), key=lambda each: (each.parameters is None, _place(each.method)))
+    found = [each for each in found if method in (None, each.method)]
+    best = next((each.method for each in found if each.parameters is not None), None)
+    return Suggestions(
+        source=str(source),
+        model_type=wanted.facts.model_type,
+        trained=wanted.trained,
+        target=wanted.target,
+        methods=tuple(found),
+        recommended=best,
+        why=dict(_ORDER)[best] if best else "no method reaches this length on this model",
+        presets=_fitting(wanted, method),
+    )
+
+
+def suggested_preset(
+    source: str | Path,
+    method: str,
+    target: str | int,
+    *,
+    initial_window: str | int | None = None,
+    overrides: Sequence[str] = (),
+    revision: str | None = None,
+    name: str | None = None,
+) -> Preset:
+    """Make a preset of the parameters that are suggested for one method, a model and a length.
+
+    Args:
+        source: a base: a folder or a Hub id.
+        method: the method.
+        target: the length to read in the end.
+        initial_window: the length to trust; by default the trained length.
+        overrides: `KEY=VALUE` each, as for `load_preset`.
+        revision: branch, tag or commit of a Hub id.
+        name: the preset's; by default it says model, method and length.
+
+    Raises:
+        UsageError: there is no such method, or the lengths make no sense.
+        InvalidPreset: an override makes it invalid.
+        RopextError: the model cannot be found, or nothing can be suggested.
+    """
+    require_method(method)
+    return preset_for(_want(source, target, initial_window, revision), method, overrides=overrides, name=name)
+
+
+def preset_for(wanted: Wanted, method: str, *, overrides: Sequence[str] = (), name: str | None = None) -> Preset:
+    """Make a preset of what is suggested for one method; see `suggested_preset`."""
+    data = preset_data(wanted, method, name or _name(wanted.facts.source, method, wanted.target))
+    folder = Path(wanted.facts.source).expanduser()
+    if folder.is_dir():  # the record may be published, and where a machine keeps its models is nobody's business
+        data["base_model"] = f"./{folder.absolute().name}"
+    return make_preset(data, Path(), overrides)
+
+
+def preset_data(wanted: Wanted, method: str, name: str) -> dict[str, Any]:
+    """Return the keys of a preset with what is suggested for one method.
+
+    Raises:
+        RopextError: nothing is; the message says why.
+    """
+    found = suggestion_for(wanted, method)
+    data = found_preset(Path(name), wanted.facts, wanted.trained.tokens, wanted.target, method)
+    references = [found.source, f"Suggested by ropext {ropext.__version__}: {found.why}"]
+    return {**data, "parameters": dict(found.parameters or {}), "references": references}
+
+
+def suggestion_for(wanted: Wanted, method: str) -> Suggestion:
+    """Return what is suggested for one method.
+
+    Raises:
+        RopextError: nothing is; the message says why.
+    """
+    found = next((each for each in _all(wanted) if each.method == method), None)
+    if found is None or found.parameters is None:
+        why = found.why if found else "it is the base, and has no parameters"
+        raise RopextError(f"{method}: nothing to suggest for this model and length: {why}")
+    return found
+
+
+def require_method(method: str) -> None:
+    """Refuse a name that is no method.
+
+    Raises:
+        UsageError: it names the nearest one, and all there are.
+    """
+    if method not in METHODS:
+        near = did_you_mean(method, METHODS) or ";"
+        raise UsageError(f"unknown method {method!r}{near} there are {', '.join(METHODS)}")
+
+
+def _want(
+    source: str | Path, target: str | int, initial_window: str | int | None, revision: str | None = None
+) -> Wanted:
+    window = None if initial_window is None else tokens(initial_window, "initial_window")
+    return want(str(source), tokens(target, "target"), window, revision)
+
+
+def _all(wanted: Wanted) -> list[Suggestion]:
+    from ropext.converter.methods.suggestions import suggest as suggest_all  # and with it numpy
+
+    return suggest_all(wanted.facts, wanted.inv_freq, wanted.target, wanted.trained.tokens)
+
+
+def _place(method: str) -> int:
+    names = [name for name, _ in _ORDER]
+    return names.index(method) if method in names else len(names)
+
+
+def _fitting(wanted: Wanted, method: str | None) -> tuple[str, ...]:
+    fitting = (each for each in list_presets() if each.requires and not check_fit(each, wanted.facts))
+    return tuple(each.name for each in fitting if each.target_window >= wanted.target and method in (None, each.method))
+
+
+def _name(source: str, method: str, target: int) -> str:
+    model = re.sub(r"[^a-z0-9_-]+", "-", Path(source).expanduser().absolute().name.lower()).strip("-_")
+    return f"{model or 'model'}-{method}-{length_text(target)}"
