@@ -98,6 +98,8 @@ def _wish(
         raise UsageError(f"--output {output}: a preset's file ends in .yaml")
     _require_new(output)
     found = want(source, target, initial_window)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
     return _Wish(source, output, found.facts, found.inv_freq, found.trained.tokens, target, asked or {})
 
 

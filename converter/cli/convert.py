@@ -103,11 +103,14 @@ def convert(
     terminal = quiet_client(quiet=quiet)
     if push_to is None and (private is not None or create_pr or message):
         raise UsageError("--private, --public, --create-pr and --message belong to --push.")
-    preset = choose_preset(
+    chosen = choose_preset(
         source, preset_name, method, target, initial_window=initial_window, overrides=overrides, revision=revision
     )
+    preset = chosen.preset
     if method and not quiet:
         _show_preset(preset, to_stderr=as_json)
+    for note in chosen.notes:
+        click.echo(printable(f"note: {note}"), err=True)
     if push_to and (output is None or dry_run):
         with _progress(terminal, "reading") as reading:
             contents = converted_contents(preset, source, revision, native=native, reading=reading)
@@ -138,10 +141,13 @@ def convert(
 
 @click.command(short_help="Say what a model folder holds.")
 @click.argument("source", metavar="DIR")
+@click.option(
+    "--initial-window", type=Length(), help="Length to trust, for the presets that fit [default: the trained length]."
+)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
-def inspect(source: str, as_json: bool) -> None:
+def inspect(source: str, initial_window: int | None, as_json: bool) -> None:
     """Describe DIR: a converted checkpoint's method and numbers, or a base and the presets that fit it."""
-    report = inspect_source(source)
+    report = inspect_source(source, initial_window)
     click.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else render(report))
 
 

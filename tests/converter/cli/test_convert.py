@@ -101,6 +101,48 @@ def test_function(tiny_llama, tiny_preset, tmp_path):
     assert result.methods["copy"] == 2
 
 
+# By a method
+
+
+def test_any_model_by_a_method_and_a_length(run, tiny_llama):
+    result = run("convert", "tiny-llama", "--method", "yarn", "--target", "1k", "--set", "attention_factor=1.5")
+    assert result.stdout.startswith("# tiny-llama-yarn-1k, kept in ropext.json\nname: tiny-llama-yarn-1k\n")
+    assert "yarn, 64 → 1,024 tokens" in result.stdout
+    block = json.loads(Path("tiny-llama-yarn-1k/config.json").read_text())["rope_ext"]
+    assert block["parameters"]["attention_factor"] == 1.5
+    run("verify", "tiny-llama-yarn-1k", "--quick")
+    report = json.loads(run("convert", "tiny-llama", "--method", "yarn", "--target", "1k", "--json", "-o", "b").stdout)
+    assert report["preset"] == "tiny-llama-yarn-1k"
+
+
+def test_a_method_is_no_preset(run, tiny_llama):
+    message = failure(run, "tiny-llama", "--preset", "yarn", status=2)
+    assert message.startswith("error: yarn is a method, not a preset; presets with it: llama2-7b-yarn-16k, ")
+    assert message.endswith("; for any model: ropext convert SOURCE --method yarn --target 128k")
+
+
+def test_a_trained_length_in_doubt_is_said(run, tiny_llama):
+    edit_config(tiny_llama, rope_scaling={"rope_type": "linear", "factor": 2.0})
+    result = run("convert", "tiny-llama", "--method", "ntk", "--target", "1k")
+    assert "note: taken as trained to 128 tokens (max_position_embeddings is 64, and a linear factor" in result.stderr
+    assert "--initial-window 64" in result.stderr
+
+
+@pytest.mark.parametrize("length", ["0", "-1", "64kb", "4.5k", "many", ""])
+def test_one_message_for_what_is_no_length(run, tiny_llama, tiny_preset, length):
+    message = f"{length!r} is no number of tokens; write it as 65536 or 64k"
+    assert message in run("convert", "tiny-llama", "--method", "yarn", f"--target={length}", status=2).stderr
+    if length:
+        wanted = f"--set target_window: {length if length in ('0', '-1') else repr(length)} is no number of tokens"
+        assert wanted in failure(run, "--preset", tiny_preset, "--set", f"target_window={length}", status=2)
+
+
+def test_lengths_may_be_written_in_overrides(run, tiny_llama, tiny_preset):
+    run("convert", "--preset", tiny_preset, "--set", "target_window=1k")
+    assert json.loads(Path("tiny-dpe/config.json").read_text())["rope_ext"]["target_window"] == 1024
+    run("verify", "tiny-dpe", "--quick")
+
+
 # What goes wrong
 
 

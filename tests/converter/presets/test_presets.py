@@ -20,6 +20,7 @@ from ropext.converter.files import yaml_document
 from ropext.converter.methods.baking import bake
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.presets.load import check_fit, list_presets, load_preset
+from tests.helpers.checkpoints import edit_config
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ROOT / "tests" / "examples"
@@ -364,6 +365,28 @@ def test_presets_list():
     assert all(preset.name in table.stdout and preset.description in table.stdout for preset in SHIPPED)
     records = json.loads(ropext("presets", "list", "--json").stdout)
     assert [record["name"] for record in records] == [preset.name for preset in SHIPPED]
+
+
+def test_presets_list_is_filtered(tiny_llama):
+    def names(*args):
+        return [record["name"] for record in json.loads(ropext("presets", "list", "--json", *args).stdout)]
+
+    assert names("--method", "rerope") == ["smollm2-135m-rerope"]
+    assert names("--model", "SMOLLM2", "--method", "dpe") == ["smollm2-135m-dpe", "smollm2-135m-dpe-512"]
+    assert names("--model", "meta-llama/Meta-Llama-3-8B") == [p.name for p in SHIPPED if "Llama-3-8B" in p.base_model]
+    assert names("--fits", tiny_llama) == []
+    edit_config(tiny_llama, hidden_size=576, num_attention_heads=9, num_key_value_heads=3, head_dim=64)
+    edit_config(tiny_llama, rope_theta=100000.0, max_position_embeddings=8192)
+    assert "smollm2-135m-dpe" in names("--fits", tiny_llama)
+    assert ropext("presets", "list", "--method", "yarm").stderr.startswith("error: unknown method 'yarm'; did you mean")
+    assert "no shipped preset is like that" in ropext("presets", "list", "--model", "nothing").stderr
+
+
+def test_presets_list_is_a_table():
+    lines = ropext("presets", "list", "--method", "rerope").stdout.splitlines()
+    assert lines[0].split() == ["NAME", "METHOD", "BASE", "MODEL", "TOKENS", "DESCRIPTION"]
+    assert lines[1].split()[:2] == ["smollm2-135m-rerope", "rerope"]
+    assert "8k -> 16k" in lines[1]
 
 
 def test_presets_show_is_verbatim():
