@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Literal, TextIO
 
 from ropext.converter.text import printable
 
@@ -72,10 +72,12 @@ def _drawn(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequenc
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    names = min(max(len(row[0]) for row in [headers, *rows]), width_of() // 2)  # in one piece, to be copied
     for number, header in enumerate(headers):
-        style = "cyan" if number == 0 else None
-        drawn.add_column(header, style=style, justify="right" if header in right else "left", overflow="fold")
+        style, least = ("cyan", names) if number == 0 else (None, None)
+        side: Literal["left", "right"] = "right" if header in right else "left"
+        drawn.add_column(header, style=style, min_width=least, justify=side, overflow="fold")
     for row in rows:
         drawn.add_row(*map(Text, row))
     console = Console(file=sys.stdout, width=width_of(), force_terminal=True)

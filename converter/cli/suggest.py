@@ -54,6 +54,8 @@ def suggest(
     elif not file:
         click.echo(printable("\n".join(_heading(found))) + "\n")
         click.echo(_table(found))
+        if found.presets:
+            click.echo("\n" + _presets(found))
         click.echo(printable("\n".join(["", *_details(found)])))
 
 
@@ -77,11 +79,30 @@ def _heading(found: Suggestions) -> Iterator[str]:
         yield f"No recommendation: {found.why}."
     else:
         yield f"Recommended: {found.recommended} ({found.why})."
-        how = f"--method {found.recommended} --target {length_text(found.target)}"
-        window = f" --initial-window {trained.tokens}" if trained.why == "--initial-window" else ""
-        yield f"  ropext convert {shlex.quote(found.source)} {how}{window}"
-    if found.presets:
-        yield f"Shipped presets that fit this model and length: {', '.join(found.presets)}"
+        yield f"  ropext convert {shlex.quote(found.source)} {_how(found)}"
+
+
+def _how(found: Suggestions) -> str:
+    """Return the options that convert as is recommended."""
+    for each in found.presets:
+        if each.method == found.recommended and each.calibration and each.target_window == found.target:
+            return f"--preset {each.name}"
+    window = f" --initial-window {found.trained.tokens}" if found.trained.why == "--initial-window" else ""
+    return f"--method {found.recommended} --target {length_text(found.target)}{window}"
+
+
+def _presets(found: Suggestions) -> str:
+    """Lay out the shipped presets that fit."""
+    rows = [
+        (
+            each.name,
+            each.method,
+            f"{length_text(each.initial_window)} -> {length_text(each.target_window)}",
+            "measured" if each.calibration else "published",
+        )
+        for each in found.presets
+    ]
+    return table(("preset that fits", "method", "tokens", "numbers"), rows)
 
 
 def _table(found: Suggestions) -> str:
@@ -107,6 +128,8 @@ def _short(value: object) -> str:
 
 
 def _details(found: Suggestions) -> Iterator[str]:
+    if found.presets:
+        yield "numbers: measured on this model by `ropext calibrate`, or published; convert with --preset NAME."
     yield "* recommended. reach: the longest text, in tokens, whose distances are all as in training."
     yield "Symbols: M trained length, N target, L length of the text, G group size, w local window, S shift."
     yield ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ class Suggestions:
         methods: every method that was asked for, the recommended one first.
         recommended: the name of the first method that can do it; None where none can.
         why: why that one.
-        presets: shipped presets that fit the model and reach the length.
+        presets: shipped presets that fit the model and reach the length, by method, the best first.
     """
 
     source: str
@@ -69,11 +69,20 @@ class Suggestions:
     methods: tuple[Suggestion, ...]
     recommended: str | None
     why: str
-    presets: tuple[str, ...]
+    presets: tuple[Preset, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {**asdict(self), "trained": self.trained._asdict()}
+        return {
+            "source": self.source,
+            "model_type": self.model_type,
+            "trained": self.trained._asdict(),
+            "target": self.target,
+            "recommended": self.recommended,
+            "why": self.why,
+            "methods": [vars(each) for each in self.methods],
+            "presets": [each.name for each in self.presets],
+        }
 
 
 def suggest(
@@ -179,9 +188,11 @@ def _place(method: str) -> int:
     return names.index(method) if method in names else len(names)
 
 
-def _fitting(wanted: Wanted, method: str | None) -> tuple[str, ...]:
-    fitting = (each for each in list_presets() if each.requires and not check_fit(each, wanted.facts))
-    return tuple(each.name for each in fitting if each.target_window >= wanted.target and method in (None, each.method))
+def _fitting(wanted: Wanted, method: str | None) -> tuple[Preset, ...]:
+    wanted_methods = [name for name, _ in _ORDER] if method is None else [method]
+    chosen = [each for each in list_presets() if each.method in wanted_methods]
+    reaching = [each for each in chosen if each.target_window >= wanted.target and not check_fit(each, wanted.facts)]
+    return tuple(sorted(reaching, key=lambda each: (_place(each.method), each.name)))
 
 
 def _name(source: str, method: str, target: int) -> str:

@@ -42,6 +42,13 @@ def test_a_terminal_gets_colour_and_lines(terminal):
     assert "smollm2-135m-rerope" in text
 
 
+def test_names_stay_in_one_piece(terminal):
+    terminal(60)
+    text = table(("name", "what"), [("smollm2-135m-self_extend", "word " * 40)], terminal=True)
+    assert "smollm2-135m-self_extend" in text
+    assert text.count("\n") > 5
+
+
 def test_no_color_is_honoured(terminal):
     terminal(100, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]", table(HEADERS, ROWS, terminal=True))

@@ -112,6 +112,18 @@ def test_shipped_presets_that_fit_are_named(tiny_llama):
     assert "llama3-8b-dpe" in run(tiny_llama, "--target", "64k").output
 
 
+def test_numbers_that_were_measured_are_recommended(tiny_llama):
+    edit_config(tiny_llama, hidden_size=576, num_attention_heads=9, num_key_value_heads=3, head_dim=64)
+    edit_config(tiny_llama, rope_theta=100000.0, max_position_embeddings=8192)
+    near, far = run(tiny_llama, "--target", "16k").output, run(tiny_llama, "--target", "32k").output
+    assert f"ropext convert {tiny_llama} --preset smollm2-135m-dpe\n" in near
+    assert "smollm2-135m-original" not in near
+    rows = [line.split()[0] for line in near.splitlines() if line.startswith("smollm2-")]
+    assert rows[:3] == ["smollm2-135m-dpe", "smollm2-135m-dpe-512", "smollm2-135m-rerope"]
+    assert f"ropext convert {tiny_llama} --method rerope --target 32k\n" in far
+    assert "smollm2" not in far
+
+
 @pytest.mark.parametrize("named", ["tiny-llama", "./tiny-llama", "models/tiny-llama"])
 def test_a_preset_of_a_relative_folder_finds_it_from_anywhere(named, tiny_llama, tmp_path, monkeypatch):
     (tmp_path / "models").mkdir()
