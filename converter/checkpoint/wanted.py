@@ -12,7 +12,7 @@ from ropext.converter.hub import client as hub
 from ropext.converter.lengths import tokens
 
 from .description import base_inv_freq
-from .facts import ModelFacts, facts_of, read_config
+from .facts import ModelFacts, facts_of, read_config, require_supported
 from .trained import Trained, trained_length
 
 __all__ = ["Wanted", "trusted_length", "want", "want_of"]
@@ -56,12 +56,14 @@ def want(
 
     Raises:
         UsageError: the lengths make no sense for it.
-        RopextError: it cannot be found, or is no base model.
+        RopextError: it cannot be found, or is no base that can be converted.
     """
     target = tokens(target, "--target")  # before anything is asked of the Hub
     window = None if initial_window is None else tokens(initial_window, "--initial-window")
     folder = hub.resolve(str(source), revision, only=("config.json",)).folder
-    return want_of(read_config(folder)[0], str(source), target, window)
+    found = want_of(read_config(folder)[0], str(source), target, window)
+    require_supported(found.facts)
+    return found
 
 
 def want_of(

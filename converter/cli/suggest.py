@@ -76,9 +76,9 @@ def _heading(found: Suggestions) -> Iterator[str]:
     yield f"Target N = {found.target:,} tokens, N / M = {found.target / trained.tokens:.3g}"
     yield ""
     if found.recommended is None:
-        yield f"No recommendation: {found.why}."
+        yield f"Nothing to recommend: {found.why}."
     else:
-        yield f"Recommended: {found.recommended} ({found.why})."
+        yield "Convert with it:" if len(found.methods) == 1 else f"Recommended: {found.recommended} ({found.why})."
         yield f"  ropext convert {shlex.quote(found.source)} {_how(found)}"
 
 

@@ -102,6 +102,20 @@ def test_one_is_recommended_first_with_a_reason(tiny_llama):
     assert report["target"] == 1024
 
 
+def test_a_single_method_is_not_recommended_over_others(tiny_llama):
+    output = run(tiny_llama, "--target", "1k", "--method", "ntk").output
+    assert f"Convert with it:\n  ropext convert {tiny_llama} --method ntk --target 1k\n" in output
+    assert "Recommended" not in output
+    assert "Nothing to recommend: no method" in run(tiny_llama, "--target", "1k", "--method", "string").output
+
+
+def test_a_class_without_model_code_is_refused(tiny_llama):
+    edit_config(tiny_llama, architectures=["LlamaForNothing"])
+    result = run(tiny_llama, "--target", "1k")
+    assert result.exit_code == 1
+    assert "LlamaForNothing" in result.output
+
+
 def test_shipped_presets_that_fit_are_named(tiny_llama):
     edit_config(tiny_llama, hidden_size=4096, num_attention_heads=32, num_key_value_heads=8, head_dim=128)
     edit_config(tiny_llama, rope_theta=500000.0, max_position_embeddings=8192)
