@@ -19,12 +19,21 @@ from ropext.converter.checkpoint.family import Family
 
 from .errors import RopextError
 
-__all__ = ["auto_map", "code", "configuration", "entry", "extended_class", "method_class", "sha256"]
+__all__ = [
+    "auto_map",
+    "code",
+    "configuration",
+    "entry",
+    "extended_class",
+    "method_class",
+    "sha256",
+    "under_version",
+]
 
 _PACKAGE = "ropext.modeling"
 _ENTRY, _CONFIGURATION = "modeling_llama_ext.py", "configuration_llama_ext.py"
 _MARK = "RopeExt"
-_HEADER = f"# Made by ropext {__version__}, and licensed under the Apache License 2.0.\n"
+_HEADER = "# Made by ropext {}, and licensed under the Apache License 2.0.\n"
 _PARSING = Lock()
 """Of two threads that parse at the same time, one may get a SystemError (seen with Python 3.11)."""
 
@@ -62,7 +71,20 @@ def code(family: str, method: str) -> dict[str, bytes]:
         configuration(family): configuration_text.encode(),
         **named,
     }
-    return {name: _HEADER.encode() + text for name, text in made.items()}
+    return {name: _HEADER.format(__version__).encode() + text for name, text in made.items()}
+
+
+def under_version(family: str, method: str, version: str) -> dict[str, bytes]:
+    """Return this ropext's code under the header that another version writes above its own.
+
+    Args:
+        family: a `model_type`.
+        method: a method's name.
+        version: of that ropext.
+    """
+    headers = (_HEADER.format(each).encode() for each in (__version__, version))
+    own, other = headers
+    return {name: other + data.removeprefix(own) for name, data in code(family, method).items()}
 
 
 def auto_map(family: str) -> dict[str, str]:

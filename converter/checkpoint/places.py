@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.files.contents import Reading, outgoing, paths_in
+from ropext.converter.files.contents import Reading, linked_folders, outgoing, paths_in
 from ropext.converter.files.json_object import MAX_BYTES, read_bounded
 from ropext.converter.files.safetensors_header import tensor_names
 from ropext.converter.hub import client as hub
 from ropext.converter.hub.types import Repository
 from ropext.converter.names import PROVENANCE
+
+from .roles import inside
 
 __all__ = ["Place", "Shapes", "find_place"]
 
@@ -53,6 +56,9 @@ class Place(Protocol):
     def fetch(self, paths: Iterable[str]) -> None:
         """Get small files here, all in one go."""
 
+    def astray(self) -> list[tuple[str, str]]:
+        """Return what lies elsewhere than its name says, and how that is: links, which are not followed out of it."""
+
 
 def find_place(source: str, revision: str | None, reading: Reading | None) -> Place:
     """Find a converted folder, or a repository on the Hub.
@@ -89,11 +95,27 @@ class _Folder:
         self.name, self._folder, self._reading = name, folder, reading
         self.paths = frozenset(paths_in(folder))
 
+    def astray(self) -> list[tuple[str, str]]:
+        found = [(path, "is a link to a folder") for path in linked_folders(self._folder)]
+        return found + [
+            (path, "is a link out of the folder") for path in sorted(self.paths) if not self._is_inside(path)
+        ]
+
+    def _is_inside(self, path: str) -> bool:
+        try:
+            inside(self._folder, path)
+        except RopextError:
+            return False
+        return True
+
     def fetch(self, paths: Iterable[str]) -> None:
         pass
 
     def file(self, path: str) -> Path:
-        return self._folder / path
+        """Nothing but weights, which may be linked on purpose, is ever opened outside of the folder."""
+        real = (self._folder / path).resolve()
+        weights = path.endswith(".safetensors") and re.fullmatch(r".*\.safetensors|[0-9a-f]{64}", real.name)
+        return real if weights else inside(self._folder, path)
 
     def size(self, path: str) -> int:
         return self.file(path).stat().st_size
@@ -127,6 +149,9 @@ class _OnHub:
         self.paths = frozenset(
             path for path in repository.files if not any(part.startswith(".") for part in path.split("/"))
         )
+
+    def astray(self) -> list[tuple[str, str]]:
+        return []
 
     def fetch(self, paths: Iterable[str]) -> None:
         wanted = [path for path in paths if path in self.paths and not self._repository.files[path].sha256]

@@ -18,11 +18,20 @@ from ropext.converter.hub import client as hub
 from ropext.converter.hub.types import LocalSource, Repository
 from ropext.converter.text import printable
 
+from .config_keys import without_unknown
 from .description import describe
 from .facts import MAX_CONFIG_BYTES, ModelFacts, facts_of, read_config, require_supported
 from .roles import SourceFile, carried_files, source_file
 
-__all__ = ["Checkpoint", "findings", "read_checkpoint", "read_remote_checkpoint", "require_tensors", "shard_names"]
+__all__ = [
+    "Checkpoint",
+    "findings",
+    "read_checkpoint",
+    "read_remote_checkpoint",
+    "require_metadata",
+    "require_tensors",
+    "shard_names",
+]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -37,7 +46,7 @@ class Checkpoint:
 
     Attributes:
         folder: the folder it lies in, resolved.
-        config: its `config.json` without private keys.
+        config: its `config.json` without private keys and those that its family does not know.
         facts: what methods need to know.
         files: those that a conversion may carry over, by path.
         notes: what the user should know of what was found.
@@ -78,6 +87,8 @@ def read_checkpoint(folder: Path, source: str | None = None) -> Checkpoint:
     config, dropped = read_config(folder)
     facts = facts_of(config, source or str(folder))
     require_supported(facts)
+    config, unknown = without_unknown(config)
+    dropped += unknown
     weights, notes = _weights(folder)
     files = (*weights, *carried_files(folder))
     return Checkpoint(folder, config, facts, files, tuple(findings(config, dropped, files, _names(folder), notes)))
@@ -94,13 +105,14 @@ def findings(
 
     Args:
         config: its configuration.
-        dropped: the private keys that were dropped from there.
+        dropped: the keys that were dropped from there.
         files: those that a conversion carries over.
         names: of all its files and folders.
         about_weights: what was found of its weights.
     """
     if dropped:
-        yield f"private keys of config.json dropped: {printable(', '.join(dropped))[:500]}"
+        named = printable(", ".join(dropped))[:500]
+        yield f"keys of config.json dropped, as they are private or no class of this family knows them: {named}"
     base = describe(config)
     if base.window:
         yield f"sliding_window of {base.window} tokens is turned off: every layer sees every token"
@@ -175,7 +187,9 @@ def shard_names(folder: Path, index: Path) -> dict[str, str]:
         RopextError: it names none, too many, or files outside the folder.
     """
     file = folder / INDEX
-    mapping = read_object(index, str(file)).get("weight_map")
+    content = read_object(index, str(file))
+    require_metadata(content, str(file))
+    mapping = content.get("weight_map")
     if not isinstance(mapping, dict) or not mapping:
         raise RopextError(f"{file}: no weight_map; download it again.")
     for name in mapping.values():
@@ -184,6 +198,16 @@ def shard_names(folder: Path, index: Path) -> dict[str, str]:
     if len(set(mapping.values())) > MAX_SHARDS:
         raise RopextError(f"{file}: names more than {MAX_SHARDS} files.")
     return mapping
+
+
+def require_metadata(index: Mapping[str, Any], name: str) -> None:
+    """Refuse an index that no transformers reads.
+
+    Raises:
+        RopextError: it has no `metadata`.
+    """
+    if not isinstance(index.get("metadata"), dict):
+        raise RopextError(f'{name}: no metadata, without which transformers does not load it; add `"metadata": {{}}`.')
 
 
 def _is_plain(name: str) -> bool:
@@ -230,6 +254,8 @@ def read_remote_checkpoint(
     config, dropped = read_config(folder)
     facts = facts_of(config, repo_id)
     require_supported(facts)
+    config, unknown = without_unknown(config)
+    dropped += unknown
     promised = _remote_weights(repository, folder)
     names = list(promised)
     for path, tensors in promised.items():

@@ -110,7 +110,8 @@ def carried_files(folder: Path) -> Iterator[SourceFile]:
         RopextError: a file is a link that leads elsewhere.
     """
     templates = folder / "additional_chat_templates"
-    nested = [f"{templates.name}/{file.name}" for file in templates.iterdir()] if templates.is_dir() else []
+    held = templates.iterdir() if templates.is_dir() and inside(folder, templates.name) else ()
+    nested = [f"{templates.name}/{file.name}" for file in held]
     for path in sorted([entry.name for entry in os.scandir(folder)] + nested):
         role = role_of(path)
         if role != "other" and (folder / path).is_file():
@@ -180,12 +181,14 @@ def inside(folder: Path, path: str) -> Path:
 
 
 def _in_cache(file: Path) -> bool:
-    """Whether `snapshots/<revision>/<file>` is a link to `blobs/<name>`, which may be a link itself."""
+    """Whether `snapshots/<revision>/<file>` is a link to `blobs/<name>`, a file that lies there itself."""
     snapshot = next((parent for parent in file.parents if parent.parent.name == "snapshots"), None)
     if snapshot is None or not file.is_symlink():
         return False
     target = Path(os.path.normpath(file.parent / os.readlink(file)))
-    return target.parent == snapshot.parent.parent / "blobs"
+    blobs = snapshot.parent.parent / "blobs"
+    real = snapshot.parent.parent.resolve() / "blobs"
+    return target.parent == blobs and file.resolve().parent == real
 
 
 def _cached_sha256(file: Path) -> str | None:

@@ -14,6 +14,7 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.hub import client as hub
 from ropext.converter.text import printable
 from ropext.converter.verify.checks import Report, verify
+from ropext.converter.verify.report import EXIT_STATUS
 
 from .progress import progress_line
 from .push import quiet_client
@@ -31,7 +32,10 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="Report by the exit status only.")
 def verify_command(source: str, revision: str | None, quick: bool, whole: bool, as_json: bool, quiet: bool) -> int:
-    """Check that DIR or REPO is what it says, and exit with 1 if it is not.
+    """Check that DIR or REPO is what it says.
+
+    The exit status is 0 only if everything was checked and is good; 1 if something is bad; 3 if nothing is bad and
+    something was not checked, as with --quick.
 
     Files are held against the digests in ropext.json, code against this ropext's, config.json against the recorded
     preset, headers of weights against config.json, and a model of two of its layers against dense attention and
@@ -44,7 +48,7 @@ def verify_command(source: str, revision: str | None, quick: bool, whole: bool, 
         click.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:
         click.echo("\n".join(_lines(report)))
-    return 0 if report.good else 1
+    return EXIT_STATUS[report.verdict]
 
 
 @click.command("upgrade", short_help="Bring a converted folder up to date.")
@@ -92,7 +96,7 @@ def card_command(folder: Path, repo_id: str | None, revision: str | None, verifi
     if verified:
         with progress_line(quiet_client(quiet=quiet), "reading") as reading:
             report = verify(str(folder), reading=reading)
-        if not report.good:
+        if report.bad:
             bad = ", ".join(report.bad)
             raise RopextError(f"{folder}: is bad ({bad}), and no card was written; see `ropext verify {folder}`.")
         checked = [f"By `ropext verify` of ropext {__version__}:", "", *_checked(report)]
@@ -103,11 +107,16 @@ def card_command(folder: Path, repo_id: str | None, revision: str | None, verifi
 
 def _checked(report: Report) -> Iterator[str]:
     for check in report.checks:
-        yield printable(f"- {check.name}: {'' if check.status == 'good' else 'not checked: '}{check.text}")
+        yield printable(f"- {check.name}: {'not checked: ' if check.status == 'unchecked' else ''}{check.text}")
 
 
 def _lines(report: Report) -> Iterator[str]:
     for check in report.checks:
         yield printable(f"{check.status:<9}  {check.name:<9}  {check.text}")
     place = report.name + (f" at {report.revision}" if report.revision else "")
-    yield f"{place}: " + ("good" if report.good else f"bad: {', '.join(report.bad)}")
+    named = {
+        "good": "",
+        "bad": f": {', '.join(report.bad)}",
+        "incomplete": f", not checked: {', '.join(report.unchecked)}",
+    }
+    yield printable(f"{place}: {report.verdict}{named[report.verdict]}")

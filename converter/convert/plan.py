@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ropext.converter import __version__, model_code
+from ropext.converter.files.json_object import parse_object
 from ropext.converter.hub.types import LocalSource
 from ropext.converter.names import CARD, CONFIG, PROVENANCE
+from ropext.converter.text import printable
 
 from .card import kept_of_base, make_card
 from .config import changes, dump_json, extended_config
 from .native import native_config
 from .tokenizer import FILE as TOKENIZER_CONFIG
-from .tokenizer import adapt_tokenizer_config
+from .tokenizer import GENERATION, adapt_tokenizer_config, keys_of_elsewhere, with_known_settings
 
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.read import Checkpoint
@@ -133,11 +135,11 @@ def make_plan(
     code = {} if native else model_code.code(checkpoint.facts.model_type, preset.method)
     kept = kept_of_base(checkpoint.text(CARD) or "")
     card = make_card(checkpoint.facts, kept, preset, baked, replace(local, folder=checkpoint.folder), native=native)
-    tokenizer = _tokenizer_config(checkpoint, preset)
-    replaced = {CONFIG, CARD, *([tokenizer.path] if tokenizer else [])}
+    settings, dropped = _settings(checkpoint, preset)
+    replaced = {CONFIG, CARD, *(file.path for file in settings)}
     files = [
         *(_carried(file) for file in checkpoint.files if file.path not in replaced),
-        *([tokenizer] if tokenizer else []),
+        *settings,
         *(_generated(path, data, "model code") for path, data in code.items()),
         _generated(CARD, card.encode(), "model card"),
         PlannedFile(PROVENANCE, "generate", None, "provenance and digests"),
@@ -152,7 +154,7 @@ def make_plan(
         config=config,
         config_changes=changes(checkpoint.config, config),
         provenance=_provenance(preset, checkpoint, local, native=native),
-        notes=(*checkpoint.notes, *baked.notes),
+        notes=(*checkpoint.notes, *dropped, *baked.notes),
         native=native,
     )
 
@@ -201,12 +203,24 @@ def _provenance(preset: Preset, checkpoint: Checkpoint, local: LocalSource, *, n
     }
 
 
-def _tokenizer_config(checkpoint: Checkpoint, preset: Preset) -> PlannedFile | None:
-    """Return the adapted `tokenizer_config.json`; None where the base's will do or there is no tokenizer."""
+def _settings(checkpoint: Checkpoint, preset: Preset) -> tuple[list[PlannedFile], list[str]]:
+    """Return the settings of tokenizer and generation where the base's will not do, and what was dropped of them."""
+    files, notes = [], []
     before = checkpoint.text(TOKENIZER_CONFIG)
-    if before is None and not any(file.role == "tokenizer" for file in checkpoint.files):
-        return None
-    after = adapt_tokenizer_config(before or "{}\n", checkpoint.config, preset.target_window)
-    if after == before:
-        return None
-    return _generated(TOKENIZER_CONFIG, after.encode(), "tokenizer settings, for the new length")
+    if before is not None or any(file.role == "tokenizer" for file in checkpoint.files):
+        after = adapt_tokenizer_config(before or "{}\n", checkpoint.config, preset.target_window)
+        if after != before:
+            files.append(_generated(TOKENIZER_CONFIG, after.encode(), "tokenizer settings, for the new length"))
+        notes += _dropped(TOKENIZER_CONFIG, keys_of_elsewhere(parse_object(before or "{}", TOKENIZER_CONFIG)))
+    before = checkpoint.text(GENERATION)
+    if before is not None:
+        after, dropped = with_known_settings(before)
+        if after != before:
+            files.append(_generated(GENERATION, after.encode(), "generation defaults that transformers knows"))
+        notes += _dropped(GENERATION, dropped)
+    return files, notes
+
+
+def _dropped(file: str, keys: list[str]) -> list[str]:
+    named = printable(", ".join(keys))[:500]
+    return [f"keys of {file} dropped, as they name code or files, or nobody knows them: {named}"] if keys else []

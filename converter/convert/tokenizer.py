@@ -1,4 +1,4 @@
-"""The two things in `tokenizer_config.json` that a longer window changes; every other byte stays."""
+"""What of the settings of a tokenizer and of generation a conversion changes or leaves out; every other byte stays."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+from ropext.converter.checkpoint.config_keys import known_generation_keys
 from ropext.converter.errors import RopextError
 from ropext.converter.files.json_object import parse_object
 
-__all__ = ["adapt_tokenizer_config"]
+__all__ = ["GENERATION", "adapt_tokenizer_config", "keys_of_elsewhere", "with_known_settings"]
 
 FILE = "tokenizer_config.json"
+GENERATION = "generation_config.json"
 _TRIED = 20  # the file is parsed for each
 
 # Where no class is named, transformers goes by the configuration's, which here is ours and unknown to it.
@@ -21,8 +23,34 @@ _TRIED = 20  # the file is parsed for each
 _FAMILY_CLASSES = {"llama": "LlamaTokenizerFast"}
 
 
+def keys_of_elsewhere(settings: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a tokenizer's settings by which it would run other code, or read other files than its own."""
+    named = re.compile(r"auto_map|custom_\w+|trust_remote_code|name_or_path|\w+_files?")
+    return [key for key, value in settings.items() if value is not None and (named.fullmatch(key) or key[:1] == "_")]
+
+
+def with_known_settings(text: str) -> tuple[str, list[str]]:
+    """Drop the keys of `generation_config.json` that transformers does not know.
+
+    Returns:
+        The text, as it was where nothing is dropped, and the keys.
+
+    Raises:
+        RopextError: the file is not a JSON object.
+    """
+    before, known = parse_object(text, GENERATION), known_generation_keys()
+    return _without(text, before, [key for key in before if key not in known])
+
+
+def _without(text: str, settings: Mapping[str, Any], dropped: list[str]) -> tuple[str, list[str]]:
+    kept = {key: value for key, value in settings.items() if key not in dropped}
+    return (json.dumps(kept, indent=2, ensure_ascii=False) + "\n" if dropped else text), dropped
+
+
 def adapt_tokenizer_config(text: str, config: Mapping[str, Any], length: int) -> str:
     """Raise `model_max_length` where it is below the new window; name the class where nobody does.
+
+    Keys that name files or a place are dropped: transformers would read those in the place of the tokenizer's own.
 
     Args:
         text: the base's `tokenizer_config.json`.
@@ -30,7 +58,8 @@ def adapt_tokenizer_config(text: str, config: Mapping[str, Any], length: int) ->
         length: the new window, tokens.
 
     Returns:
-        The text with at most one number replaced and one key added; formatting and all else are kept.
+        The text with at most one number replaced and one key added; where no key is dropped, formatting and all else
+        are kept.
 
     Raises:
         RopextError: the file is not a JSON object, brings its own code, or cannot be edited this way.
@@ -38,6 +67,7 @@ def adapt_tokenizer_config(text: str, config: Mapping[str, Any], length: int) ->
     before = _parse(text)
     if before.get("auto_map"):
         raise RopextError(f"{FILE}: the tokenizer brings its own code (auto_map), which is not supported.")
+    text, _ = _without(text, before, keys_of_elsewhere(before))
     limit = before.get("model_max_length")
     if isinstance(limit, int | float) and limit < length:
         text = _with_number(text, "model_max_length", length)

@@ -14,6 +14,7 @@ from typing import Any
 from ropext.converter import __version__
 from ropext.converter.checkpoint.description import base_inv_freq
 from ropext.converter.checkpoint.facts import ModelFacts, facts_of, require_supported
+from ropext.converter.checkpoint.roles import inside
 from ropext.converter.convert.config import extended_config
 from ropext.converter.convert.native import native_config
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
@@ -22,7 +23,7 @@ from ropext.converter.hub.types import LocalSource
 from ropext.converter.methods.baking import Baked, bake
 from ropext.converter.names import CONFIG, PROVENANCE
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit, load_preset
+from ropext.converter.presets.load import check_fit, load_preset, names_a_file
 from ropext.converter.text import printable
 
 __all__ = ["Converted", "Rebuilt", "differences", "parse_converted", "parse_record", "read_converted", "rebuild"]
@@ -129,8 +130,8 @@ def read_converted(folder: Path, config: str = CONFIG) -> Converted:
     """
     if not (folder / PROVENANCE).is_file():
         raise UsageError(f"{folder}: is no folder that ropext converted: it has no {PROVENANCE}.")
-    record = parse_record(str(folder), read_bounded(folder / PROVENANCE, str(folder / PROVENANCE)))
-    return parse_converted(str(folder), read_bounded(folder / config, str(folder / config)), record)
+    record, config_json = (read_bounded(inside(folder, name), str(folder / name)) for name in (PROVENANCE, config))
+    return parse_converted(str(folder), config_json, parse_record(str(folder), record))
 
 
 def parse_record(name: str, record: bytes) -> Mapping[str, Any]:
@@ -201,7 +202,7 @@ def rebuild(converted: Converted) -> Rebuilt:
     """Convert once more, on paper: from the recorded preset and the base's configuration.
 
     Measured scores of dimensions are not kept. In their place stands the selection that was made of them, so that
-    one of another size than `top_k` comes out differently.
+    one of another size than `top_k` comes out differently. A file that the recorded preset names is never opened.
 
     Raises:
         RopextError: the record does not give a configuration.
@@ -216,6 +217,8 @@ def rebuild(converted: Converted) -> Rebuilt:
         file.write_bytes(text.encode())
         scores = _scores_in_place(converted, Path(scratch))
         try:
+            if not scores and names_a_file(text.encode(), overrides):
+                raise UsageError("it takes scores of dimensions, and no selection that was made of them is there")
             preset = load_preset(str(file), [*overrides, *scores])
             problems = check_fit(preset, facts)
             if problems:

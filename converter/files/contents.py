@@ -13,7 +13,7 @@ from typing import Any
 
 from ropext.converter.hub.types import RemoteFile
 
-__all__ = ["Outgoing", "Reading", "matches", "outgoing", "paths_in"]
+__all__ = ["Outgoing", "Reading", "linked_folders", "matches", "outgoing", "paths_in"]
 
 _CHUNK = 4 << 20
 
@@ -88,6 +88,13 @@ def paths_in(folder: Path) -> Iterator[str]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(where).relative_to(folder)
         yield from (str((inside / name).as_posix()) for name in names if not name.startswith("."))
+
+
+def linked_folders(folder: Path) -> Iterator[str]:
+    """Yield the symbolic links to folders within a folder; they are not followed."""
+    for where, folders, _ in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(where, name))]
+        yield from ((Path(where) / name).relative_to(folder).as_posix() for name in links)
 
 
 def matches(path: str, patterns: Sequence[str]) -> bool:

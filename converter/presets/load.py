@@ -23,7 +23,16 @@ from ropext.converter.text import did_you_mean
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.facts import ModelFacts
 
-__all__ = ["check_fit", "found_preset", "list_presets", "load_preset", "make_preset", "override_texts", "write_preset"]
+__all__ = [
+    "check_fit",
+    "found_preset",
+    "list_presets",
+    "load_preset",
+    "make_preset",
+    "names_a_file",
+    "override_texts",
+    "write_preset",
+]
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _FILE_PARAMETERS = ("dimension_scores",)
@@ -74,6 +83,20 @@ def make_preset(data: Mapping[str, Any], directory: Path = Path(), overrides: Se
         UsageError: an override names no key.
     """
     return _load(_as_yaml(data).encode(), str(data.get("name", "preset")), directory, overrides)
+
+
+def names_a_file(content: bytes, overrides: Sequence[str]) -> bool:
+    """Whether a preset, with its overrides, names a file that would be read for its numbers.
+
+    Raises:
+        UsageError: an override names no key.
+    """
+    data = load(content, "preset").data
+    for text in overrides if isinstance(data, Mapping) else ():
+        override = _read_override(text, data.get("method"))
+        data = _with_value(data, override, override.path)
+    parameters = data.get("parameters") if isinstance(data, Mapping) else None
+    return isinstance(parameters, Mapping) and any(key in parameters for key in _FILE_PARAMETERS)
 
 
 def write_preset(file: Path, data: Mapping[str, Any]) -> Preset:

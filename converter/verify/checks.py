@@ -12,26 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from ropext.converter import __version__, model_code
+from ropext.converter.checkpoint.config_keys import known_generation_keys, unknown_keys
 from ropext.converter.checkpoint.facts import without_private
 from ropext.converter.checkpoint.places import Place, find_place
-from ropext.converter.checkpoint.read import INDEX, SINGLE, require_tensors
-from ropext.converter.checkpoint.roles import role_of
+from ropext.converter.checkpoint.read import INDEX, SINGLE, require_metadata, require_tensors
 from ropext.converter.convert.config import FORMAT, dump_json
 from ropext.converter.convert.tokenizer import FILE as TOKENIZER_CONFIG
+from ropext.converter.convert.tokenizer import GENERATION, keys_of_elsewhere
 from ropext.converter.convert.write import sealed
 from ropext.converter.converted.read import Converted, Rebuilt, differences, parse_converted, parse_record, rebuild
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.files.contents import Reading, matches
+from ropext.converter.files.contents import Reading
 from ropext.converter.files.json_object import parse_object
 from ropext.converter.names import CARD, CONFIG, PROVENANCE
 from ropext.converter.text import printable, size_text
 
-from .report import Check, Faults, Report, Unchecked, carried_out, require_none, summary
+from .loaded import is_carried, is_loaded
+from .report import Check, Faults, Report, Unchecked, Unpromised, carried_out, require_none, summary
 
 __all__ = ["Check", "Report", "verify"]
-
-_LOADED = ("*.py", "*.safetensors", "*.safetensors.index.json", "adapter_*")
-"""Files that loading would use if they were added."""
 
 
 def verify(
@@ -106,8 +105,10 @@ class _Verification:
         """`ropext.json`: as ropext writes it, and of the same conversion as `config.json`."""
         data = self.place.read(PROVENANCE)
         self.record = parse_record(self.place.name, data)
-        self.place.fetch(path for path in {CONFIG, TOKENIZER_CONFIG, *self.files} if not _is_weights(path))
-        faults = [] if dump_json(self.record) == data else [f"{PROVENANCE}: is not laid out as ropext writes it"]
+        self.place.fetch(path for path in {CONFIG, TOKENIZER_CONFIG, GENERATION, *self.files} if not _is_weights(path))
+        version = str(self.record["ropext_version"])
+        faults = [] if _VERSION.fullmatch(version) else [f"{PROVENANCE}: ropext_version: {version!r} is none"]
+        faults += [] if dump_json(self.record) == data else [f"{PROVENANCE}: is not laid out as ropext writes it"]
         faults += [f"{PROVENANCE}: is not what its sha256 says"] if sealed(self.record) != self.record else []
         code = {path: entry["sha256"] for path, entry in self.files.items() if path.endswith(".py")}
         faults += [f"{PROVENANCE}: code: is not as under files"] if code != self.record.get("code") else []
@@ -130,8 +131,11 @@ class _Verification:
         paths = [path for path in self.files if not _is_weights(path)]
         edited = [CARD] if CARD in paths and list(self._file_faults(CARD)) else []
         faults = [fault for path in paths if path != CARD for fault in self._file_faults(path)]
+        faults += [f"{path}: no digest of it is recorded" for path in paths if not self.files[path]["sha256"]]
+        faults += [f"{printable(path)}: is no file that a conversion makes" for path in paths if not is_carried(path)]
+        faults += [f"{printable(path)}: {why}" for path, why in self.place.astray() if not _is_weights(path)]
         others = sorted(self.place.paths - set(self.files) - {PROVENANCE})
-        used = [path for path in others if matches(path, _LOADED) or role_of(path) in _USED]
+        used = [path for path in others if is_loaded(path)]
         faults += [f"{printable(path)}: was added, and loading would use it" for path in used]
         require_none(faults)
         size = size_text(sum(self.place.size(path) for path in paths if path in self.place.paths))
@@ -153,7 +157,14 @@ class _Verification:
         if self.quick and self.place.here:
             raise Unchecked("not read (--quick)")
         paths = [path for path in self.files if _is_weights(path)]
+        astray = [(path, why) for path, why in self.place.astray() if _is_weights(path)]
+        if "symlink" not in str(self.record.get("link")):
+            require_none([f"{printable(path)}: {why}" for path, why in astray])
         require_none([fault for path in paths for fault in self._file_faults(path)])
+        if astray:
+            raise Unchecked(
+                f"{printable(astray[0][0])}: {astray[0][1]}: what is there can change; copy it into the folder"
+            )
         unknown = [path for path in paths if not self.files[path]["sha256"]]
         if unknown:
             raise Unchecked(
@@ -198,7 +209,9 @@ class _Verification:
         """The tensors that the index promises of each file."""
         if INDEX not in self.place.paths:
             raise Faults([f"neither {SINGLE} nor {INDEX} is there"])
-        mapping = parse_object(self.place.read(INDEX), INDEX).get("weight_map")
+        index = parse_object(self.place.read(INDEX), INDEX)
+        require_metadata(index, INDEX)
+        mapping = index.get("weight_map")
         promised: dict[str, set[str]] = {}
         for tensor, path in mapping.items() if isinstance(mapping, dict) else ():
             promised.setdefault(str(path), set()).add(tensor)
@@ -210,9 +223,12 @@ class _Verification:
         if self.record["native"]:
             require_none([f"{path}: a native export has no code" for path in sorted(held)])
             return "none, as a native export has none"
-        wanted = model_code.code(self.converted.family, self.rebuilt.preset.method)
+        version = str(self.record["ropext_version"])
+        wanted = model_code.under_version(self.converted.family, self.rebuilt.preset.method, version)
         faults = [f"{path}: is missing" for path in sorted(wanted.keys() - held)]
-        faults += [f"{path}: ropext {__version__} ships no such file" for path in sorted(held - wanted.keys())]
+        faults += [
+            f"{printable(path)}: ropext {__version__} ships no such file" for path in sorted(held - wanted.keys())
+        ]
         faults += [
             f"{path}: is not that of ropext {__version__}"
             for path in sorted(held & wanted.keys())
@@ -220,11 +236,12 @@ class _Verification:
         ]
         if faults and not self.same_version:
             raise Unchecked(
-                f"made by ropext {self.record['ropext_version']}, whose code this one, {__version__}, does not have "
-                "to compare; `ropext upgrade` replaces it"
+                f"not known: {printable(faults[0])}; it says that ropext {version} made it, and this one, "
+                f"{__version__}, knows no code but its own; do not load it before `ropext upgrade` has replaced that"
             )
         require_none([self._of_older_format()] if faults and self.older_format else faults)
-        return f"{len(wanted)} files, those of ropext {__version__}"
+        as_of = "" if self.same_version else f", as ropext {version} has them"
+        return f"{len(wanted)} files, those of ropext {__version__}{as_of}"
 
     def check_config(self) -> str:
         """`config.json`: what the recorded preset gives for the base, and no way to code from elsewhere."""
@@ -247,7 +264,8 @@ class _Verification:
 
     def _strays(self, config: Mapping[str, Any]) -> Iterator[str]:
         """Name what would make transformers run code that is not the conversion's."""
-        yield from (f"{key}: is no key of a converted checkpoint" for key in without_private(config)[1])
+        strange = [*without_private(config)[1], *unknown_keys(config, converted=True)]
+        yield from (f"{printable(key)}: is no key of a converted checkpoint" for key in dict.fromkeys(strange))
         references = config.get("auto_map", {})
         for reference in references.values() if isinstance(references, dict) else [references]:
             file = reference.partition(".")[0] + ".py" if isinstance(reference, str) else ""
@@ -255,8 +273,12 @@ class _Verification:
                 yield f"auto_map: {printable(repr(reference))} is no class of this checkpoint"
         if TOKENIZER_CONFIG in self.place.paths:
             tokenizer = parse_object(self.place.read(TOKENIZER_CONFIG), TOKENIZER_CONFIG)
-            if "auto_map" in tokenizer:
-                yield f"{TOKENIZER_CONFIG}: auto_map: names code for the tokenizer"
+            for key in keys_of_elsewhere(tokenizer):
+                yield f"{TOKENIZER_CONFIG}: {printable(key)}: names code or files for the tokenizer"
+        if GENERATION in self.place.paths:
+            settings = parse_object(self.place.read(GENERATION), GENERATION)
+            for key in sorted(settings.keys() - known_generation_keys()):
+                yield f"{GENERATION}: {printable(key)}: is no setting of generation"
 
     def check_reference(self) -> str:
         """The model loads, and reads as a reference does."""
@@ -270,7 +292,7 @@ class _Verification:
 
         done = check_base(self._subject())
         if done is None:
-            raise Unchecked(f"{self.record['method']} promises nothing: it changes every length")
+            raise Unpromised(f"{self.record['method']} promises nothing: it changes every length")
         return done
 
     def _subject(self) -> Any:
@@ -304,7 +326,7 @@ class _Verification:
         return f"rope_ext.format: is {found}, and this ropext reads {FORMAT}; `ropext upgrade` brings it up to date"
 
 
-_USED = ("config", "tokenizer", "generation", "quantization")
+_VERSION = re.compile(r"\d{1,4}(\.\d{1,4}){1,3}((a|b|rc|\.dev|\.post)\d{1,4})?")
 
 
 def _with_version(rebuilt: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

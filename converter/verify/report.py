@@ -10,9 +10,24 @@ from ropext.converter import __version__
 from ropext.converter.errors import RopextError
 from ropext.converter.hub.errors import HubFailure
 
-__all__ = ["Check", "Faults", "Report", "Unchecked", "carried_out", "require_none", "summary"]
+__all__ = [
+    "EXIT_STATUS",
+    "Check",
+    "Faults",
+    "Report",
+    "Unchecked",
+    "Unpromised",
+    "Verdict",
+    "carried_out",
+    "require_none",
+    "summary",
+]
 
-Status = Literal["good", "bad", "unchecked"]
+Status = Literal["good", "bad", "unchecked", "none"]
+Verdict = Literal["good", "bad", "incomplete"]
+
+EXIT_STATUS: dict[Verdict, int] = {"good": 0, "bad": 1, "incomplete": 3}
+"""Of `ropext verify`; 2 is a command that makes no sense, as everywhere."""
 
 _LONGEST = 400
 """Characters of what transformers says of a failure."""
@@ -24,7 +39,7 @@ class Check:
 
     Attributes:
         name: what was looked at.
-        status: what came out; `unchecked` is no fault.
+        status: what came out. `unchecked`: it was not done; `none`: there is nothing to check.
         text: one line about it.
         faults: all that is wrong.
     """
@@ -53,13 +68,25 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Whether no check found a fault."""
-        return not self.bad
+        """Whether everything was checked, and no check found a fault."""
+        return self.verdict == "good"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What all checks come to: one that was not done makes it incomplete, whatever the reason."""
+        if self.bad:
+            return "bad"
+        return "incomplete" if self.unchecked or not self.checks else "good"
 
     @property
     def bad(self) -> list[str]:
         """Names of the checks that found faults."""
         return [check.name for check in self.checks if check.status == "bad"]
+
+    @property
+    def unchecked(self) -> list[str]:
+        """Names of the checks that were not done."""
+        return [check.name for check in self.checks if check.status == "unchecked"]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -67,6 +94,7 @@ class Report:
             "name": self.name,
             "revision": self.revision,
             "good": self.good,
+            "verdict": self.verdict,
             "made_by": self.made_by,
             "ropext_version": __version__,
             "checks": [
@@ -86,6 +114,10 @@ class Faults(Exception):
 
 class Unchecked(Exception):
     """Why a check could not be done."""
+
+
+class Unpromised(Exception):
+    """Why there is nothing to check."""
 
 
 def require_none(faults: Sequence[str]) -> None:
@@ -117,6 +149,8 @@ def carried_out(name: str, check: Callable[[], str]) -> Check:
         return Check(name, "good", _line(check()))
     except HubFailure:
         raise
+    except Unpromised as reason:
+        return Check(name, "none", _line(reason))
     except Unchecked as reason:
         return Check(name, "unchecked", _line(reason))
     except Faults as found:

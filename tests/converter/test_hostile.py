@@ -380,7 +380,7 @@ def _limited():
         '{"a": [' + "[]," * 7_900_000 + "0]}",
         '{"a": [' + '{"a":0},' * 700_000 + "0]}",
         '{"a": "' + "x" * 23_000_000 + '😀"}',
-        '{"weight_map": {' + ",".join(f'"layer.{i}.a": "x{i}.safetensors"' for i in range(300_000)) + "}}",
+        '{"metadata": {}, "weight_map": {' + ",".join(f'"a.{i}": "x{i}.safetensors"' for i in range(300_000)) + "}}",
     ],
     ids=["lists", "objects", "text", "names"],
 )

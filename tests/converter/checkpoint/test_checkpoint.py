@@ -219,14 +219,23 @@ def test_links_within_the_folder_are_followed(tiny_llama):
 def test_download_cache_is_followed_and_recognised(tiny_llama, tmp_path):
     digest = "ab" * 32
     folder = snapshot(tiny_llama, tmp_path / "hub", {"model.safetensors": digest})
-    shared = tmp_path / "shared"
     blob = folder.parent.parent / "blobs" / digest
-    blob.rename(shared)
-    blob.symlink_to(shared)
     (weights,) = read_checkpoint(folder).weights
-    assert weights.real == shared
+    assert weights.real == blob
     assert weights.sha256 == digest
     assert hub.resolve(str(folder)) == LocalSource(folder, "org/tiny", "c" * 40)
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_a_second_hop_leads_nowhere(tiny_llama, tmp_path, linked):
+    digest = "ab" * 32
+    folder = snapshot(tiny_llama, tmp_path / "hub", {"model.safetensors": digest})
+    blob = folder.parent.parent / "blobs" / digest
+    moved = blob if linked == "file" else blob.parent
+    moved.rename(tmp_path / "shared")
+    moved.symlink_to(tmp_path / "shared")
+    with pytest.raises(RopextError, match=r"is a symbolic link to .*shared.*, outside the checkpoint"):
+        read_checkpoint(folder)
 
 
 # Weights

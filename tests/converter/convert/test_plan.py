@@ -120,11 +120,15 @@ def test_other_keys_pass_through_but_windows_slide_no_more(plan, tiny_llama):
         sliding_window=32,
         use_sliding_window=True,
         layer_types=["sliding_attention", "full_attention", "full_attention"],
-        novel=1e-5,
+        rms_norm_eps=1e-5,
+        novel={"impl": "org/code"},
     )
-    config = plan().config
+    planned = plan()
+    config = planned.config
     assert config["quantization_config"] == quantization
-    assert config["novel"] == 1e-5
+    assert config["rms_norm_eps"] == 1e-5
+    assert "novel" not in config
+    assert any(note.endswith("no class of this family knows them: novel") for note in planned.notes)
     assert config["sliding_window"] is None
     assert config["use_sliding_window"] is False
     assert config["layer_types"] == ["full_attention"] * 3

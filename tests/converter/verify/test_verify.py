@@ -106,7 +106,7 @@ def test_what_was_converted_is_good(made, name, native):
     assert report.good, report
     found = statuses(report)
     promised = name not in NATIVE or name == "dynamic_ntk"
-    assert found.pop("base") == ("good" if promised else "unchecked")
+    assert found.pop("base") == ("good" if promised else "none")
     assert set(found.values()) == {"good"}
 
 
@@ -139,15 +139,15 @@ def test_quick_reads_no_weights(copied):
     folder = copied()
     flip(folder / "model.safetensors", -1)
     report = verify(str(folder), quick=True)
-    assert report.good
-    assert statuses(report)["weights"] == statuses(report)["reference"] == "unchecked"
+    assert report.verdict == "incomplete"
+    assert report.unchecked == ["weights", "reference", "base"]
 
 
 def test_edited_card_is_no_fault(copied):
     folder = copied()
     (folder / "README.md").write_text("Mine.\n")
     (folder / "notes.txt").write_text("Mine.\n")
-    report = verify(str(folder), quick=True)
+    report = verify(str(folder))
     assert report.good
     assert texts(report)["files"].endswith("; the card was written anew since; not of the conversion: notes.txt")
 
@@ -156,8 +156,8 @@ def test_weights_that_were_linked_unread(made, tmp_path):
     base = made("dpe").parent
     convert_checkpoint(load_preset(str(write_preset(base, "dpe"))), None, tmp_path / "out", digests=False)
     report = verify(str(tmp_path / "out"), quick=False)
-    assert report.good
-    assert statuses(report)["weights"] == "unchecked"
+    assert report.verdict == "incomplete"
+    assert report.unchecked == ["weights"]
     assert "convert again with --digests" in texts(report)["weights"]
 
 
@@ -189,9 +189,10 @@ def converted(base, place, name, *, native=False):
 
 
 def require_good(folder, *unchecked):
-    """Hold a folder to all checks but some."""
+    """Hold a folder to all checks but some; `base` alone among these is one that has nothing to check."""
     report = verify(str(folder))
-    assert statuses(report) == {name: "unchecked" if name in unchecked else "good" for name in CHECKS}, report
+    other = "none" if unchecked == ("base",) else "unchecked"
+    assert statuses(report) == {name: other if name in unchecked else "good" for name in CHECKS}, report
     return texts(report)
 
 
@@ -349,7 +350,7 @@ def test_quantized_base(kind, tiny_llama, tmp_path, monkeypatch):
 def test_layer_that_is_too_large(made, monkeypatch):
     monkeypatch.setattr(verify_parts, "MOST_BYTES", 1000)
     found = verify(str(made("dpe")))
-    assert found.good
+    assert found.verdict == "incomplete"
     assert texts(found)["reference"] == texts(found)["base"]
     assert texts(found)["base"].startswith("one layer takes ")
 
@@ -371,11 +372,11 @@ def test_flipped_bits(tmp_path, monkeypatch):
             for at in rng.sample(range(start, stop), min(count, stop - start)):
                 bit = rng.randrange(8)
                 flip(path, at, bit)
-                assert not verify(str(folder)).good, (path.name, at, bit)
+                assert verify(str(folder)).bad, (path.name, at, bit)
                 flip(path, at, bit)
                 tried += 1
     assert tried > 200
-    assert verify(str(folder)).good
+    assert not verify(str(folder)).bad
 
 
 def regions(file):
@@ -465,9 +466,9 @@ def test_code_of_another_version(copied):
     (folder / "ropext.json").write_bytes(dump_json({**record, "ropext_version": "0.0.9"}))
     change_config(folder, lambda config: config["rope_ext"].update(ropext_version="0.0.9"))
     report = verify(str(folder), quick=True)
-    assert report.good
-    assert statuses(report)["code"] == "unchecked"
-    assert texts(report)["code"].startswith("made by ropext 0.0.9, whose code this one, ")
+    assert report.verdict == "incomplete"
+    assert "code" in report.unchecked
+    assert texts(report)["code"].startswith("not known: configuration_llama_ext.py: is not that of ropext ")
 
 
 @pytest.mark.parametrize(
@@ -556,9 +557,11 @@ def run(*args, status=0):
 
 def test_command(copied):
     folder = copied()
-    text = run("verify", folder, "--quick").stdout
+    text = run("verify", folder).stdout
     assert text.endswith(f"{folder}: good\n")
     assert len(text.splitlines()) == 9
+    text = run("verify", folder, "--quick", status=3).stdout
+    assert text.endswith(f"{folder}: incomplete, not checked: weights, reference, base\n")
     flip(folder / "rope_ext_band.py", 50)
     text = run("verify", folder, "--quick", status=1).stdout
     assert text.endswith(f"{folder}: bad: files, code\n")
@@ -591,7 +594,7 @@ def test_sharded(tmp_path):
     shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
     for file, held in shards.items():
         save_file({name: tensors[name] for name in held}, base / file)
-    index = {"weight_map": {name: file for file, held in shards.items() for name in held}}
+    index = {"metadata": {}, "weight_map": {name: file for file, held in shards.items() for name in held}}
     (base / "model.safetensors.index.json").write_text(json.dumps(index))
     os.unlink(base / "model.safetensors")
     preset = load_preset(str(preset_file(tmp_path, "tiny-dpe", "dpe", tiny.DPE)))
