@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "printable", "size_text"]
+__all__ = ["did_you_mean", "in_markdown", "masked", "printable", "size_text"]
+
+_SECRETS = re.compile(
+    r"(hf_|api_org_)[A-Za-z0-9_]{6,}|(?i:\b(bearer|basic)\s+)[\w.~+/=-]{6,}|(://)[^/\s:@]+:[^/\s@]+(?=@)"
+)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -21,6 +27,20 @@ def printable(text: str) -> str:
     return "".join(
         each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text
     )
+
+
+def masked(text: str) -> str:
+    """Text that somebody else wrote, without tokens: of the Hub, of a header, in an address, in the environment."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        secret = os.environ.get(name, "").strip()
+        text = text.replace(secret, "***") if len(secret) > 5 else text
+    return _SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3]}***", text)
+
+
+def in_markdown(text: str) -> str:
+    """Text that somebody else wrote, on one line, made fit for a model card: Markdown leaves it as it is."""
+    line = printable(" ".join(text.split()))
+    return re.sub(r"([\\`*\[\]<>|#~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line)
 
 
 def size_text(count: float) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.contents import Reading, linked_folders, outgoing, paths_in
 from ropext.converter.files.json_object import MAX_BYTES, read_bounded
+from ropext.converter.files.pickles import HEAD
 from ropext.converter.files.safetensors_header import tensor_names
 from ropext.converter.hub import client as hub
 from ropext.converter.hub.types import Repository
@@ -18,6 +19,9 @@ from ropext.converter.names import PROVENANCE
 from .roles import inside
 
 __all__ = ["Place", "Shapes", "find_place"]
+
+_SMALL = 1 << 20
+"""Bytes of a file of a repository that is fetched to be looked at, whether the Hub knows its digest or not."""
 
 Shapes = Mapping[str, Sequence[int]]
 """Of tensors, by name."""
@@ -46,6 +50,9 @@ class Place(Protocol):
 
     def read(self, path: str) -> bytes:
         """Return what a small file holds."""
+
+    def head(self, path: str) -> bytes:
+        """Return how a file begins; of one that only the Hub has, nothing."""
 
     def shapes(self, path: str) -> Shapes:
         """Read the header of a file of weights, which has to be whole."""
@@ -128,6 +135,10 @@ class _Folder:
     def read(self, path: str) -> bytes:
         return read_bounded(self.file(path), path)
 
+    def head(self, path: str) -> bytes:
+        with self.file(path).open("rb") as stream:
+            return stream.read(HEAD)
+
     def shapes(self, path: str) -> Shapes:
         from safetensors import safe_open
 
@@ -173,6 +184,9 @@ class _OnHub:
         if self.size(path) > MAX_BYTES:
             raise RopextError(f"{path}: {self.size(path)} bytes is too long for such a file.")
         return self.file(path).read_bytes()
+
+    def head(self, path: str) -> bytes:
+        return self.file(path).read_bytes()[:HEAD] if self.size(path) <= _SMALL else b""
 
     def shapes(self, path: str) -> Shapes:
         return hub.tensors(self._repository, path)

@@ -12,9 +12,20 @@ from pathlib import Path
 from typing import Literal
 
 from ropext.converter.errors import RopextError
+from ropext.converter.files.pickles import HEAD, is_pickled
 from ropext.converter.hub import client as hub
 
-__all__ = ["Role", "SourceFile", "Stamp", "carried_files", "inside", "role_of", "source_file", "stamp_of"]
+__all__ = [
+    "Role",
+    "SourceFile",
+    "Stamp",
+    "carried_files",
+    "inside",
+    "is_within",
+    "role_of",
+    "source_file",
+    "stamp_of",
+]
 
 Role = Literal["weights", "index", "config", "card", "tokenizer", "generation", "quantization", "license", "other"]
 
@@ -73,9 +84,6 @@ _NEVER_COPIED = (
     "*.?z",
     ".*",
 )
-_PICKLED = re.compile(rb"\x80[\x01-\x05]|PK\x03\x04")
-"""How a pickle begins, or the archive that torch puts one into."""
-
 Stamp = tuple[int, int, int, int]
 """Device, inode, size and time of change of a file: another file, or another content, has another."""
 
@@ -116,13 +124,13 @@ def carried_files(folder: Path) -> Iterator[SourceFile]:
         role = role_of(path)
         if role != "other" and (folder / path).is_file():
             file = source_file(folder, path, role)
-            if not _is_pickled(file.real):
+            if not is_pickled(_head(file.real)):
                 yield file
 
 
-def _is_pickled(file: Path) -> bool:
+def _head(file: Path) -> bytes:
     with file.open("rb") as stream:
-        return _PICKLED.match(stream.read(4)) is not None
+        return stream.read(HEAD)
 
 
 def role_of(path: str) -> Role:
@@ -178,6 +186,11 @@ def inside(folder: Path, path: str) -> Path:
         f"{file}: is a symbolic link to {real}, outside the checkpoint; "
         "only links within a folder and into the Hugging Face cache are followed. Copy or hard-link the file."
     )
+
+
+def is_within(folder: Path, path: str) -> bool:
+    """Whether a path of a folder is a place in it: no part above the last leads elsewhere."""
+    return (folder / path).parent.resolve().is_relative_to(folder.resolve())
 
 
 def _in_cache(file: Path) -> bool:

@@ -15,7 +15,7 @@ import click
 
 from ropext.converter import __version__
 from ropext.converter.errors import InvalidPreset, RopextError
-from ropext.converter.text import did_you_mean, printable
+from ropext.converter.text import did_you_mean, masked, printable
 
 __all__ = ["main"]
 
@@ -110,7 +110,7 @@ def _fail(error: Exception, *, with_traceback: bool) -> NoReturn:
         sys.exit(error.exit_code)
     messages, status = _explain(error)
     for message in messages:
-        shown = printable(message if len(message) <= _LONGEST else f"{message[:_LONGEST]} …")
+        shown = masked(printable(message if len(message) <= _LONGEST else f"{message[:_LONGEST]} …"))
         click.echo(f"error: {shown}" if status != INTERRUPTED else shown, err=True)
     sys.exit(status)
 

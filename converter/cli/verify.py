@@ -12,7 +12,7 @@ from ropext.converter import __version__
 from ropext.converter.converted.upgrade import Upgraded, rewrite_card, upgrade
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.hub import client as hub
-from ropext.converter.text import printable
+from ropext.converter.text import in_markdown, printable
 from ropext.converter.verify.checks import Report, verify
 from ropext.converter.verify.report import EXIT_STATUS
 
@@ -107,7 +107,7 @@ def card_command(folder: Path, repo_id: str | None, revision: str | None, verifi
 
 def _checked(report: Report) -> Iterator[str]:
     for check in report.checks:
-        yield printable(f"- {check.name}: {'not checked: ' if check.status == 'unchecked' else ''}{check.text}")
+        yield f"- {check.name}: {'not checked: ' if check.status == 'unchecked' else ''}{in_markdown(check.text)}"
 
 
 def _lines(report: Report) -> Iterator[str]:

@@ -14,6 +14,7 @@ import yaml
 from ropext.converter import __version__
 from ropext.converter.errors import RopextError
 from ropext.converter.files import yaml_document
+from ropext.converter.text import in_markdown, printable
 
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.facts import ModelFacts
@@ -182,7 +183,7 @@ def make_card(
     Returns:
         Markdown with YAML front matter as the Hub reads it.
     """
-    name = local.repo_id or local.folder.name
+    name = local.repo_id or printable(" ".join(local.folder.name.split())).replace("`", "'")
     body = _TEMPLATE.format(
         title=preset.name,
         path=repo_id or preset.name,
@@ -193,7 +194,7 @@ def make_card(
         target=preset.target_window,
         method=preset.method,
         rows="\n".join(_rows(facts, preset, baked, local, name)),
-        notes="".join(f"- {note}\n" for note in baked.notes) + ("\n" if baked.notes else ""),
+        notes="".join(f"- {in_markdown(note)}\n" for note in baked.notes) + ("\n" if baked.notes else ""),
         command=_command(preset, local, name, native=native),
         **(_NATIVE if native else _REMOTE),
         version=__version__,
@@ -286,21 +287,26 @@ def _languages(value: Any) -> Any:
 def _rows(facts: ModelFacts, preset: Preset, baked: Baked, local: LocalSource, name: str) -> list[str]:
     revision = f" at `{local.revision}`" if local.revision else ""
     rows = {
-        "base model": f"{name}{revision}",
-        "preset": preset.name,
+        "base model": f"{in_markdown(name)}{revision}",
+        "preset": in_markdown(preset.name),
         "window": f"{preset.initial_window:,} → {preset.target_window:,} tokens",
         "base RoPE": f"θ {facts.rope_theta:g}, {facts.rope_type}, trained to {facts.trained_length:,} tokens",
         **{f"`{key}`": _cell(value) for key, value in baked.parameters.items()},
-        "references": ", ".join(preset.references),
+        "references": ", ".join(map(_reference, preset.references)),
     }
     return [f"| {key} | {value} |" for key, value in rows.items() if value]
+
+
+def _reference(text: str) -> str:
+    """A reference as text; an address of the web is left as it is, so that it can be followed."""
+    return text if re.fullmatch(r"https?://[\w./~%:?=&+,#-]+", text) else in_markdown(text)
 
 
 def _cell(value: Any) -> str:
     text = json.dumps(value)
     if len(text) > _LONGEST_CELL and isinstance(value, list):
         text = f"{len(value)} numbers, in config.json"
-    return text.replace("|", "\\|")
+    return in_markdown(text)
 
 
 def _command(preset: Preset, local: LocalSource, name: str, *, native: bool) -> str:

@@ -48,6 +48,7 @@ def patch_gguf(source: Path, output: Path, preset: Preset, *, force: bool = Fals
     """
     _check(source, output, preset, force=force)
     reader = _open(source)
+    _require_whole(reader, source)
     facts = _facts(reader, str(source))
     problems = check_fit(preset, facts)
     if problems:
@@ -95,6 +96,27 @@ def _open(source: Path) -> Any:
         return GGUFReader(source)
     except _LIBRARY as error:
         raise RopextError(f"{source}: not a GGUF file that can be read: {error}.") from None
+
+
+def _require_whole(reader: Any, source: Path) -> None:
+    """Refuse what would be copied wrongly: a part of a file, and numbers in an order that the package does not write.
+
+    Raises:
+        RopextError: it says what to do first.
+    """
+    from gguf import GGUFEndian
+
+    parts = reader.get_field("split.count")
+    if parts is not None and parts.contents() not in (0, 1):
+        raise RopextError(
+            f"{source}: is one of {parts.contents()!r} parts, and the first of them counts all tensors; merge them "
+            "first: `llama-gguf-split --merge`."
+        )
+    if reader.endianess != GGUFEndian.LITTLE:
+        raise RopextError(f"{source}: is big-endian; turn it round first: `gguf-convert-endian FILE little`.")
+    alignment = reader.alignment
+    if type(alignment) is bool or alignment < 8 or alignment > 1 << 20 or alignment & (alignment - 1):
+        raise RopextError(f"{source}: general.alignment: {alignment!r} is no power of two from 8 on.")
 
 
 def _facts(reader: Any, source: str) -> ModelFacts:
@@ -155,8 +177,9 @@ def _write(reader: Any, output: Path, divisors: list[float], length: int) -> Non
     from gguf import GGUFValueType, GGUFWriter
 
     writer = GGUFWriter(output, arch=_ARCHITECTURE, endianess=reader.endianess)
+    writer.data_alignment = int(reader.alignment)
     for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
+        if field.name.startswith(("GGUF.", "split.")) or field.name == "general.architecture":
             continue  # the writer's own
         kind = field.types[0]
         inner = field.types[-1] if kind == GGUFValueType.ARRAY else None

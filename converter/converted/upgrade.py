@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ropext.converter import __version__, model_code
+from ropext.converter.checkpoint.roles import inside, is_within
 from ropext.converter.convert.card import Kept, kept_of_card, make_card, names_tag, require_valid
 from ropext.converter.convert.config import changes, dump_json
 from ropext.converter.convert.write import sealed
@@ -87,7 +88,7 @@ def upgrade(folder: Path) -> Upgraded:
     wanted = {**code, PROVENANCE: record, CONFIG: config}
     written = [path for path, data in wanted.items() if not _holds(folder / path, data)]
     removed = [path for path in converted.files if path.endswith(".py") and path not in code]
-    removed = [path for path in removed if (folder / path).is_file()]
+    removed = [path for path in removed if is_within(folder, path) and (folder / path).is_file()]
     if written or removed:
         _replace_all(folder, {path: wanted[path] for path in dict.fromkeys([*written, CONFIG])}, removed)
     (folder / _BEFORE).unlink(missing_ok=True)
@@ -187,24 +188,32 @@ def _published(card: str, revision: str | None) -> tuple[str | None, str | None]
 
 def _text(file: Path) -> str:
     try:
-        return read_bounded(file, str(file)).decode() if file.exists() else ""
+        return read_bounded(inside(file.parent, file.name), str(file)).decode() if file.exists() else ""
     except UnicodeDecodeError as error:
         raise RopextError(f"{file}: not UTF-8: {error}.") from None
 
 
 def _holds(file: Path, data: bytes) -> bool:
-    return file.is_file() and file.stat().st_size == len(data) and file.read_bytes() == data
+    whole = file.is_file() and not file.is_symlink() and file.stat().st_size == len(data)
+    return whole and file.read_bytes() == data
 
 
 def _beside(file: Path) -> Path:
     return file.with_name(f".{file.name}.{_NEW}")
 
 
+def _write_anew(file: Path, data: bytes) -> None:
+    """Write a file that is nobody else's: what lies there under its name, a link perhaps, goes first."""
+    file.unlink(missing_ok=True)
+    with file.open("xb") as stream:
+        stream.write(data)
+
+
 def _replace(file: Path, data: bytes) -> None:
     """Put a new file in the place of an old one: what is linked to that stays as it is."""
     temp = _beside(file)
     try:
-        temp.write_bytes(data)
+        _write_anew(temp, data)
         os.replace(temp, file)
     finally:
         temp.unlink(missing_ok=True)
@@ -214,7 +223,7 @@ def _replace_all(folder: Path, files: Mapping[str, bytes], removed: Sequence[str
     with terminated_as_exception(), _explained(folder):
         try:
             for path, data in files.items():
-                _beside(folder / path).write_bytes(data)
+                _write_anew(_beside(folder / path), data)
             if (folder / CONFIG).is_file():
                 os.replace(folder / CONFIG, folder / _BEFORE)
             for path in removed:

@@ -119,7 +119,7 @@ def fetch(repo_id: str, revision: str | None, only: Sequence[str] = NEEDED) -> L
         folder = snapshot_download(
             repo_id, revision=revision, allow_patterns=list(only), ignore_patterns=list(NOT_NEEDED)
         )
-    return LocalSource(Path(folder), repo_id, Path(folder).name)
+        return LocalSource(Path(folder), repo_id, _commit(Path(folder).name))
 
 
 def look_up(repo_id: str, revision: str | None = None) -> Repository:
@@ -140,15 +140,26 @@ def look_up(repo_id: str, revision: str | None = None) -> Repository:
     with reading(repo_id, revision):
         info = HfApi().model_info(repo_id, revision=revision)
         entries = list(HfApi().list_repo_tree(repo_id, recursive=True, revision=info.sha))
-    card = info.card_data
-    return Repository(
-        repo_id=repo_id,
-        revision=str(info.sha),
-        private=bool(info.private),
-        gated=bool(info.gated),
-        license=_text(card.get("license")) if card else None,
-        files={entry.path: _remote_file(entry) for entry in entries if isinstance(entry, RepoFile)},
-    )
+        card = info.card_data
+        return Repository(
+            repo_id=repo_id,
+            revision=_commit(info.sha),
+            private=bool(info.private),
+            gated=bool(info.gated),
+            license=_text(card.get("license")) if card else None,
+            files={entry.path: _remote_file(entry) for entry in entries if isinstance(entry, RepoFile)},
+        )
+
+
+def _commit(name: object) -> str:
+    """Return the name of a commit, which becomes a folder's.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(name, str) or not re.fullmatch("[0-9a-f]{40}", name):
+        raise ValueError(f"{name!r} is no commit")
+    return name
 
 
 def _text(value: object) -> str | None:
@@ -157,7 +168,21 @@ def _text(value: object) -> str | None:
 
 def _remote_file(entry: RepoFile) -> RemoteFile:
     sha256 = entry.lfs.sha256 if entry.lfs else None
+    path, size = entry.path, entry.size
+    if not isinstance(path, str) or not _is_plain(path) or type(size) is not int or not 0 <= size < 1 << 50:
+        raise ValueError(f"{path!r} of {size!r} bytes is no file of a repository")
+    if not _is_digest(entry.blob_id, 40) or not (sha256 is None or _is_digest(sha256, 64)):
+        raise ValueError(f"{path!r} has no digest")
     return RemoteFile(entry.path, entry.size, entry.blob_id, sha256, getattr(entry, "xet_hash", None))
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path stays inside of the folder that it is put into."""
+    return "\\" not in path and "\0" not in path and all(part not in ("", ".", "..") for part in path.split("/"))
+
+
+def _is_digest(value: object, length: int) -> bool:
+    return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{length}}}", value) is not None
 
 
 def fetch_files(repository: Repository, paths: Collection[str]) -> Path:

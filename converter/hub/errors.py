@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.text import masked
 
 if TYPE_CHECKING:
     from .types import Repository
@@ -42,7 +42,7 @@ def reading(repo_id: str, revision: str | None) -> Iterator[None]:
     """
     from huggingface_hub import errors
 
-    broken = _broken_off(json.JSONDecodeError)
+    broken = _broken_off()
     try:
         yield
     except errors.GatedRepoError:
@@ -65,6 +65,10 @@ def reading(repo_id: str, revision: str | None) -> Iterator[None]:
         if _is_of_the_disk(error):
             raise
         raise HubFailure(_broken(repo_id, error)) from None
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # JSON of another kind, as a proxy or a mirror may answer: the client fails on it in any way.
+        what = f"{type(error).__name__}: {_first_line(error)}"
+        raise HubFailure(f"{repo_id}: the Hub's answer makes no sense ({what[:200]}); is it one?") from None
 
 
 @contextmanager
@@ -91,7 +95,7 @@ def writing(repo_id: str, base: Repository | None = None) -> Iterator[None]:
         if _is_of_the_disk(error):
             raise
         if isinstance(error, ValueError):
-            raise HubFailure(f"{repo_id}: nothing was committed: {' '.join(str(error).split())}") from None
+            raise HubFailure(f"{repo_id}: nothing was committed: {masked(' '.join(str(error).split()))}") from None
         answer = error.__cause__  # an upload in a thread
         if isinstance(answer, errors.HfHubHTTPError):
             raise _of_answer(repo_id, None, answer) from None
@@ -160,12 +164,13 @@ def _is_of_the_disk(error: BaseException) -> bool:
 
 def _answer(error: BaseException | None) -> str:
     """What the Hub says of an error, else the client's first line."""
-    return getattr(error, "server_message", None) or _first_line(error)
+    said = getattr(error, "server_message", None)
+    return masked(said) if isinstance(said, str) and said else _first_line(error)
 
 
 def _first_line(error: BaseException | None) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return masked((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def _last_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[-1].strip(" -")
+    return masked(str(error).strip().splitlines()[-1].strip(" -"))

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ropext.converter.checkpoint.roles import inside, is_within
 from ropext.converter.convert.card import with_repository, with_tag
 from ropext.converter.convert.config import dump_json
 from ropext.converter.convert.plan import Plan
 from ropext.converter.convert.write import WrittenFile, provenance
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.contents import Outgoing, Reading, matches, outgoing, paths_in
-from ropext.converter.files.json_object import parse_object
+from ropext.converter.files.json_object import parse_object, read_object
 from ropext.converter.hub.types import Repository
 from ropext.converter.model_code import sha256
 from ropext.converter.names import CARD, CONFIG, PROVENANCE
@@ -62,18 +63,19 @@ def read_folder(folder: Path, reading: Reading | None = None) -> Contents:
     """
     if not (folder / CONFIG).is_file() or not (folder / PROVENANCE).is_file():
         raise UsageError(f"{folder}: is no folder that ropext converted: it needs {CONFIG} and {PROVENANCE}.")
-    record = parse_object((folder / PROVENANCE).read_bytes(), str(folder / PROVENANCE))
-    block = parse_object((folder / CONFIG).read_bytes(), str(folder / CONFIG)).get("rope_ext")
+    record = read_object(inside(folder, PROVENANCE), str(folder / PROVENANCE))
+    block = read_object(inside(folder, CONFIG), str(folder / CONFIG)).get("rope_ext")
     source, listed = record.get("source"), record.get("files")
     if not isinstance(block, dict) or not isinstance(source, dict) or not isinstance(listed, dict):
         raise UsageError(f"{folder}: is no folder that ropext converted: {CONFIG} or {PROVENANCE} is another's.")
-    missing = [path for path in listed if not (folder / path).is_file()]
+    missing = [path for path in listed if not (is_within(folder, path) and (folder / path).is_file())]
     if missing:
         raise RopextError(f"{folder}: {missing[0]} is missing, which {PROVENANCE} lists; convert again.")
     found: list[str] = []
     left_out: list[str] = []
     for path in sorted(paths_in(folder)):
-        kept = path in listed or not (matches(path, _PICKLES) or (folder / path).is_symlink())
+        link = (folder / path).is_symlink()
+        kept = not matches(path, _PICKLES) and (not link or (path in listed and path.endswith(".safetensors")))
         (found if kept else left_out).append(path)
     return Contents(
         name=str(folder),

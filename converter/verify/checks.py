@@ -24,6 +24,7 @@ from ropext.converter.converted.read import Converted, Rebuilt, differences, par
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.contents import Reading
 from ropext.converter.files.json_object import parse_object
+from ropext.converter.files.pickles import is_pickled
 from ropext.converter.names import CARD, CONFIG, PROVENANCE
 from ropext.converter.text import printable, size_text
 
@@ -134,6 +135,10 @@ class _Verification:
         faults += [f"{path}: no digest of it is recorded" for path in paths if not self.files[path]["sha256"]]
         faults += [f"{printable(path)}: is no file that a conversion makes" for path in paths if not is_carried(path)]
         faults += [f"{printable(path)}: {why}" for path, why in self.place.astray() if not _is_weights(path)]
+        pickled = [path for path in paths if path in self.place.paths and is_pickled(self.place.head(path))]
+        faults += [
+            f"{printable(path)}: is a pickle or an archive, which a conversion does not carry" for path in pickled
+        ]
         others = sorted(self.place.paths - set(self.files) - {PROVENANCE})
         used = [path for path in others if is_loaded(path)]
         faults += [f"{printable(path)}: was added, and loading would use it" for path in used]

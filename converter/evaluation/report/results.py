@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.text import printable
 
 __all__ = ["BASE", "TASKS", "Experiment", "Origin", "read_results"]
 
@@ -28,6 +29,11 @@ _OF_TASK: dict[str, dict[str, Any]] = {
     "ruler": {"task": str, "score": (int, float)},
     "leval": {"task": str, "score": (int, float), "document": int},
 }
+
+_MOST = 2**53
+"""A number of tokens, questions, seconds or bits; what is larger was not measured."""
+
+_LEAST = {"length": 1, "tokens": 1, "seconds": 0, "counted": 1, "nll": 0, "score": 0, "document": 0}
 
 Value = Mapping[str, Any]
 """One measurement, as its line has it."""
@@ -122,7 +128,7 @@ def read_results(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
     for file, named in _files(paths):
         settings, lines = _read(file)
         task = settings.get("task")
-        if task not in TASKS:
+        if not isinstance(task, str) or task not in TASKS:
             if named:
                 raise RopextError(f"{file}: holds no results of {', '.join(TASKS)}, as `ropext eval` writes them")
             left_out.append(f"{file}: holds no results of {', '.join(TASKS)}; left out")
@@ -161,7 +167,7 @@ def _read(file: Path) -> tuple[dict[str, Any], list[tuple[int, dict[str, Any]]]]
         if not text.strip():
             continue
         try:
-            line = json.loads(text)
+            line = fit_to_show(json.loads(text))
             if not isinstance(line, dict):
                 raise TypeError
         except (ValueError, TypeError, RecursionError):
@@ -173,6 +179,21 @@ def _read(file: Path) -> tuple[dict[str, Any], list[tuple[int, dict[str, Any]]]]
     if lines and not isinstance(settings, dict):
         raise RopextError(f"{file}: its first line does not say under which settings it was measured")
     return settings or {}, lines[1:]
+
+
+def fit_to_show(value: Any) -> Any:
+    """Spell out, in every text of a JSON value, what is not to reach a terminal or a file.
+
+    Raises:
+        RecursionError: it is too deep.
+    """
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [fit_to_show(each) for each in value]
+    if isinstance(value, dict):
+        return {printable(key): fit_to_show(each) for key, each in value.items()}
+    return value
 
 
 class _Gathered:
@@ -217,6 +238,11 @@ class _Gathered:
         )
 
 
+def _is_in_range(key: str, number: float) -> bool:
+    """Whether a number can have been measured; a perplexity can be infinite."""
+    return _LEAST.get(key, -_MOST) <= number <= _MOST or (key == "nll" and number == float("inf"))
+
+
 def _wrong(value: Any, task: str) -> str:
     """What keeps a value from being a measurement of a task; empty where nothing does."""
     if not isinstance(value, dict):
@@ -226,9 +252,11 @@ def _wrong(value: Any, task: str) -> str:
     for key, kind in {**_NUMBERS, **_OF_TASK[task]}.items():
         if not isinstance(value.get(key), kind) or isinstance(value[key], bool):
             return f"`{key}` is missing, or of the wrong kind"
-    if task == "ppl" and value["counted"] < 1:
-        return "`counted` has to be 1 or more"
+        if not isinstance(value[key], str | list) and not _is_in_range(key, value[key]):
+            return f"`{key}` is out of range"
     for answer in value.get("answers", ()) if "answers" in _OF_TASK[task] else ():
         if not isinstance(answer, dict) or not all(isinstance(answer.get(key), kind) for key, kind in _ANSWER.items()):
             return "an answer lacks `depth`, `log_probability` or `exact`"
+        if not 0 <= answer["depth"] <= 100 or not answer["log_probability"] <= _MOST:
+            return "`depth` or `log_probability` of an answer is out of range"
     return "`answers` is empty" if value.get("answers") == [] and "answers" in _OF_TASK[task] else ""

@@ -212,8 +212,14 @@ def as_csv(experiments: Sequence[Experiment]) -> str:
     writer.writeheader()
     for experiment in experiments:
         for record in _records(experiment):
-            writer.writerow({"source": experiment.source, "task": experiment.task, **record})
+            line = {"source": experiment.source, "task": experiment.task, **record}
+            writer.writerow({key: _no_formula(value) for key, value in line.items()})
     return stream.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    """A cell that a spreadsheet takes for text, where it is: what begins like a formula gets an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@", "|") else value
 
 
 def as_json(experiments: Sequence[Experiment]) -> str:
