@@ -7,9 +7,13 @@ from pathlib import Path
 
 import click
 
+from ropext.converter import __version__, model_code
 from ropext.converter.convert.api import convert_checkpoint
+from ropext.converter.converted.read import read_converted
 from ropext.converter.demo import BASE_NAME, Answer, ask, prepare_base
+from ropext.converter.errors import RopextError
 from ropext.converter.evaluation.tasks.passkey import hide_passkey
+from ropext.converter.preset import Preset
 from ropext.converter.presets.load import load_preset
 
 from .options import Length
@@ -40,8 +44,12 @@ def demo(preset_name: str, length: int, folder: Path) -> None:
     _quiet_transformers()
     _tell(f"{BASE_NAME}: writing it as a checkpoint in {folder}, unless it is there")
     base = prepare_base(folder)
-    converted = convert_checkpoint(preset, str(base), folder / preset.name, force=True)
-    _tell(f"{preset.name}: converted, {len(converted.files)} files, {converted.bytes_moved // 1024} KiB written")
+    output = folder / preset.name
+    if _is_there(output, preset):
+        _tell(f"{preset.name}: is there already, and stays as it is")
+    else:
+        done = convert_checkpoint(preset, str(base), output, force=True)
+        _tell(f"{preset.name}: converted, {len(done.files)} files, {done.bytes_moved // 1024} KiB written")
 
     from transformers import AutoTokenizer
 
@@ -51,10 +59,21 @@ def demo(preset_name: str, length: int, folder: Path) -> None:
         f"A text of {count:,} tokens; the pass key {prompt.key} stands {prompt.distance:,} tokens before its end."
     )
     answers = {}
-    for name, path in {BASE_NAME: base, preset.name: converted.output}.items():
+    for name, path in {BASE_NAME: base, preset.name: output}.items():
         _tell(f"{name}: reading")
         answers[name] = ask(path, prompt, trust_remote_code=path != base)
     click.echo(_table(answers))
+
+
+def _is_there(folder: Path, preset: Preset) -> bool:
+    """Whether a folder holds what this ropext makes of a preset, with results and notes perhaps."""
+    try:
+        converted = read_converted(folder)
+        upgraded = model_code.code(converted.family, preset.method)
+        same = all((folder / path).read_bytes() == data for path, data in upgraded.items())
+    except (OSError, RopextError):
+        return False
+    return same and converted.version == __version__ and converted.record["preset"]["text"] == preset.text
 
 
 def _table(answers: dict[str, Answer]) -> str:

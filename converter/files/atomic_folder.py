@@ -24,8 +24,14 @@ from typing import Any, NoReturn
 
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.names import CONFIG
+from ropext.converter.text import printable
+
+from .foreign import foreign
 
 __all__ = ["check_output", "explained", "move_into_place", "parents_of", "scratch", "terminated_as_exception"]
+
+_NAMED = 8
+"""Files that a message names."""
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
@@ -36,11 +42,11 @@ def check_output(output: Path, source: Path | None, *, force: bool) -> None:
     Args:
         output: the folder to make.
         source: the base's folder, if it is known yet.
-        force: whether the contents of a folder may be replaced.
+        force: whether what ropext wrote there may be replaced.
 
     Raises:
         UsageError: it is a file, a link, the source, inside it or around it, a folder that the user lives in,
-            or holds something and `force` is not given.
+            holds something and `force` is not given, or holds what ropext did not write.
     """
     if output.is_symlink():
         raise UsageError(f"{output}: is a symbolic link; name the folder itself.")
@@ -54,6 +60,7 @@ def check_output(output: Path, source: Path | None, *, force: bool) -> None:
     if place.is_dir():
         if not force and any(place.iterdir()):
             raise UsageError(_occupied(output))
+        _refuse_foreign(place, output)
     elif place.exists():
         raise UsageError(f"{output}: is a file; name a folder.")
 
@@ -64,13 +71,14 @@ def move_into_place(temp: Path, output: Path, *, force: bool) -> None:
     Args:
         temp: the folder, whole.
         output: its place.
-        force: replace what holds the place.
+        force: replace what ropext wrote there.
 
     Raises:
-        UsageError: the place has been filled meanwhile, and `force` is not given.
+        UsageError: the place has been filled meanwhile, and `force` is not given or that is somebody else's.
         OSError: the disk refuses.
     """
     if force and output.exists():
+        _refuse_foreign(output, output)
         _swap(temp, output)
         return
     try:
@@ -83,6 +91,21 @@ def move_into_place(temp: Path, output: Path, *, force: bool) -> None:
 
 def _occupied(output: Path) -> str:
     return f"{output}: is not empty; choose another --output, or replace what it holds with --force."
+
+
+def _refuse_foreign(place: Path, output: Path) -> None:
+    """Refuse to replace what ropext did not write.
+
+    Raises:
+        UsageError: it names that.
+    """
+    found = list(foreign(place))
+    if found:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise UsageError(
+            f"{output}: holds what ropext did not write, and only what it wrote is replaced: "
+            f"{printable(', '.join(found[:_NAMED]))}{more}; move that away, or choose another --output."
+        )
 
 
 def _swap(temp: Path, output: Path) -> None:

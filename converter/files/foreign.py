@@ -32,7 +32,7 @@ def foreign(folder: Path) -> Iterator[str]:
         for name in sorted([*names, *links]):
             file = Path(where, name)
             path = file.relative_to(folder).as_posix()
-            if path == PROVENANCE and record is not None or _LEFTOVER.fullmatch(path):
+            if (path == PROVENANCE and record is not None) or _LEFTOVER.fullmatch(path):
                 continue
             if record is None or path not in record:
                 strange[path.split("/")[0]] = None

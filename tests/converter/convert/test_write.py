@@ -253,9 +253,28 @@ def test_full_folder_needs_force(plan, output):
     with pytest.raises(UsageError, match=r"is not empty; choose another --output, or .* --force"):
         write(plan, output)
     assert entries(output) == ["mine"]
+
+
+@pytest.mark.parametrize("name", [".git/HEAD", "thesis.txt", "results.jsonl", "sub/picture.png"])
+def test_force_replaces_nothing_that_ropext_did_not_write(plan, output, name):
+    write(plan, output)
+    (output / name).parent.mkdir(exist_ok=True)
+    (output / name).write_text("mine")
+    with pytest.raises(UsageError, match=rf"holds what ropext did not write, .*: {name.split('/')[0]}; move that away"):
+        write(plan, output, force=True)
+    assert (output / name).read_text() == "mine"
+    (output / name).unlink()
     write(plan, output, force=True)
-    assert "mine" not in entries(output)
     assert entries(output.parent) == ["output", "source"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "tokenizer_config.json", "ropext.json"])
+def test_force_replaces_no_file_that_was_edited(plan, output, name):
+    write(plan, output)
+    (output / name).write_text("Mine.\n")
+    with pytest.raises(UsageError, match="holds what ropext did not write"):
+        write(plan, output, force=True)
+    assert (output / name).read_text() == "Mine.\n"
 
 
 # Interruptions
@@ -269,8 +288,8 @@ def test_full_folder_needs_force(plan, output):
 @pytest.mark.parametrize("force", [False, True])
 def test_nothing_is_left_behind(plan, output, monkeypatch, error, function, force):
     if force:
-        output.mkdir()
-        (output / "mine").write_text("x")
+        write(plan, output)
+        before = entries(output)
     elif function == "files.atomic_folder._swap":
         return
     fail_at(monkeypatch, function, error)
@@ -278,13 +297,13 @@ def test_nothing_is_left_behind(plan, output, monkeypatch, error, function, forc
         write(plan, output, force=force)
     assert entries(output.parent) == (["output", "source"] if force else ["source"])
     if force:
-        assert entries(output) == ["mine"]
+        assert entries(output) == before
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "broken")])
 def test_old_output_comes_back(plan, output, monkeypatch, error):
-    output.mkdir()
-    (output / "mine").write_text("x")
+    write(plan, output)
+    before = entries(output)
     real, calls = os.rename, []
 
     def rename(source, target):
@@ -297,7 +316,7 @@ def test_old_output_comes_back(plan, output, monkeypatch, error):
     monkeypatch.setattr(atomic_folder.os, "rename", rename)
     with pytest.raises((KeyboardInterrupt, RopextError)):
         write(plan, output, force=True)
-    assert entries(output) == ["mine"]
+    assert entries(output) == before
     assert entries(output.parent) == ["output", "source"]
 
 
