@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,15 @@ from .roles import inside
 from .rope import rotary_dim
 from .trained import stretched_length
 
-__all__ = ["ModelFacts", "facts_of", "read_config", "read_facts", "require_supported", "without_private"]
+__all__ = [
+    "ModelFacts",
+    "facts_of",
+    "read_config",
+    "read_facts",
+    "require_no_adapter",
+    "require_supported",
+    "without_private",
+]
 
 MAX_CONFIG_BYTES = 4_000_000
 
@@ -112,10 +120,32 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
         RopextError: there is none, or it is not a JSON object.
     """
     file = folder / "config.json"
+    if not file.is_file() and (folder / "adapter_config.json").is_file():
+        raise RopextError(f"{folder}: is a PEFT adapter, and no model: {_MERGE}.")
     if not file.is_file():
         raise RopextError(f"{folder}: no config.json: this is not a Hugging Face checkpoint.")
     config = read_object(inside(folder, "config.json"), str(file), MAX_CONFIG_BYTES)
     return without_private(config)
+
+
+def require_no_adapter(names: Set[str], where: str) -> None:
+    """Refuse a model with an adapter beside it, which transformers would apply.
+
+    Args:
+        names: of its files.
+        where: the model, for messages.
+
+    Raises:
+        RopextError: it says what to do.
+    """
+    if "adapter_config.json" in names:
+        raise RopextError(
+            f"{where}: has a PEFT adapter beside its weights, which transformers applies on loading and a conversion "
+            f"would not: {_MERGE}, or remove adapter_config.json from a copy to convert the model without it."
+        )
+
+
+_MERGE = "load it with peft, merge it into its base model (`merge_and_unload`), save that, and convert it"
 
 
 def without_private(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -20,8 +20,9 @@ from ropext.converter.text import printable
 
 from .config_keys import without_unknown
 from .description import describe
-from .facts import MAX_CONFIG_BYTES, ModelFacts, facts_of, read_config, require_supported
+from .facts import MAX_CONFIG_BYTES, ModelFacts, facts_of, read_config, require_no_adapter, require_supported
 from .roles import SourceFile, carried_files, source_file
+from .tensors import notes_on_tensors
 
 __all__ = [
     "Checkpoint",
@@ -89,7 +90,9 @@ def read_checkpoint(folder: Path, source: str | None = None) -> Checkpoint:
     require_supported(facts)
     config, unknown = without_unknown(config)
     dropped += unknown
-    weights, notes = _weights(folder)
+    require_no_adapter(_names(folder), str(folder))
+    weights, notes, names = _weights(folder)
+    notes += notes_on_tensors(config, names, str(folder))
     files = (*weights, *carried_files(folder))
     return Checkpoint(folder, config, facts, files, tuple(findings(config, dropped, files, _names(folder), notes)))
 
@@ -138,20 +141,20 @@ def _names(folder: Path) -> set[str]:
 # Weights
 
 
-def _weights(folder: Path) -> tuple[tuple[SourceFile, ...], list[str]]:
-    """Find and check the safetensors files that transformers would load."""
+def _weights(folder: Path) -> tuple[tuple[SourceFile, ...], list[str], set[str]]:
+    """Find and check the safetensors files that transformers would load; with notes, and the tensors' names."""
     if (folder / SINGLE).exists():
         single = source_file(folder, SINGLE, "weights")
-        tensor_names(single.real, str(folder / SINGLE))
+        names = tensor_names(single.real, str(folder / SINGLE))
         note = f"{INDEX} is left out with its shards: transformers loads {SINGLE} where both are there"
-        return (single,), [note] if (folder / INDEX).exists() else []
+        return (single,), [note] if (folder / INDEX).exists() else [], names
     if not (folder / INDEX).exists():
         raise RopextError(_no_weights(folder))
     index = source_file(folder, INDEX, "index")
     shards: dict[str, set[str]] = {}
     for tensor, name in shard_names(folder, index.real).items():
         shards.setdefault(name, set()).add(tensor)
-    files, headers = [], 0
+    files, headers, held = [], 0, set()
     for name, promised in sorted(shards.items()):
         if not (folder / name).is_file():
             raise RopextError(f"{folder / INDEX}: names {name}, which is not there; download it again.")
@@ -159,16 +162,15 @@ def _weights(folder: Path) -> tuple[tuple[SourceFile, ...], list[str]]:
         headers += header_length(file.real, str(folder / name))
         if headers > MAX_HEADERS_BYTES:
             raise RopextError(f"{folder / INDEX}: the headers of its files are longer than {MAX_HEADERS_BYTES} bytes.")
-        require_tensors(tensor_names(file.real, str(folder / name)), promised, folder / name)
+        names = tensor_names(file.real, str(folder / name))
+        require_tensors(names, promised, folder / name)
+        held |= names
         files.append(file)
-    return (*files, index), []
+    return (*files, index), [], held
 
 
 def _no_weights(folder: Path) -> str:
-    names = _names(folder)
-    if "adapter_config.json" in names:
-        return f"{folder}: is a PEFT adapter; merge it into its base model first (`merge_and_unload`)."
-    pickled = sorted(name for name in names if name.endswith((".bin", ".pth", ".pt")))
+    pickled = sorted(name for name in _names(folder) if name.endswith((".bin", ".pth", ".pt")))
     found = f"only pickles, which can run code ({', '.join(pickled)})" if pickled else "neither"
     return (
         f"{folder}: ropext needs {SINGLE} or {INDEX} and found {found}. To convert pickled weights that you "
@@ -256,10 +258,15 @@ def read_remote_checkpoint(
     require_supported(facts)
     config, unknown = without_unknown(config)
     dropped += unknown
+    require_no_adapter(set(repository.files), repo_id)
     promised = _remote_weights(repository, folder)
     names = list(promised)
+    held: set[str] = set()
     for path, tensors in promised.items():
-        require_tensors(hub.tensors(repository, path).keys(), tensors, Path(f"{repo_id}: {path}"))
+        found_tensors = hub.tensors(repository, path).keys()
+        require_tensors(found_tensors, tensors, Path(f"{repo_id}: {path}"))
+        held |= found_tensors
+    about_weights = list(notes_on_tensors(config, held, repo_id))
     absent = [path for path in names if repository.files[path].sha256]
     if len(absent) < len(names):  # what git itself holds is small
         hub.fetch_files(repository, [path for path in names if path not in absent])
@@ -267,7 +274,7 @@ def read_remote_checkpoint(
     index = [] if SINGLE in names else [source_file(folder, INDEX, "index")]
     files = (*weights, *index, *carried_files(folder))
     found = {path.split("/")[0] for path in repository.files if not path.startswith(".")}
-    notes = tuple(findings(config, dropped, files, found))
+    notes = tuple(findings(config, dropped, files, found, about_weights))
     return Checkpoint(folder, config, facts, files, notes), local, repository, absent
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ropext.converter import model_code
-from ropext.converter.checkpoint.description import text_model
-from ropext.converter.checkpoint.facts import facts_of, read_config
+from ropext.converter.checkpoint.facts import facts_of, read_config, require_supported
 from ropext.converter.checkpoint.wanted import trusted_length
 from ropext.converter.errors import Problem, RopextError
 from ropext.converter.files.json_object import read_bounded, read_object
@@ -93,11 +92,11 @@ def _refused(config: Mapping[str, Any], source: str, why: str) -> dict[str, Any]
 
 
 def _why_not(config: Mapping[str, Any]) -> str:
-    """Say why a base's family cannot be converted; empty where it can."""
+    """Say why a base cannot be converted, as `convert` would; empty where it can."""
     try:
-        text_model(config)
+        require_supported(facts_of(config, ""))
     except RopextError as error:
-        return str(error).removeprefix("config.json: ")
+        return str(error).removeprefix(": ").removeprefix("config.json: ")
     return ""
 
 

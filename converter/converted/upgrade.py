@@ -205,8 +205,7 @@ def _beside(file: Path) -> Path:
 def _write_anew(file: Path, data: bytes) -> None:
     """Write a file that is nobody else's: what lies there under its name, a link perhaps, goes first."""
     file.unlink(missing_ok=True)
-    with file.open("xb") as stream:
-        stream.write(data)
+    file.write_bytes(data)
 
 
 def _replace(file: Path, data: bytes) -> None:

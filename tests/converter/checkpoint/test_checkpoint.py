@@ -345,7 +345,7 @@ def test_indices_that_are_refused(tiny_llama, weight_map, message):
     [
         ("pytorch_model.bin", r"only pickles, which can run code \(pytorch_model.bin\)\..*save_pretrained"),
         ("consolidated.00.pth", "only pickles"),
-        ("adapter_config.json", "PEFT adapter; merge it"),
+        ("adapter_config.json", "has a PEFT adapter beside its weights"),
         ("notes.txt", "found neither"),
     ],
 )
