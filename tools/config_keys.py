@@ -43,6 +43,7 @@ def known() -> dict[str, list[str]]:
 
 
 def _keys(kind: Any) -> Iterator[str]:
+    yield from kind().to_dict().keys() - transformers.PretrainedConfig().to_dict().keys()
     own = [each for each in kind.__mro__ if each.__module__.startswith("transformers.models.")]
     for each in own:
         yield from inspect.signature(each.__init__).parameters

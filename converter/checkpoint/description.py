@@ -6,6 +6,7 @@ of their heads form pairs, and how fast each pair turns. `test_families_table.py
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -230,13 +231,17 @@ def _unspelt(value: object) -> object:
 
 
 def _refuse_not_causal(config: Mapping[str, Any], place: str) -> None:
-    if config.get("is_causal") is False:
-        raise refuse(place, "is_causal", "is false: this is an embedding model, in which tokens see those after them")
-    if config.get("use_bidirectional_attention") in (True, "all"):
-        why = "is set: this is an embedding model, in which tokens see those after them"
-        raise refuse(place, "use_bidirectional_attention", why)
-    if config.get("is_encoder_decoder"):
-        raise refuse(place, "is_encoder_decoder", "is set; only decoders can be converted")
+    seen = "this is an encoder or an embedding model, in which tokens see those after them"
+    for key in ("is_causal", "causal", "causal_attention"):
+        if config.get(key) is not None and not config[key]:
+            raise refuse(place, key, f"is {json.dumps(config[key])}: {seen}")
+    for key in ("use_bidirectional_attention", "bidirectional", "is_bidirectional", "bidirectional_attention"):
+        # Of images alone, as Gemma 3 has it beside text, it is another matter.
+        if config.get(key) and config[key] != "vision":
+            raise refuse(place, key, f"is set: {seen}")
+    for key in ("is_encoder_decoder", "add_cross_attention"):
+        if config.get(key):
+            raise refuse(place, key, "is set; only decoders can be converted")
 
 
 # Widths

@@ -210,10 +210,23 @@ def require_supported(facts: ModelFacts) -> None:
     model_code.extended_class(facts.model_type, facts.architecture)
 
 
+_DTYPES = (
+    *(None, "float16", "bfloat16", "float32", "float64", "half", "float", "double"),
+    *("float8_e4m3fn", "float8_e5m2"),
+)
+
+
 def _refuse_unplain(config: Mapping[str, Any]) -> None:
     if "rope_ext" in config:
         raise RopextError("has been converted by ropext already; convert its base model instead.")
     _model_type(config)
+    for place, part in (("", config), ("text_config.", config.get("text_config"))):
+        for key in ("torch_dtype", "dtype"):
+            if isinstance(part, Mapping) and part.get(key) not in _DTYPES:
+                raise RopextError(
+                    f"config.json: {place}{key}: {part[key]!r} is no type of torch, and transformers cannot load it; "
+                    "write that of the weights, or remove the key."
+                )
     if config.get("auto_map"):
         known = config["model_type"] in FAMILIES and not FAMILIES[config["model_type"]].refused
         raise RopextError(

@@ -58,7 +58,7 @@ def test_qwen_vl_as_it_has_been_saved(spelt):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (config(is_causal=False), "is_causal: is false: this is an embedding model"),
+        (config(is_causal=False), "is_causal: is false: this is an encoder or an embedding model"),
         (config("gemma", use_bidirectional_attention=True), "use_bidirectional_attention: is set"),
         (config("gemma4_text", use_bidirectional_attention="all"), "use_bidirectional_attention: is set"),
         (config("llava", text_config=None), "text_config: expected the configuration of the text model of 'llava'"),
