@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from ropext.converter.checkpoint.read import read_checkpoint
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.errors import RopextError
 from ropext.converter.files.pickles import is_pickled
 from ropext.converter.presets.load import load_preset

@@ -66,3 +66,56 @@ def test_an_output_that_exists_is_kept(tmp_path):
     (tmp_path / "out.gguf").write_text("mine")
     assert "is there already" in patch(source, tmp_path, "linear").stderr
     assert patch(source, tmp_path, "linear", "--force").exit_code == 0
+
+
+def write_layout(file, *, align=None, parts=None, big=False):
+    writer = gguf.GGUFWriter(file, "llama", endianess=gguf.GGUFEndian.BIG if big else gguf.GGUFEndian.LITTLE)
+    if align:
+        writer.add_custom_alignment(align)
+    for add, value in (("context_length", 64), ("embedding_length", 64), ("block_count", 1), ("head_count", 4)):
+        getattr(writer, f"add_{add}")(value)
+    if parts is not None:
+        writer.add_uint16("split.no", 0)
+        writer.add_uint16("split.count", parts)
+        writer.add_int32("split.tensors.count", 3)
+    for name in ("token_embd.weight", "output_norm.weight", "blk.0.attn_norm.weight"):
+        writer.add_tensor(name, np.arange(1, 62, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+@pytest.mark.parametrize("align", [None, 8, 16, 64, 4096])
+def test_alignment_is_the_files_own(tmp_path, align):
+    source = write_layout(tmp_path / "in.gguf", align=align)
+    run = patch(source, tmp_path, "linear")
+    assert run.exit_code == 0, run.stderr
+    (keys, before), (new_keys, after) = contents(source), contents(tmp_path / "out.gguf")
+    assert new_keys == keys | {"llama.context_length": 256}
+    assert gguf.GGUFReader(tmp_path / "out.gguf").alignment == (align or 32)
+    assert not [name for name, tensor in after.items() if int(tensor.field.parts[-1][0]) % (align or 32)]
+    for name, tensor in before.items():
+        np.testing.assert_array_equal(tensor.data, after[name].data)
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"parts": 2}, "is one of 2 parts, and the first of them counts all tensors; merge them first"),
+        ({"big": True}, "is big-endian; turn it round first"),
+        ({"align": 4}, "general.alignment: 4 is no power of two from 8 on"),
+    ],
+)
+def test_layouts_that_are_refused(tmp_path, layout, message):
+    run = patch(write_layout(tmp_path / "in.gguf", **layout), tmp_path, "linear")
+    assert run.exit_code == 1
+    assert message in run.stderr
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_a_split_of_one_is_whole(tmp_path):
+    source = write_layout(tmp_path / "in.gguf", parts=1)
+    assert patch(source, tmp_path, "linear").exit_code == 0
+    assert not [key for key in contents(tmp_path / "out.gguf")[0] if key.startswith("split.")]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.converted.upgrade import upgrade
 from ropext.converter.errors import RopextError
 from ropext.converter.presets.load import load_preset

@@ -9,7 +9,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, pipeline
 from transformers.utils import hub
 
-from ropext.converter.cli.convert import convert_checkpoint
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.presets.load import load_preset
 from ropext.converter.verify.loaded import is_carried, is_loaded
 from tests.helpers import tiny
