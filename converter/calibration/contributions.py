@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ropext.converter.checkpoint.family import Layout
+from ropext.converter.evaluation.asking import beginning
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.run.transformers_model import SwitchableModel
@@ -61,7 +62,7 @@ def passages(tokenizer: Any, text: Text, lengths: Sequence[int], samples: int, s
     """So many passages of each length, token ids; those of one sample begin at the same place in the text."""
     for sample in range(samples):
         for length in lengths:
-            ids: list[int] = list(tokenizer("").input_ids)  # a token for the beginning, where the model has one
+            ids = beginning(tokenizer)  # a token for the beginning, where the model has one
             for sentence in text.from_anywhere(1000 * seed + sample):
                 if len(ids) >= length:
                     break

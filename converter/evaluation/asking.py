@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from ropext.converter.preset import Preset
 
-__all__ = ["Answer", "Item", "Model", "Prompt", "Question"]
+__all__ = ["Answer", "Item", "Model", "Prompt", "Question", "beginning", "prompt_ids"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,32 @@ class Prompt:
                 {"depth": asked.depth, "distance": asked.distance, **asdict(answer)} for asked, answer in answers
             ],
         }
+
+
+def beginning(tokenizer: Any) -> list[int]:
+    """Return the tokens that a text begins with, as the model was trained: one, or none.
+
+    What a tokenizer puts at the end, as those of embedding models do, would end the text before it is asked about.
+    """
+    for probe in ("a", "The"):
+        plain = list(tokenizer(probe, add_special_tokens=False).input_ids)
+        whole = list(tokenizer(probe).input_ids)
+        for start in range(len(whole) - len(plain) + 1) if plain else ():
+            if whole[start : start + len(plain)] == plain:
+                return whole[:start]
+    return list(tokenizer("").input_ids)
+
+
+def prompt_ids(tokenizer: Any, text: str, *, special_tokens: bool = True) -> list[int]:
+    """Return a text as tokens, for a model to continue.
+
+    Args:
+        tokenizer: of the model.
+        text: a prompt.
+        special_tokens: begin it as the tokenizer does; not where a chat template has done so.
+    """
+    start = beginning(tokenizer) if special_tokens else []
+    return [*start, *tokenizer(text, add_special_tokens=False).input_ids]
 
 
 class Model(Protocol):

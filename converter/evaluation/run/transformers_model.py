@@ -20,7 +20,7 @@ from ropext.converter.checkpoint.model_classes import configuration_class, decod
 from ropext.converter.checkpoint.read import read_checkpoint
 from ropext.converter.convert.apply import Applied, apply
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
-from ropext.converter.evaluation.asking import Answer
+from ropext.converter.evaluation.asking import Answer, prompt_ids
 from ropext.converter.methods.baking import bake
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.preset import Preset
@@ -138,8 +138,7 @@ class SwitchableModel:
     @torch.inference_mode()
     def continuation(self, text: str, new_tokens: int, *, special_tokens: bool = True) -> str:
         """What the model writes after a text, greedily; the tokenizer adds its special tokens, unless told not to."""
-        ids = self.tokenizer(text, add_special_tokens=special_tokens, return_tensors="pt").input_ids
-        ids = ids.to(self.model.device)
+        ids = _row(prompt_ids(self.tokenizer, text, special_tokens=special_tokens), self.model.device)
         pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id
         mask = torch.ones_like(ids)
         out = self.model.generate(

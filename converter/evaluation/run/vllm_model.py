@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from ropext.converter.checkpoint.facts import read_config
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.evaluation.asking import Answer
+from ropext.converter.evaluation.asking import Answer, prompt_ids
 from ropext.converter.preset import Preset
 
 from .transformers_model import dtype_of
@@ -97,7 +97,7 @@ class VllmModel:
     def continuation(self, text: str, new_tokens: int, *, special_tokens: bool = True) -> str:
         """What the model writes after a text, greedily; `special_tokens` are those that the tokenizer adds to it."""
         penalty = self._engine.get_default_sampling_params().repetition_penalty  # as `generate` does
-        ids = self.tokenizer(text, add_special_tokens=special_tokens).input_ids
+        ids = prompt_ids(self.tokenizer, text, special_tokens=special_tokens)
         (output,) = self._generated([ids], max_tokens=new_tokens, repetition_penalty=penalty)
         written: str = self.tokenizer.decode(output.outputs[0].token_ids, skip_special_tokens=True)
         return written

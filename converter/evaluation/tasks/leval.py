@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from jinja2 import TemplateError
 
 from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.evaluation.asking import prompt_ids
 from ropext.converter.files.json_object import parse_object
 from ropext.converter.hub.errors import reading
 from ropext.converter.text import did_you_mean
@@ -255,12 +256,13 @@ def _chat(tokenizer: Any, system: str, user: str) -> str:
         except TemplateError as error:
             why = str(error)
         else:
-            return text
+            if not system or system.strip() in text:  # and some leave it out without a word
+                return text
     raise RopextError(f"the tokenizer's chat template cannot put a question: {why}")
 
 
 def _tokens(tokenizer: Any, text: str) -> int:
-    return len(tokenizer(text, add_special_tokens=not is_chat(tokenizer)).input_ids)
+    return len(prompt_ids(tokenizer, text, special_tokens=not is_chat(tokenizer)))
 
 
 def fit(text: str, room: int, fits: Callable[[str], bool], *, keeps_end: bool = False) -> str:

@@ -12,7 +12,7 @@ from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, Any
 
 from ropext.converter.errors import UsageError
-from ropext.converter.evaluation.asking import Prompt, Question
+from ropext.converter.evaluation.asking import Prompt, Question, beginning
 
 from .texts import Text
 
@@ -72,7 +72,7 @@ def needle_prompt(tokenizer: Any, text: Text, length: int, depths: Sequence[floa
 
     needles = [NEEDLE.format(key=key, value=value) for key, value in zip(names, values, strict=True)]
     asked = [_question_and_answer(tokens, key, value) for key, value in zip(names, values, strict=True)]
-    start = list(tokenizer("").input_ids)  # a token for the beginning, where the model has one
+    start = beginning(tokenizer)  # a token for the beginning, where the model has one
     room = length - max(len(question) + len(answer) for question, answer in asked)
     prose = _prose(tokens, text, seed, room - len(start) - len(tokens(TASK + " ".join(needles))))
     while True:

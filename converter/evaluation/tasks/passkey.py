@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ropext.converter.errors import UsageError
-from ropext.converter.evaluation.asking import Prompt, Question
+from ropext.converter.evaluation.asking import Prompt, Question, beginning
 
 __all__ = ["FILLER", "Passkey", "hide_passkey", "passkey_prompt"]
 
@@ -81,7 +81,7 @@ def passkey_prompt(tokenizer: Any, length: int, depth: float, seed: int) -> Prom
     before = tokenizer("The pass key is", add_special_tokens=False).input_ids
     with_answer = tokenizer(f"The pass key is {hidden.key}", add_special_tokens=False).input_ids
     # The question's last token is read with the answer: what comes before it is read once in any case.
-    ids: list[int] = [*tokenizer("").input_ids, *hidden.input_ids]
+    ids: list[int] = [*beginning(tokenizer), *hidden.input_ids]
     answer = tuple(with_answer[len(before) :])
     question = Question(tuple(ids[-1:]), answer, hidden.key, depth, hidden.distance)
     return Prompt(tuple(ids[:-1]), (question,), length, seed)

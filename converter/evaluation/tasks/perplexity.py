@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ropext.converter.evaluation.asking import beginning
+
 from .texts import Text
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def passages(tokenizer: Any, text: Text, length: int, samples: int, stride: int 
     """
     step = stride or length
     ids: list[int] = []
-    start = list(tokenizer("").input_ids)  # a token for the beginning, where the model has one
+    start = beginning(tokenizer)  # a token for the beginning, where the model has one
     sentences = text.without_end()
     for sample in range(samples):
         begin = sample * step
