@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.text import masked
 
+from .bounds import bound
+
 if TYPE_CHECKING:
     from .types import Repository
 
@@ -43,6 +45,7 @@ def reading(repo_id: str, revision: str | None) -> Iterator[None]:
     from huggingface_hub import errors
 
     broken = _broken_off()
+    bound()
     try:
         yield
     except errors.GatedRepoError:

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from ropext.converter.cli.app import main
 from ropext.converter.errors import RopextError
-from ropext.converter.hub import client
+from ropext.converter.hub import bounds, client
 from ropext.converter.hub.errors import HubFailure, reading
 from ropext.converter.text import in_markdown, masked
 
@@ -192,3 +192,16 @@ def test_an_answer_that_makes_sense(monkeypatch):
 def test_a_client_that_fails_on_an_answer_is_no_fault_of_ropext(error):
     with pytest.raises(RopextError, match="org/x: the Hub's answer makes no sense"), reading("org/x", None):
         raise error
+
+
+@pytest.mark.parametrize(("waited", "said"), [(0, "does not end after 1 MiB"), (100, "does not end after 100 seconds")])
+def test_a_body_that_does_not_end_is_given_up(monkeypatch, waited, said):
+    clock = iter([0.0, *[float(waited)] * 9999])
+    monkeypatch.setattr(bounds.time, "monotonic", lambda: next(clock))
+    endless = (b"x" * (8 if waited else 1 << 12) for _ in range(9999))
+    with pytest.raises(bounds.EndlessBody, match=said):
+        sum(map(len, bounds._bounded(endless, 1 << 20)))
+
+
+def test_a_body_that_ends_is_whole():
+    assert b"".join(bounds._bounded(iter([b"a", b"b"]), 2)) == b"ab"

@@ -105,7 +105,6 @@ def test_alignment_is_the_files_own(tmp_path, align):
     [
         ({"parts": 2}, "is one of 2 parts, and the first of them counts all tensors; merge them first"),
         ({"big": True}, "is big-endian; turn it round first"),
-        ({"align": 4}, "general.alignment: 4 is no power of two from 8 on"),
     ],
 )
 def test_layouts_that_are_refused(tmp_path, layout, message):
