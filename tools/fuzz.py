@@ -1,7 +1,7 @@
 """Hostile inputs for the command line: `python -m tools.fuzz [--inputs 20000] [--seed 0]`.
 
-Presets, configurations, indexes, tokenizer settings, headers, cards, records of conversions and GGUF files are mutated
-at random, and each is given to a command. A finding is whatever is not success or one message with status 1 or 2: an
+Presets, configurations, indexes, tokenizer settings, headers, cards, records of conversions, results and GGUF files are
+mutated at random, and each is given to a command. A finding is whatever is no success or message with status 1 to 3: an
 exception, a file outside the output, an output that holds what it must not, more than ten seconds of processor time.
 The process may take 300 MB. What is found is printed with the number by which `--only` runs it again.
 """
@@ -310,7 +310,31 @@ def converted_input(rng, folder):
     shutil.copytree(CONVERTED, folder / "in", copy_function=os.link)
     name = rng.choice(["config.json", "ropext.json"])
     put(folder / "in" / name, mutated(rng, json.loads((folder / "in" / name).read_text())))
-    return ["inspect", str(folder / "in"), *rng.choice([[], ["--json"]])]
+    checked = [["inspect"], ["inspect", "--json"], ["verify", "--quick"], ["verify", "--quick", "--json"]]
+    command, *more = rng.choice(checked)
+    return [command, str(folder / "in"), *more]
+
+
+SETTINGS = {"task": "ppl", "source": "org/model", "seed": 0, "command": "ropext eval ppl", "versions": {"torch": "2.9"}}
+MEASURED = {"preset": None, "length": 4096, "tokens": 4096, "seed": 0, "seconds": 1.5}
+OF_TASK = {
+    "ppl": {"nll": 5.0, "counted": 10},
+    "passkey": {"answers": [{"depth": 0.5, "log_probability": -0.1, "exact": True}]},
+    "ruler": {"task": "niah_single_1", "score": 50.0},
+    "leval": {"task": "quality", "score": 50.0, "document": 0},
+}
+
+
+def results_input(rng, folder):
+    """A file of measurements."""
+    task = rng.choice(list(OF_TASK))
+    lines = [{"settings": SETTINGS | {"task": task}}]
+    for preset in (None, "a", "b"):
+        value = MEASURED | OF_TASK[task] | {"preset": preset, "length": rng.choice([1024, 4096])}
+        lines.append({"key": str(preset), "value": json.loads(json.dumps(value))})
+    texts = [mutated(rng, line) if rng.random() < 0.5 else json.dumps(line).encode() for line in lines]
+    (folder / "r.jsonl").write_bytes(b"\n".join(texts) + b"\n")
+    return ["report", str(folder / "r.jsonl"), "--format", rng.choice(["md", "csv", "json", "html"])]
 
 
 def gguf_input(rng, folder):
@@ -336,7 +360,8 @@ INPUTS = {
     "tokenizer": (tokenizer_input, 2),
     "card": (card_input, 2),
     "names": (names_input, 2),
-    "converted": (converted_input, 2),
+    "converted": (converted_input, 3),
+    "results": (results_input, 3),
     "gguf": (gguf_input, 2),
 }
 BASE = CONVERTED = Path()
@@ -382,12 +407,12 @@ def found(folder):
 
 def fault(run, folder, before):
     """What is wrong with how a command ended; None where nothing is."""
-    if run.exit_code not in (0, 1, 2) or "a fault of ropext" in run.output:
+    if run.exit_code not in (0, 1, 2, 3) or "a fault of ropext" in run.output:
         return f"status {run.exit_code}: {run.output[-300:]}"
-    if run.exit_code and not run.stderr.strip():
+    if run.exit_code and not run.output.strip():
         return "failed without a message"
-    if any(not (each.isprintable() or each in "\n\t\ufffd") for each in run.stderr):
-        return f"unprintable: {run.stderr[-300:]!r}"
+    if any(not (each.isprintable() or each in "\n\t\ufffd") for each in run.output):
+        return f"unprintable: {run.output[-300:]!r}"
     if found(folder) != before:
         return f"files changed: {set(found(folder).items()) ^ set(before.items())}"
     out = folder / "out"

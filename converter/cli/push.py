@@ -13,7 +13,7 @@ import click
 
 from ropext.converter.publish.contents import read_folder
 from ropext.converter.publish.push import Pushed, PushPlan, plan_push, push
-from ropext.converter.text import size_text
+from ropext.converter.text import printable, size_text
 
 from .progress import progress_line
 
@@ -100,7 +100,7 @@ def publish(plan: PushPlan, *, dry_run: bool, as_json: bool, quiet: bool) -> Non
     if as_json:
         click.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo("\n".join(_pushed(done) if isinstance(done, Pushed) else _planned(done)))
+        click.echo(printable("\n".join(_pushed(done) if isinstance(done, Pushed) else _planned(done))))
 
 
 def _planned(plan: PushPlan) -> Iterator[str]:

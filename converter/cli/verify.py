@@ -64,7 +64,7 @@ def upgrade_command(folder: Path, as_json: bool, quiet: bool) -> None:
     if as_json:
         click.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
     elif not quiet:
-        click.echo("\n".join(_upgraded(done)))
+        click.echo(printable("\n".join(_upgraded(done))))
 
 
 def _upgraded(done: Upgraded) -> Iterator[str]:
@@ -102,7 +102,7 @@ def card_command(folder: Path, repo_id: str | None, revision: str | None, verifi
         checked = [f"By `ropext verify` of ropext {__version__}:", "", *_checked(report)]
     rewrite_card(folder, repo_id, revision, checked)
     if not quiet:
-        click.echo(f"{folder / 'README.md'}: written")
+        click.echo(printable(f"{folder / 'README.md'}: written"))
 
 
 def _checked(report: Report) -> Iterator[str]:

@@ -33,6 +33,10 @@ def shape_faults(converted: Converted, held: Shapes) -> Iterator[str]:
     """
     require_text_only(converted)
     config, layers = converted.config, total_layers(converted)
+    there = 1 + max(map(layer_of, held), default=-1)
+    if layers > 2 * there + _MORE:  # and a model of so many would take hours to build
+        yield f"the configuration asks for {layers} layers, and the weights have {there}"
+        return
     with quiet(), torch.device("meta"):
         model = build(converted, fitted(config, layers))
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -46,6 +50,9 @@ def shape_faults(converted: Converted, held: Shapes) -> Iterator[str]:
         if layer_of(name) >= layers and not any(pattern.search(name) for pattern in known):
             yield f"{name} belongs to a layer beyond the {layers} of the configuration"
 
+
+_MORE = 64
+"""Layers beyond those of the weights for which a model is built, to name what is missing."""
 
 _EXPERTS = re.compile(r"layers\.\d+\.(mlp|block_sparse_moe|feed_forward)\.experts\.")
 """What is called otherwise in a file than in a mixture's model, where transformers does not say how."""

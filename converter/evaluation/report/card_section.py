@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
+from ropext.converter.checkpoint.roles import inside
 from ropext.converter.convert.config import dump_json
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.files.json_object import parse_object
+from ropext.converter.files.json_object import read_bounded, read_object
 from ropext.converter.model_code import sha256
 from ropext.converter.names import CARD, CONFIG, PROVENANCE
 
@@ -66,6 +67,7 @@ def update_card(folder: Path, experiments: Sequence[Experiment], kinds: Sequence
     written = [card]
     if drawn:
         temp = folder / f".{PICTURE}.new.png"
+        temp.unlink(missing_ok=True)  # a link perhaps
         try:
             save(drawn, temp)
             os.replace(temp, folder / PICTURE)
@@ -79,10 +81,10 @@ def update_card(folder: Path, experiments: Sequence[Experiment], kinds: Sequence
 def _preset(folder: Path) -> str:
     """The name of the preset that a folder was converted with."""
     file = folder / CONFIG
-    block = parse_object(file.read_bytes(), str(file)).get("rope_ext") if file.is_file() else None
+    block = read_object(inside(folder, CONFIG), str(file)).get("rope_ext") if file.is_file() else None
     name = block.get("preset") if isinstance(block, dict) else None
     if not name and (folder / PROVENANCE).is_file():  # a native export
-        found = parse_object((folder / PROVENANCE).read_bytes(), str(folder / PROVENANCE)).get("preset")
+        found = read_object(inside(folder, PROVENANCE), str(folder / PROVENANCE)).get("preset")
         name = found.get("name") if isinstance(found, dict) else found
     if not isinstance(name, str) or not name:
         raise UsageError(f"--card {folder}: is no folder that `ropext convert` wrote")
@@ -105,7 +107,7 @@ def _read(card: Path) -> str:
     if not card.is_file():
         raise UsageError(f"{card}: there is no model card")
     try:
-        return card.read_bytes().decode()
+        return read_bounded(inside(card.parent, card.name), str(card)).decode()
     except UnicodeDecodeError:
         raise RopextError(f"{card}: is not UTF-8") from None
 
@@ -113,6 +115,7 @@ def _read(card: Path) -> str:
 def _replace(file: Path, content: bytes) -> None:
     """Put a new file in the place of an old one; what else is linked to that stays as it is."""
     temp = file.with_name(f".{file.name}.new")
+    temp.unlink(missing_ok=True)  # a link perhaps
     try:
         temp.write_bytes(content)
         os.replace(temp, file)
@@ -123,7 +126,7 @@ def _replace(file: Path, content: bytes) -> None:
 def _record(folder: Path, written: Sequence[Path]) -> list[Path]:
     """Bring the digests of `ropext.json` up to date."""
     file = folder / PROVENANCE
-    provenance = parse_object(file.read_bytes(), str(file)) if file.is_file() else {}
+    provenance = read_object(inside(folder, PROVENANCE), str(file)) if file.is_file() else {}
     files = provenance.get("files")
     if not isinstance(files, dict):
         return []

@@ -111,6 +111,7 @@ BAD = {
     "a guard taken off": config(hidden_act="silu"),
     "a narrower model": config(intermediate_size=97),
     "more layers": config(num_hidden_layers=4),
+    "so many layers that no model can be built": config(num_hidden_layers=60_000),
     "fewer layers": config(num_hidden_layers=2),
     "a tokenizer's code": edited(
         "tokenizer_config.json", lambda t: t.update(auto_map={"AutoTokenizer": ["x.Y", None]})
