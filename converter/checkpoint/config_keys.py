@@ -49,19 +49,20 @@ def known_generation_keys() -> frozenset[str]:
 
 
 def unknown_keys(config: Mapping[str, Any], *, converted: bool = False) -> Iterator[str]:
-    """Yield the dotted names of keys that are in no table.
+    """Yield the dotted names of keys that are in no table; one without a value is as good as none.
 
     Args:
         config: a `config.json`.
         converted: whether it is of a converted checkpoint, with the keys that ropext writes.
     """
     known = known_keys(str(config.get("model_type"))) | (_OURS if converted else frozenset())
-    yield from (key for key in config if key not in known)
+    yield from (key for key, value in config.items() if key not in known and value is not None)
     for part in TEXT_PARTS:
         inner = config.get(part)
         if isinstance(inner, Mapping):
             kind = inner.get("model_type", _text_type(config))
-            yield from (f"{part}.{key}" for key in inner if key not in known_keys(str(kind)))
+            strange = (key for key, value in inner.items() if key not in known_keys(str(kind)) and value is not None)
+            yield from (f"{part}.{key}" for key in strange)
 
 
 def without_unknown(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

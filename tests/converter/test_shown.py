@@ -18,6 +18,8 @@ SHA, TOKEN = "a" * 40, "hf_SECRETSECRETSECRETSECRETSECRET12"
 
 
 def report(tmp_path, *args, settings=(), value=()):
+    if "html" in args:
+        pytest.importorskip("matplotlib", reason="pip install matplotlib")
     lines = [{"settings": SETTINGS | dict(settings)}, {"key": "1", "value": VALUE | dict(value)}]
     file = tmp_path / "results.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)) + "\n")
