@@ -1,4 +1,4 @@
-"""`ropext convert` and `ropext inspect`, and the conversion as a function."""
+"""`ropext convert`: a checkpoint that reads further."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import click
 from ropext.converter.convert.api import choose_preset, plan_conversion
 from ropext.converter.convert.plan import Plan
 from ropext.converter.convert.write import Result, write
-from ropext.converter.converted.inspect import inspect_source, render
 from ropext.converter.errors import UsageError
 from ropext.converter.files.links import LINK_MODES, LinkMode
 from ropext.converter.preset import Preset
@@ -26,7 +25,7 @@ from .options import Length
 from .progress import progress_line as _progress
 from .push import publish, push_options, quiet_client
 
-__all__ = ["convert", "inspect"]
+__all__ = ["convert"]
 
 
 @click.command(short_help="Write a checkpoint that reads further.")
@@ -100,7 +99,7 @@ def convert(
     With --push it goes to the Hub. From a Hub id nothing large is downloaded then, and nothing large is sent:
     the Hub copies the weights itself.
     """
-    terminal = quiet_client(quiet=quiet)
+    shown = quiet_client(quiet=quiet)
     if push_to is None and (private is not None or create_pr or message):
         raise UsageError("--private, --public, --create-pr and --message belong to --push.")
     chosen = choose_preset(
@@ -112,7 +111,7 @@ def convert(
     for note in chosen.notes:
         click.echo(printable(f"note: {note}"), err=True)
     if push_to and (output is None or dry_run):
-        with _progress(terminal, "reading") as reading:
+        with _progress(shown, "reading") as reading:
             contents = converted_contents(preset, source, revision, native=native, reading=reading)
             pushed = plan_push(contents, push_to, private=private, create_pr=create_pr, message=message)
         publish(pushed, dry_run=dry_run, as_json=as_json, quiet=quiet)
@@ -121,13 +120,13 @@ def convert(
     done: Plan | Result
     done = plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
     if not dry_run:
-        with _progress(terminal) as progress:
+        with _progress(shown) as progress:
             done = write(plan, output, link=link, force=force, digests=digests, progress=progress)
     if "." in output.absolute().name and not native:
         note = f"transformers before 4.54 loads no code from a folder with a dot in its name: {output}"
         click.echo(f"note: {note}", err=True)
     if push_to:
-        with _progress(terminal, "reading") as reading:
+        with _progress(shown, "reading") as reading:
             contents = read_folder(output, reading)
             pushed = plan_push(contents, push_to, private=private, create_pr=create_pr, message=message)
         publish(pushed, dry_run=False, as_json=as_json, quiet=quiet)
@@ -137,18 +136,6 @@ def convert(
     elif not quiet:
         lines = _summary(done, preset) if isinstance(done, Result) else _planned(done, output)
         click.echo(printable("\n".join(lines)))
-
-
-@click.command(short_help="Say what a model folder holds.")
-@click.argument("source", metavar="DIR")
-@click.option(
-    "--initial-window", type=Length(), help="Length to trust, for the presets that fit [default: the trained length]."
-)
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
-def inspect(source: str, initial_window: int | None, as_json: bool) -> None:
-    """Describe DIR: a converted checkpoint's method and numbers, or a base and the presets that fit it."""
-    report = inspect_source(source, initial_window)
-    click.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else render(report))
 
 
 # Reports

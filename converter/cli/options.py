@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how the help of each command ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import click
 from ropext.converter.errors import UsageError
 from ropext.converter.lengths import tokens
 
-__all__ = ["DEVICE", "SEED", "TARGET", "TEXT", "Length", "Lengths", "options"]
+from .completion import complete_presets
+
+__all__ = ["AS_JSON", "DEVICE", "PRESET", "QUIET", "SEED", "TARGET", "TEXT", "Length", "Lengths", "epilog", "options"]
+
+
+def epilog(*examples: str, page: str) -> str:
+    """Return the end of a command's help: examples, without the `ropext` before each, and the page about it."""
+    lines = "\n".join(f"  ropext {example}" for example in examples)
+    return f"\b\nExample:\n{lines}\n\nDocumentation: {page}"
 
 
 class Length(click.ParamType[int]):
@@ -58,19 +66,43 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, as docs/json.md describes it.")
+QUIET = click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+PRESET = click.option(
+    "--preset",
+    "-p",
+    "preset_name",
+    required=True,
+    metavar="NAME|FILE",
+    shell_complete=complete_presets,
+    help="Shipped preset, or a preset file.",
+)
 TARGET = options(
-    click.option("--target", "-t", type=Length(), required=True, help="Length to read in the end: 65536, or 64k."),
-    click.option("--initial-window", type=Length(), help="Length to trust [default: the trained length]."),
+    click.option("--target", "-t", type=Length(), required=True, help="Longest prompt to read, e.g. 64k."),
+    click.option(
+        "--initial-window",
+        type=Length(),
+        show_default="as the model says",
+        help="Trained length, where the model's own value is wrong.",
+    ),
 )
 TEXT = click.option(
     "--text",
     "texts",
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
-    help="Prose: a file or folder; repeatable [default: Python's documentation of itself].",
+    show_default="Python's documentation of itself",
+    help="Prose: a file or a folder. May be given several times.",
 )
-SEED = click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn.")
+SEED = click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 DEVICE = options(
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto: all GPUs there are."),
-    click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16."),
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="Device to run on: cpu, cuda, cuda:1, or auto for all GPUs there are.",
+    ),
+    click.option(
+        "--dtype", default="auto", show_default=True, help="Number type of the weights: float32, bfloat16 or float16."
+    ),
 )

@@ -1,4 +1,4 @@
-"""`ropext presets`, `ropext validate`, `ropext schema`: what a preset may say, and whether one says it."""
+"""`ropext presets`: the shipped presets."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ropext.converter.errors import InvalidPreset, Problem, UsageError
+from ropext.converter.errors import UsageError
 from ropext.converter.lengths import length_text
-from ropext.converter.methods.schemas import METHODS, preset_schema, schema_for
-from ropext.converter.text import did_you_mean
 
 from .options import Length
 from .screen import table
 
 if TYPE_CHECKING:
-    from ropext.converter.checkpoint.facts import ModelFacts
     from ropext.converter.preset import Preset
 
-__all__ = ["presets", "schema", "validate"]
+__all__ = ["presets"]
 
 
 @click.group()
@@ -80,53 +77,6 @@ def _draw(preset: Preset, file: Path, model: str | None, length: int | None) -> 
     check_file(file)
     save(preset_pictures(target_of(preset, model), length), file)
     click.echo(f"wrote {file}", err=True)
-
-
-@click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--model", metavar="SOURCE", help="Also check that the presets fit this model (a folder or a Hub id).")
-def validate(files: tuple[str, ...], model: str | None) -> None:
-    """Check each FILE, or shipped preset of that name, and report every problem found.
-
-    Exits with status 2 if there is any.
-    """
-    facts = _facts(model) if model else None
-    problems = [problem for file in files for problem in _check(file, facts)]
-    if problems:
-        raise InvalidPreset(problems)
-
-
-@click.command()
-@click.argument("method", required=False)
-def schema(method: str | None) -> None:
-    """Print the JSON Schema of a preset, or of the parameters of METHOD."""
-    if method is not None and method not in METHODS:
-        near = did_you_mean(method, METHODS) or ";"
-        raise UsageError(f"unknown method {method!r}{near} there are {', '.join(METHODS)}")
-    click.echo(json.dumps(schema_for(method) if method else preset_schema(), indent=2))
-
-
-def _facts(source: str) -> ModelFacts:
-    from ropext.converter.checkpoint.facts import read_facts
-
-    return read_facts(source)
-
-
-def _check(file: str, facts: ModelFacts | None) -> list[Problem]:
-    """The problems of one file; says so on stdout when there are none."""
-    from ropext.converter.presets.load import check_fit, load_preset
-
-    try:
-        preset = load_preset(file)
-        problems = check_fit(preset, facts) if facts else []
-    except InvalidPreset as error:
-        return error.problems
-    except (UsageError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return [Problem(file, 0, "", reason)]
-    if not problems:
-        click.echo(f"{file}: valid ({preset.method}, {preset.initial_window} -> {preset.target_window} tokens)")
-    return problems
 
 
 def _record(preset: Preset) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Nothing of the checkpoint is executed: its code is compared, byte by byte, with 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ from ropext.converter.text import printable, size_text
 
 from .report import Check, Faults, Report, Unchecked, carried_out, require_none, summary
 
-__all__ = ["Check", "Report", "verify"]
+__all__ = ["Check", "Hear", "Report", "verify"]
+
+Hear = Callable[[str, Check | None], None]
 
 _LOADED = ("*.py", "*.safetensors", "*.safetensors.index.json", "adapter_*")
 """Files that loading would use if they were added."""
@@ -41,6 +43,7 @@ def verify(
     quick: bool = False,
     whole: bool = False,
     reading: Reading | None = None,
+    hear: Hear | None = None,
 ) -> Report:
     """Check a converted folder, or a repository as far as that goes without its weights.
 
@@ -50,6 +53,7 @@ def verify(
         quick: read no weights, and run no model.
         whole: run the model as it is, and not a part of it.
         reading: told of bytes as they are read.
+        hear: called when a check begins, with its name and None, and when it ends, with its name and what came out.
 
     Raises:
         UsageError: it is nothing that ropext converted, or a repository that is to be run whole.
@@ -58,26 +62,31 @@ def verify(
     place = find_place(str(source), revision, reading)
     if whole and not place.here:
         raise UsageError(f"{source}: its weights are not here, so --forward does not apply to it; download it first.")
-    return _Verification(place, quick=quick, whole=whole).report()
+    return _Verification(place, quick=quick, whole=whole, hear=hear).report()
 
 
 class _Verification:
     """The checks of one checkpoint. Each returns what it did, or raises what it found."""
 
-    def __init__(self, place: Place, *, quick: bool, whole: bool) -> None:
-        self.place, self.quick, self.whole = place, quick, whole
+    def __init__(self, place: Place, *, quick: bool, whole: bool, hear: Hear | None) -> None:
+        self.place, self.quick, self.whole, self.hear = place, quick, whole, hear or (lambda name, check: None)
         self.record: Mapping[str, Any] = {}
         self.checks: list[Check] = []
 
     def report(self) -> Report:
         """Do all of them."""
-        self.checks.append(carried_out("record", self.check_record))
+        self._carry_out("record")
         if self.record:
             for name in ("files", "weights", "headers", "code", "config", "reference", "base"):
-                self.checks.append(carried_out(name, getattr(self, f"check_{name}")))
+                self._carry_out(name)
         return Report(
             self.place.name, str(self.record.get("ropext_version", "")), tuple(self.checks), self.place.revision
         )
+
+    def _carry_out(self, name: str) -> None:
+        self.hear(name, None)
+        self.checks.append(carried_out(name, getattr(self, f"check_{name}")))
+        self.hear(name, self.checks[-1])
 
     @cached_property
     def converted(self) -> Converted:

@@ -202,7 +202,7 @@ def test_pickles_and_code_of_a_folder_are_left_alone(folder, tmp_path):
 
 
 def test_without_the_harness_it_is_said(folder, monkeypatch):
-    monkeypatch.setattr("ropext.converter.cli.evaluate.find_spec", lambda name: None)
+    monkeypatch.setattr("ropext.converter.evaluation.run.harness.find_spec", lambda name: None)
     result = run("eval", "lm-eval", folder, "--tasks", "longbench")
     assert result.exit_code == 1
     assert "pip install 'lm-eval[hf]'" in result.stderr
