@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .completion import complete_presets
 from .failures import Interrupted
 from .live import live
-from .options import AS_JSON, DEVICE, SEED, TEXT, Length, Lengths, epilog, options
+from .options import DEVICE, RESULTS, TEXT, Length, epilog, measured
 from .output import say, say_json
 from .tables import shown
 
@@ -37,74 +36,14 @@ def evaluate() -> None:
     """
 
 
-_OUTPUT = click.option(
-    "--output",
-    "-o",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Folder of the results.",
-)
-
-
-def _models(samples: int | None, what: str) -> Callable[[Any], Any]:
-    """Return the arguments and options that all tasks take.
-
-    Args:
-        samples: the default of --samples; None for all documents of a file.
-        what: help of --samples.
-    """
-    return options(
-        click.argument("models", metavar="MODEL...", nargs=-1, required=True),
-        click.option(
-            "--preset",
-            "-p",
-            "presets",
-            multiple=True,
-            metavar="NAME|FILE",
-            shell_complete=complete_presets,
-            help="Also measure the base with this preset. May be given several times.",
-        ),
-        click.option("--no-base", is_flag=True, help="Measure only the presets, not the base."),
-        click.option(
-            "--lengths",
-            "-l",
-            type=Lengths(),
-            default=(),
-            show_default="once, 1.5 times and twice the trained length",
-            help="Prompt lengths, e.g. 4k,8k,16k.",
-        ),
-        click.option(
-            "--samples",
-            "-n",
-            type=click.IntRange(1),
-            default=samples,
-            show_default=samples is not None or "all",
-            help=what,
-        ),
-        SEED,
-        _OUTPUT,
-        click.option("--resume", is_flag=True, help="Go on with the results that are there."),
-        click.option(
-            "--backend",
-            type=click.Choice(("transformers", "vllm")),
-            default="transformers",
-            show_default=True,
-            help="Program that runs the model. With vllm: bases and native exports only.",
-        ),
-        DEVICE,
-        AS_JSON,
-    )
-
-
-_MODELS = _models(1, "Prompts per length.")
+_ASKED = measured(1, "Prompts per length.")
 
 
 @evaluate.command(
     short_help="A number in filler, at lengths and depths.",
     epilog=epilog("eval passkey Qwen/Qwen3-0.6B --lengths 8k,64k --depths 5", page=_PAGE),
 )
-@_MODELS
+@_ASKED
 @click.option(
     "--depths", type=click.IntRange(1, 100), default=10, show_default=True, help="Number of depths, evenly spread."
 )
@@ -117,7 +56,7 @@ def passkey(depths: int, **asked: Any) -> None:
     short_help="Several numbers in prose.",
     epilog=epilog("eval niah SmolLM2-135M-Instruct --preset smollm2-135m-dpe --lengths 8k,12k", page=_PAGE),
 )
-@_MODELS
+@_ASKED
 @TEXT
 @click.option("--needles", type=click.IntRange(1, 100), default=4, show_default=True, help="Numbers in each text.")
 def niah(needles: int, texts: tuple[Path, ...], **asked: Any) -> None:
@@ -132,7 +71,7 @@ def niah(needles: int, texts: tuple[Path, ...], **asked: Any) -> None:
     short_help="Perplexity by length.",
     epilog=epilog("eval ppl qwen3-4b-yarn --lengths 8k,32k,64k", page=_PAGE),
 )
-@_models(1, "Windows per length.")
+@measured(1, "Windows per length.")
 @TEXT
 @click.option(
     "--stride",
@@ -149,7 +88,7 @@ def ppl(stride: int | None, texts: tuple[Path, ...], **asked: Any) -> None:
     short_help="RULER's thirteen tasks.",
     epilog=epilog("eval ruler qwen3-4b-yarn --lengths 32k,64k --tasks niah_single_1,vt", page="docs/ruler.md"),
 )
-@_models(1, "Examples per task and length.")
+@measured(1, "Examples per task and length.")
 @click.option("--tasks", show_default="all that can be made here", help="Names of tasks, separated by commas.")
 @click.option("--text", "prose", type=_DATA_FILE, help="File of the essays that needles are hidden in.")
 @click.option("--squad", type=_DATA_FILE, help="File dev-v2.0.json of SQuAD, for qa_1.")
@@ -163,7 +102,7 @@ def ruler(tasks: str | None, prose: Path | None, squad: Path | None, hotpotqa: P
     short_help="L-Eval's seven closed-ended tasks.",
     epilog=epilog("eval leval qwen3-4b-yarn --lengths 32k --tasks tpo,quality", page="docs/leval.md"),
 )
-@_models(None, "Documents per task, at most.")
+@measured(None, "Documents per task, at most.")
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -192,7 +131,7 @@ def leval(data: Path | None, tasks: str | None, **asked: Any) -> None:
     show_default=True,
     help="Prompts per batch. Over 1, some methods take the longest row's length for all.",
 )
-@_OUTPUT
+@RESULTS
 @DEVICE
 @click.option(
     "--option",

@@ -13,7 +13,22 @@ from ropext.converter.lengths import tokens
 
 from .completion import complete_presets
 
-__all__ = ["AS_JSON", "DEVICE", "PRESET", "QUIET", "SEED", "TARGET", "TEXT", "Length", "Lengths", "epilog", "options"]
+__all__ = [
+    "AS_JSON",
+    "DEVICE",
+    "INITIAL_WINDOW",
+    "PRESET",
+    "QUIET",
+    "RESULTS",
+    "SEED",
+    "TARGET",
+    "TEXT",
+    "Length",
+    "Lengths",
+    "epilog",
+    "measured",
+    "options",
+]
 
 
 def epilog(*examples: str, page: str) -> str:
@@ -77,14 +92,15 @@ PRESET = click.option(
     shell_complete=complete_presets,
     help="Shipped preset, or a preset file.",
 )
+INITIAL_WINDOW = click.option(
+    "--initial-window",
+    type=Length(),
+    show_default="the trained length",
+    help="Length up to which the model reads well already, where its configuration does not say it right.",
+)
 TARGET = options(
     click.option("--target", "-t", type=Length(), required=True, help="Longest prompt to read, e.g. 64k."),
-    click.option(
-        "--initial-window",
-        type=Length(),
-        show_default="as the model says",
-        help="Trained length, where the model's own value is wrong.",
-    ),
+    INITIAL_WINDOW,
 )
 TEXT = click.option(
     "--text",
@@ -106,3 +122,61 @@ DEVICE = options(
         "--dtype", default="auto", show_default=True, help="Number type of the weights: float32, bfloat16 or float16."
     ),
 )
+RESULTS = click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of the results.",
+)
+
+
+def measured(samples: int | None, what: str) -> Callable[[Any], Any]:
+    """Return the arguments and options that all tasks of `ropext eval` take.
+
+    Args:
+        samples: the default of --samples; None for all documents of a file.
+        what: help of --samples.
+    """
+    return options(
+        click.argument("models", metavar="MODEL...", nargs=-1, required=True),
+        click.option(
+            "--preset",
+            "-p",
+            "presets",
+            multiple=True,
+            metavar="NAME|FILE",
+            shell_complete=complete_presets,
+            help="Also measure the base with this preset. May be given several times.",
+        ),
+        click.option("--no-base", is_flag=True, help="Measure only the presets, not the base."),
+        click.option(
+            "--lengths",
+            "-l",
+            type=Lengths(),
+            default=(),
+            show_default="once, 1.5 times and twice the trained length",
+            help="Prompt lengths, e.g. 4k,8k,16k.",
+        ),
+        click.option(
+            "--samples",
+            "-n",
+            type=click.IntRange(1),
+            default=samples,
+            show_default=samples is not None or "all",
+            help=what,
+        ),
+        SEED,
+        RESULTS,
+        click.option("--resume", is_flag=True, help="Go on with the results that are there."),
+        click.option(
+            "--backend",
+            type=click.Choice(("transformers", "vllm")),
+            default="transformers",
+            show_default=True,
+            help="Program that runs the model. With vllm: bases and native exports only.",
+        ),
+        DEVICE,
+        AS_JSON,
+    )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["BACKENDS", "Asking", "Evaluation", "evaluate"]
 
 Asking = Callable[[str, int, int], None]
-"""Called with what is being done to which model, how many questions are answered, and how many there are (0: unknown)."""
+"""Called with what is being done, how many questions are answered, and how many there are (0: unknown)."""
 
 BACKENDS = ("transformers", "vllm")
 
