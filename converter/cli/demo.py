@@ -77,7 +77,7 @@ def demo(names: tuple[str, ...], length: int, folder: Path) -> None:
         (name, repr(answer.text), "found" if answer.found else "missed", f"{answer.seconds:.0f}")
         for name, answer in answers.items()
     ]
-    say(table(("model", "answer", "pass key", "seconds"), rows, right=("seconds",)))
+    click.echo(table(("model", "answer", "pass key", "seconds"), rows, right=("seconds",)))
     say(f"\nLoad {presets[0].name} in Python:\n\n{_snippet(models[presets[0].name])}")
 
 

@@ -193,4 +193,4 @@ def _show(files: Sequence[Path], as_json: bool) -> None:
     if as_json:
         say_json(json.loads(tables.as_json(experiments)))
     else:
-        say(shown(experiments), end="")
+        click.echo(shown(experiments), nl=False)

@@ -42,7 +42,7 @@ def families(names: tuple[str, ...], as_json: bool, as_markdown: bool) -> None:
     elif as_markdown:
         say(markdown(), end="")
     else:
-        say(_listed([FAMILIES[name] for name in names or sorted(FAMILIES)]))
+        click.echo(_listed([FAMILIES[name] for name in names or sorted(FAMILIES)]))
 
 
 def record(family: Family) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ropext.converter.convert.gguf import TENSOR, patch_gguf
 from ropext.converter.presets.load import load_preset
 
 from .live import live
-from .options import PRESET, epilog
+from .options import PRESET, SET, epilog
 from .output import say
 
 __all__ = ["gguf_patch"]
@@ -25,9 +25,7 @@ __all__ = ["gguf_patch"]
 @click.argument("source", type=click.Path(path_type=Path), metavar="IN.gguf")
 @click.argument("output", type=click.Path(path_type=Path), metavar="OUT.gguf")
 @PRESET
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the preset. Repeatable."
-)
+@SET
 @click.option("--force", is_flag=True, help="Replace OUT.gguf.")
 def gguf_patch(source: Path, output: Path, preset_name: str, overrides: Sequence[str], force: bool) -> None:
     """Copy IN.gguf, of the llama architecture, to OUT.gguf with the divisors of a frequency method for llama.cpp."""

@@ -21,6 +21,7 @@ __all__ = [
     "QUIET",
     "RESULTS",
     "SEED",
+    "SET",
     "TARGET",
     "TEXT",
     "Length",
@@ -83,6 +84,13 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, as docs/json.md describes it.")
 QUIET = click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one key of the preset. May be given several times.",
+)
 PRESET = click.option(
     "--preset",
     "-p",

@@ -116,8 +116,10 @@ def report(
             say(f"wrote {file}", err=True)
     if card and not output:
         return
-    people = not (wanted or output) and is_terminal()
-    text = shown(experiments) if people else _written(form, experiments, drawn)
+    if not (wanted or output) and is_terminal():
+        click.echo(shown(experiments), nl=False)
+        return
+    text = _written(form, experiments, drawn)
     if output:
         output.write_text(text, encoding="utf-8", newline="\n")
         say(f"wrote {output}", err=True)
