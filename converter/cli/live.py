@@ -127,7 +127,8 @@ class _Drawn(Bar):
 
     def at(self, done: int, total: int) -> None:
         total = max(done, total)
-        self._progress.update(self._task, completed=done, total=total, share=f"{done}/{total}")
+        share = f"{done}/{total}" if total else ""
+        self._progress.update(self._task, completed=done, total=total or None, share=share)
 
     def say(self, text: str) -> None:
         self._progress.stop()

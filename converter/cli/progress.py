@@ -9,6 +9,9 @@ from .live import Bar, live
 
 __all__ = ["bytes_on", "progress_line"]
 
+_WORTH_SHOWING = 16 << 20
+"""Bytes of a file that takes a moment."""
+
 
 @contextmanager
 def progress_line(shown: bool, doing: str = "copying") -> Iterator[Callable[[str, int, int], None] | None]:
@@ -26,6 +29,8 @@ def bytes_on(bar: Bar, doing: str) -> Callable[[str, int, int], None]:
 
     def show(path: str, done: int, total: int) -> None:
         nonlocal current
+        if total < _WORTH_SHOWING:
+            return
         if path != current:
             current = path
             bar.start(f"{doing} {path}, MiB", total >> 20)
