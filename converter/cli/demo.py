@@ -99,6 +99,7 @@ def _snippet(path: Path) -> str:
 
 def _quiet_transformers() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is local: no request is worth waiting for
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars that would stand beside our own
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -110,6 +110,13 @@ def test_what_was_converted_is_good(made, name, native):
     assert set(found.values()) == {"good"}
 
 
+def test_each_check_is_told_as_it_begins_and_ends(made):
+    heard = []
+    report = verify(str(made("dpe")), quick=True, hear=lambda name, check: heard.append((name, check)))
+    assert heard == [pair for check in report.checks for pair in ((check.name, None), (check.name, check))]
+    assert [check.name for check in report.checks] == list(CHECKS)
+
+
 def test_each_line_says_what_was_done(made):
     found = texts(verify(str(made("dpe_top_k"))))
     assert found["record"].startswith("made by ropext ")
