@@ -262,27 +262,17 @@ def dprope(
 
     The paper tuned its threshold to 80 of 128 dimensions interpolated for twice the length, and to 64 for four times.
     """
-    from ropext.converter.methods.dprope import solve, threshold_for
+    from ropext.converter.calibration.dprope import choose
 
     _check_output(output)
-    known = _known(source, target, initial_window)
-    facts, inv_freq, trained = known.facts, known.inv_freq, known.trained.tokens
     if threshold is not None and interpolated is not None:
         raise UsageError("--threshold and --interpolated: give one of them")
+    known = _known(source, target, initial_window)
     names = [each.strip() for each in candidates.split(",")]
-    try:
-        free = solve(inv_freq, trained, target, candidates=names)
-        if interpolated is not None:
-            if interpolated % 2:
-                raise ValueError(f"{interpolated} dimensions: two make a pair; give an even number")
-            threshold = threshold_for(free, interpolated // 2)
-        solved = solve(inv_freq, trained, target, candidates=names, threshold=threshold or 0.0)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    parameters: dict[str, Any] = {"candidates": names} | ({"threshold": threshold} if threshold else {})
-    say(disturbances(solved, inv_freq, trained, target))
+    solved, parameters = choose(known.inv_freq, known.trained.tokens, target, names, threshold, interpolated)
+    say(disturbances(solved, known.inv_freq, known.trained.tokens, target))
     found = {"parameters": parameters, "references": ["DPRoPE, arXiv 2410.01490"]}
-    write_preset(output, {**found_preset(output, facts, trained, target, "dprope"), **found})
+    write_preset(output, {**found_preset(output, known.facts, known.trained.tokens, target, "dprope"), **found})
     _wrote(source, output)
 
 

@@ -25,7 +25,7 @@ from .completion import complete_methods, complete_presets
 from .options import AS_JSON, QUIET, SET, Length, epilog
 from .output import say, say_json
 from .progress import progress_line as _progress
-from .push import publish, push_options, quiet_client
+from .push import publish, push_options, quiet_client, waiting_for_hub
 
 __all__ = ["convert"]
 
@@ -144,7 +144,8 @@ def convert(
         return
     output = output or Path(preset.name)
     done: Plan | Result
-    done = plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
+    with waiting_for_hub(f"reading {source or preset.base_model}", quiet=quiet):
+        done = plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
     if not dry_run:
         with _progress(shown) as progress:
             done = write(plan, output, link=link, force=force, digests=digests, progress=progress)

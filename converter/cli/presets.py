@@ -12,6 +12,7 @@ from ropext.converter.errors import UsageError
 from ropext.converter.lengths import length_text
 
 from .completion import complete_methods, complete_presets
+from .live import live
 from .options import AS_JSON, Length, epilog
 from .output import say, say_json
 from .screen import table
@@ -86,7 +87,8 @@ def _draw(preset: Preset, file: Path, model: str | None, length: int | None) -> 
     from ropext.converter.evaluation.report.preset_pictures import preset_pictures
 
     check_file(file)
-    save(preset_pictures(target_of(preset, model), length), file)
+    with live(f"drawing {file}"):
+        save(preset_pictures(target_of(preset, model), length), file)
     say(f"wrote {file}", err=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +15,13 @@ from ropext.converter.publish.contents import read_folder
 from ropext.converter.publish.push import Pushed, PushPlan, plan_push, push
 from ropext.converter.text import size_text
 
-from .live import live
+from .live import Bar, live
 from .options import AS_JSON, QUIET, epilog
 from .output import say, say_json
 from .progress import progress_line
 from .screen import is_terminal
 
-__all__ = ["publish", "push_command", "push_options", "quiet_client"]
+__all__ = ["publish", "push_command", "push_options", "quiet_client", "waiting_for_hub"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -77,6 +78,11 @@ def push_command(
     publish(plan, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
+def waiting_for_hub(doing: str, *, quiet: bool) -> AbstractContextManager[Bar]:
+    """Show that something waits for the Hub, where its client shows no bars of its own."""
+    return live(doing, shown=not quiet and not is_terminal(sys.stderr))
+
+
 def quiet_client(*, quiet: bool) -> bool:
     """Keep the Hub client's progress bars to terminals; return whether progress is to be shown."""
     if quiet or not is_terminal(sys.stderr):
@@ -102,8 +108,7 @@ def publish(plan: PushPlan, *, dry_run: bool, as_json: bool, quiet: bool) -> Non
     if not dry_run:
         for note in plan.notes:
             tell(note)
-        # On a terminal the Hub's client shows its own bars.
-        with live(f"sending to {plan.repo_id}", shown=not quiet and not is_terminal(sys.stderr)):
+        with waiting_for_hub(f"sending to {plan.repo_id}", quiet=quiet):
             done = push(plan, tell)
     if as_json:
         say_json(done.to_json())

@@ -12,6 +12,7 @@ from ropext.converter.errors import UsageError
 from ropext.converter.text import did_you_mean
 
 from .completion import complete_presets
+from .live import live
 from .options import epilog
 from .output import say
 from .screen import is_terminal
@@ -107,12 +108,15 @@ def report(
     if plot:
         if not drawn:
             raise UsageError(f"--plot {plot}: these results have no such picture")
-        save([picture for _, picture in drawn], plot)
+        with live(f"drawing {plot}"):
+            save([picture for _, picture in drawn], plot)
         say(f"wrote {plot}", err=True)
     if card:
         from ropext.converter.evaluation.report.card_section import update_card
 
-        for file in update_card(card, experiments, kinds or KINDS, measure):
+        with live(f"writing results into {card}"):
+            written = update_card(card, experiments, kinds or KINDS, measure)
+        for file in written:
             say(f"wrote {file}", err=True)
     if card and not output:
         return
