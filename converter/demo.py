@@ -19,8 +19,8 @@ from typing import Any
 
 from ropext.converter.evaluation.tasks.passkey import Passkey
 
-from . import __version__
 from .convert.api import convert_checkpoint
+from .converted.upgrade import upgrade
 from .errors import RopextError, UsageError
 from .files.json_object import read_object
 from .names import PROVENANCE
@@ -77,7 +77,7 @@ def prepare_base(folder: Path, hear: Callable[[str, int, int], None] = lambda do
 
 
 def prepare_converted(preset: Preset, base: Path, output: Path) -> Path:
-    """Convert the base, unless this ropext did so before by the same preset.
+    """Convert the base, or bring up to date what was converted before by the same preset; other files stay.
 
     Raises:
         UsageError: the folder holds something else.
@@ -85,15 +85,14 @@ def prepare_converted(preset: Preset, base: Path, output: Path) -> Path:
     if not output.exists() or not any(output.iterdir()):
         return convert_checkpoint(preset, str(base), output).output
     try:
-        record = read_object(output / PROVENANCE, PROVENANCE)
-        made_by = record["ropext_version"], record["preset"]["text"]
+        text = read_object(output / PROVENANCE, PROVENANCE)["preset"]["text"]
     except (OSError, RopextError, KeyError, TypeError):
-        made_by = None
-    if made_by != (__version__, preset.text):
+        text = None
+    if text != preset.text:
         raise UsageError(
-            f"{output} holds something else than what this ropext makes of {preset.name}: remove it, or name another "
-            "place by --folder"
+            f"{output} holds something else than {preset.name}: remove it, or name another place by --folder"
         )
+    upgrade(output)
     return output
 
 
