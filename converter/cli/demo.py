@@ -58,7 +58,8 @@ def demo(names: tuple[str, ...], length: int, folder: Path) -> None:
         f"{BASE_NAME} was trained to read 8,192 tokens. This demo hides a pass key in a text of about {length:,} tokens"
     )
     say(f"and asks for it: the model itself, then converted with {', '.join(preset.name for preset in presets)}.")
-    say(f"Everything runs here, from files in {folder}; about {max(1, round(seconds / 60))} min on two idle CPU cores.\n")
+    minutes = max(1, round(seconds / 60))
+    say(f"Everything runs here, from files in {folder}; about {minutes} min on two idle CPU cores.\n")
     _quiet_transformers()
     with live("loading transformers") as bar:
         base = prepare_base(folder, bar.hear)

@@ -30,7 +30,7 @@ def typed(*arguments, **environment):
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-16", "cp932"])
 def test_no_encoding_ends_a_command(encoding, tiny_llama, tiny_preset, tmp_path):
     done = typed("convert", tiny_llama, "-p", tiny_preset, "-o", tmp_path / "out", PYTHONIOENCODING=encoding)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, b"error" in done.stderr) == (0, False)
     assert (tmp_path / "out" / "config.json").exists()
     # click takes ascii for a mistake, and writes UTF-8.
     text = done.stdout.decode("utf-8" if encoding == "ascii" else encoding)
@@ -150,7 +150,9 @@ def test_a_real_interruption(tiny_llama, tmp_path):
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     printed, said = process.communicate(timeout=60)
-    assert (process.returncode, printed, said) == (130, "", "interrupted: nothing was changed\n")
+    assert (process.returncode, printed) == (130, "")
+    assert said.endswith("interrupted: nothing was changed\n")
+    assert "Traceback" not in said
 
 
 # JSON

@@ -121,7 +121,7 @@ def test_verify_says_what_to_do_about_an_older_format(first_format):
 
 def test_again_is_nothing(current):
     before = {path.name: path.stat().st_mtime_ns for path in current.iterdir()}
-    assert "is what ropext" in run("upgrade", current).stdout
+    assert "is up to date with ropext" in run("upgrade", current).stdout
     assert {path.name: path.stat().st_mtime_ns for path in current.iterdir()} == before
 
 

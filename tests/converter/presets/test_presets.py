@@ -451,7 +451,7 @@ def test_version_and_help():
         (UsageError("say what"), "error: say what\n", 2),
         (OSError(28, "No space left on device", "out/x"), "error: out/x: No space left on device\n", 1),
         (PermissionError(13, "Permission denied", "out"), "error: out: Permission denied\n", 1),
-        (KeyboardInterrupt(), "\ninterrupted\n", 130),
+        (KeyboardInterrupt(), "interrupted: nothing was changed\n", 130),
         (BrokenPipeError(32, "Broken pipe"), "", 1),
         (ZeroDivisionError("oh"), "error: ZeroDivisionError: oh (a fault of ropext: run again with", 1),
     ],
@@ -488,7 +488,5 @@ finally:
 
 
 def test_runs_as_a_module():
-    run = subprocess.run(
-        [sys.executable, "-m", "ropext.converter", "--version"], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-m", "ropext", "--version"], capture_output=True, text=True, check=True)
     assert run.stdout == "ropext 0.1.0\n"
