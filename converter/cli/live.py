@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ropext.converter.text import printable
@@ -73,7 +73,8 @@ class _Lines(Bar):
         else:
             self._timer = threading.Timer(patience, self._tell)
             self._timer.daemon = True
-            self._timer.start()
+            with suppress(RuntimeError):  # no thread to be had
+                self._timer.start()
 
     def advance(self, steps: int = 1) -> None:
         self.at(self._done + steps, self._total)
