@@ -20,7 +20,7 @@ __all__ = ["complete_families", "complete_methods", "complete_presets", "install
 
 def complete_presets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a shipped preset, or else a file."""
-    files = (PurePosixPath(entry.name) for entry in resources.files("ropext.presets").iterdir())
+    files = (PurePosixPath(entry.name) for entry in resources.files("ropext.preset_files").iterdir())
     found = _starting(incomplete, (file.stem for file in files if file.suffix == ".yaml"))
     return found or [CompletionItem(incomplete, type="file")]
 
