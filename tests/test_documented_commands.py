@@ -56,7 +56,7 @@ def cases():
         yield pytest.param(command, marks=[pytest.mark.xfail(strict=True)] if ahead else [])
 
 
-@pytest.mark.parametrize("command", cases(), ids=str)
+@pytest.mark.parametrize("command", list(cases()), ids=str)
 def test_a_documented_command_is_understood(command):
     try:
         check(command.of_ropext, command.whole)
