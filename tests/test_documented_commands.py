@@ -46,17 +46,7 @@ def names_a_preset(name):
     return not isinstance(name, str) or name in PLACEHOLDERS or name.endswith(".yaml") or name in SHIPPED
 
 
-HAS_METHOD = any(param.name == "method" for param in main.get_command(click.Context(main), "convert").params)
-
-
-def cases():
-    """Each command; those of `convert --method` fail until that option is there."""
-    for command in COMMANDS:
-        ahead = command.of_ropext[:1] == ("convert",) and "--method" in command.words and not HAS_METHOD
-        yield pytest.param(command, marks=[pytest.mark.xfail(strict=True)] if ahead else [])
-
-
-@pytest.mark.parametrize("command", list(cases()), ids=str)
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
 def test_a_documented_command_is_understood(command):
     try:
         check(command.of_ropext, command.whole)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import ropext
 from tests.helpers.asked import CHARACTERS, with_tokenizer
 
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "tour.ipynb"
@@ -30,7 +29,6 @@ def environment(tmp_path):
     return {**os.environ, **of_tour, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": path}
 
 
-@pytest.mark.skipif(not hasattr(ropext, "convert"), reason="without the Python interface")
 def test_the_tour_runs_from_top_to_bottom(tmp_path, environment):
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(CODE)], cwd=tmp_path, env=environment, capture_output=True, text=True

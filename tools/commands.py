@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,6 @@ import yaml
 from tests.helpers.asked import CHARACTERS, with_tokenizer
 from tests.helpers.documented import ROOT, Command, documented
 
-START = "from ropext.converter.cli.app import main; main(prog_name='ropext')"
 SECONDS = 300
 """A command may take so long."""
 
@@ -44,10 +44,14 @@ BASES = {
 }
 """Folders that stand for models: the preset whose requirements one meets, or its configuration."""
 
-CONVERTED = {"my-converted-model": "smollm2-135m-rerope", "DIR": "smollm2-135m-rerope"}
-"""Folders that stand for what a reader has converted, with the preset."""
+CONVERTED = {
+    "my-converted-model": "smollm2-135m-rerope",
+    "DIR": "smollm2-135m-rerope",
+    "--card smollm2-135m-dpe": "smollm2-135m-dpe",
+}
+"""Folders, the last word of each name, that stand for what a reader has converted, with the preset."""
 
-SHORTER = {"--lengths": "512,768", "--samples": "1", "--needles": "2", "--depths": "1", "--dtype": "float32"}
+SHORTER = {"--lengths": "1k", "--samples": "1", "--needles": "2", "--depths": "1", "--dtype": "float32"}
 
 
 def why_not(command: Command) -> str:
@@ -72,7 +76,9 @@ def shortened(words: tuple[str, ...]) -> list[str]:
         if word in SHORTER and words[0] in ("eval", "calibrate"):
             found[at + 1] = SHORTER[word]
     if words[0] == "calibrate" and "--lengths" not in words:
-        found += ["--lengths", "768", "--samples", "1", "--needles", "2"]
+        found += ["--lengths", "1k", "--samples", "1", "--needles", "2"]
+    if words[:2] == ("eval", "niah") and "--needles" not in words:
+        found += ["--needles", "2"]
     return found
 
 
@@ -109,22 +115,31 @@ def prepare(folder: Path, used: str) -> None:
     from tests.helpers.gguf_files import write_gguf
 
     for name, wanted in BASES.items():
-        if name in used or name.rpartition("/")[2] in used:
+        if name in used or wanted in used.split() or name == "SmolLM2-135M-Instruct":
             make_base(folder / name, requirements(wanted) if isinstance(wanted, str) else wanted)
     preset = (ROOT / "presets" / "smollm2-135m-rerope.yaml").read_text(encoding="utf-8")
     (folder / "my-preset.yaml").write_text(preset.replace("name: smollm2-135m-rerope", "name: my-preset"))
-    (folder / "book.txt").write_text("It was a bright cold day in April. " * 200)
-    write_gguf(folder / "base.gguf")
-    make_base(folder / "base", requirements("smollm2-135m-rerope"))
+    (folder / "book.txt").write_text(" ".join(f"In chapter {n} nothing happened, and it rained." for n in range(200)))
+    write_gguf(folder / "base.gguf", context=8192, heads=1, theta=100_000.0)
     for name, wanted in CONVERTED.items():
-        run(folder, ["convert", "base", "--preset", wanted, "-o", name])
+        if name in used:
+            require(run(folder, ["convert", "SmolLM2-135M-Instruct", "-p", wanted, "-o", name.split()[-1]]))
+    if "ropext report results" in used and " eval passkey " not in used:
+        short = ["--lengths", "512", "--depths", "1"]
+        require(run(folder, ["eval", "passkey", "SmolLM2-135M-Instruct", "-p", "smollm2-135m-dpe", *short]))
+
+
+def require(done: subprocess.CompletedProcess[str]) -> None:
+    """Stop if what a page takes for granted could not be made."""
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(done.args[3:])}: {done.stderr}")
 
 
 def run(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
     """Run `ropext`."""
     given = {**os.environ, "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
     return subprocess.run(
-        [sys.executable, "-c", START, *words],
+        [sys.executable, "-m", "ropext", *words],
         cwd=folder,
         env=given,
         capture_output=True,

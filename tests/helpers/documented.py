@@ -37,7 +37,7 @@ class Command:
     def of_ropext(self) -> tuple[str, ...] | None:
         """What follows `ropext`; None for another program."""
         for at, word in enumerate(self.words):
-            if word.rpartition("/")[2] == "ropext" or (word == "ropext.converter" and self.words[at - 1] == "-m"):
+            if word.rpartition("/")[2] == "ropext":
                 return self.words[at + 1 :] if at == 0 or self.words[at - 1] in ("-m", "--no-python") else None
         return None
 
