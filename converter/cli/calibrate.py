@@ -19,13 +19,14 @@ from ropext.converter.calibration.dpe import (
     find_candidate,
     group_borders,
 )
-from ropext.converter.calibration.grids import SEARCHED, settings
+from ropext.converter.calibration.grids import settings
 from ropext.converter.calibration.pictures import scale_picture
 from ropext.converter.calibration.report import comparison, disturbances, group_curves
 from ropext.converter.calibration.search import Factors, first_as_good, race
 from ropext.converter.checkpoint.wanted import want
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.report.drawing import check_file, save
+from ropext.converter.methods.registry import SEARCHED
 from ropext.converter.preset import Preset
 from ropext.converter.presets.load import found_preset, write_preset
 
@@ -303,7 +304,7 @@ def dprope(
 
     The paper tuned its threshold to 80 of 128 dimensions interpolated for twice the length, and to 64 for four times.
     """
-    from ropext.converter.methods.dprope import solve, threshold_for
+    from ropext.converter.methods.dprope_solver import solve, threshold_for
 
     wish = _wish(source, output, target, initial_window)
     if threshold is not None and interpolated is not None:

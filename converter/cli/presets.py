@@ -114,7 +114,8 @@ def _facts(source: str) -> ModelFacts:
 
 def _check(file: str, facts: ModelFacts | None) -> list[Problem]:
     """The problems of one file; says so on stdout when there are none."""
-    from ropext.converter.presets.load import check_fit, load_preset
+    from ropext.converter.presets.fit import check_fit
+    from ropext.converter.presets.load import load_preset
 
     try:
         preset = load_preset(file)

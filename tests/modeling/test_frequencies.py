@@ -11,8 +11,10 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from ropext.converter.checkpoint.rope import float32, plain_inv_freq
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.errors import InvalidPreset
-from ropext.converter.methods import frequencies
-from ropext.converter.methods.baking import bake
+from ropext.converter.methods import linear as linear_method
+from ropext.converter.methods import ntk as ntk_method
+from ropext.converter.methods import yarn as yarn_method
+from ropext.converter.methods.registry import bake
 from ropext.converter.presets.load import load_preset
 from tests.helpers import tiny
 from tests.helpers.checkpoints import LLAMA3, edit_config
@@ -35,18 +37,18 @@ def inv_freq_of_transformers(theta, head_dim, length, scaling):
 @pytest.mark.parametrize("factor", [2.0, 3.7, 16.0])
 def test_linear_is_that_of_transformers(theta, head_dim, window, factor):
     expected, _ = inv_freq_of_transformers(theta, head_dim, window, {"rope_type": "linear", "factor": factor})
-    np.testing.assert_allclose(frequencies.linear(plain_inv_freq(theta, head_dim), factor), expected, rtol=2e-7)
+    np.testing.assert_allclose(linear_method.frequencies(plain_inv_freq(theta, head_dim), factor), expected, rtol=2e-7)
 
 
 @pytest.mark.parametrize(("theta", "head_dim", "window"), MODELS)
 @pytest.mark.parametrize("factor", [2.0, 3.5, 16.0])
 @pytest.mark.parametrize("options", [{}, {"beta_fast": 24.0, "beta_slow": 2.0}, {"truncate": False}], ids=str)
 def test_yarn_is_that_of_transformers_and_of_the_oracle(theta, head_dim, window, factor, options):
-    baked = frequencies.yarn(theta, head_dim, window, factor, **options)
+    baked = yarn_method.frequencies(theta, head_dim, window, factor, **options)
     scaling = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": window, **options}
     expected, attention_factor = inv_freq_of_transformers(theta, head_dim, round(window * factor), scaling)
     np.testing.assert_allclose(baked, expected, rtol=4e-7)
-    assert frequencies.yarn_attention_factor(factor) == attention_factor
+    assert yarn_method.usual_attention_factor(factor) == attention_factor
     naive = yarn.frequencies(theta, head_dim, window, scaling_factor=factor, **options)
     np.testing.assert_allclose(baked, naive, rtol=1e-5)
 
@@ -54,14 +56,19 @@ def test_yarn_is_that_of_transformers_and_of_the_oracle(theta, head_dim, window,
 @pytest.mark.parametrize(("theta", "head_dim", "window"), MODELS)
 @pytest.mark.parametrize("factor", [2.0, 3.5, 16.0])
 def test_ntk_is_a_larger_theta(theta, head_dim, window, factor):
-    raised = plain_inv_freq(frequencies.ntk_theta(theta, factor, head_dim), head_dim)
+    raised = plain_inv_freq(ntk_method.raised_theta(theta, factor, head_dim), head_dim)
     np.testing.assert_allclose(raised, ntk.frequencies(theta, head_dim, factor), rtol=1e-6)
-    np.testing.assert_allclose(frequencies.ntk(plain_inv_freq(theta, head_dim), factor), raised, rtol=1e-6)
+    np.testing.assert_allclose(ntk_method.frequencies(plain_inv_freq(theta, head_dim), factor), raised, rtol=1e-6)
 
 
 def test_what_is_baked_is_exact_in_float32():
     plain = plain_inv_freq(10000.0, 128)
-    for baked in (frequencies.linear(plain, 3.7), frequencies.ntk(plain, 3.7), frequencies.yarn(1e4, 128, 4096, 3.7)):
+
+    for baked in (
+        linear_method.frequencies(plain, 3.7),
+        ntk_method.frequencies(plain, 3.7),
+        yarn_method.frequencies(1e4, 128, 4096, 3.7),
+    ):
         assert baked == [float32(frequency) for frequency in baked]
 
 

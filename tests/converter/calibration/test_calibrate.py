@@ -27,6 +27,7 @@ from ropext.converter.checkpoint.rope import plain_inv_freq
 from ropext.converter.cli.app import main
 from ropext.converter.evaluation.run.transformers_model import SwitchableModel
 from ropext.converter.evaluation.tasks.texts import load_text
+from ropext.converter.methods.registry import SEARCHED
 from ropext.converter.presets.load import load_preset, make_preset
 from tests.helpers import families, tiny
 from tests.helpers.asked import tokenizer, with_tokenizer
@@ -225,7 +226,7 @@ def test_dpe_begins_with_the_published_factors():
     assert dpe.group_borders(20, 8) == [0, 2, 5, 8, 10, 12, 15, 18, 20]
 
 
-@pytest.mark.parametrize("method", grids.SEARCHED)
+@pytest.mark.parametrize("method", SEARCHED)
 @pytest.mark.parametrize(("trained", "target"), [(8192, 16384), (4096, 32768), (64, 256)])
 def test_settings_begin_with_the_suggested_and_are_valid(method, trained, target, tiny_llama):
     facts, inv_freq = read_facts(str(tiny_llama)), plain_inv_freq(10000.0, 16)

@@ -8,10 +8,12 @@ from click.testing import CliRunner
 
 from ropext.converter.checkpoint.facts import read_facts
 from ropext.converter.cli.app import main
-from ropext.converter.methods.rules import group_size
+from ropext.converter.methods import registry
 from ropext.converter.methods.schemas import METHODS
-from ropext.converter.methods.suggestions import suggest
-from ropext.converter.presets.load import check_fit, load_preset
+from ropext.converter.methods.self_extend import group_size
+from ropext.converter.presets.fit import check_fit
+from ropext.converter.presets.load import load_preset
+from ropext.converter.presets.recommend import recommend
 from tests.helpers.checkpoints import LLAMA3, edit_config
 
 
@@ -38,8 +40,8 @@ def test_a_group_size_is_the_smallest_that_keeps_to_half_of_the_trained_length()
 
 
 def test_every_method_but_the_base_has_a_rule(tiny_llama):
-    found = suggest(read_facts(str(tiny_llama)), [1.0 / 10 ** (i / 2) for i in range(8)], 256)
-    assert [each.method for each in found] == sorted(set(METHODS) - {"original"})
+    found = recommend(read_facts(str(tiny_llama)), [1.0 / 10 ** (i / 2) for i in range(8)], 256)
+    assert sorted(each.method for each in found) == sorted(set(METHODS) - {"original"})
     assert all(each.why for each in found)
 
 
@@ -91,7 +93,7 @@ def test_all_of_them_for_a_reader(tiny_llama):
 
 def test_one_is_recommended_first_with_a_reason(tiny_llama):
     result = run(tiny_llama, "--target", "1k")
-    assert "Recommended: rerope (in our own table it found 12 of 12 passkeys" in result.output
+    assert f"Recommended: rerope. {registry.method('rerope').reason}\n" in result.output
     assert f"ropext convert {tiny_llama} --method rerope --target 1k" in result.output
     rows = [line.split() for line in result.output.splitlines() if line.startswith(("METHOD", "rerope", "string"))]
     assert rows[0] == ["METHOD", "REACH", "PARAMETERS"]
@@ -120,7 +122,6 @@ def test_shipped_presets_that_fit_are_named(tiny_llama):
     edit_config(tiny_llama, hidden_size=4096, num_attention_heads=32, num_key_value_heads=8, head_dim=128)
     edit_config(tiny_llama, rope_theta=500000.0, max_position_embeddings=8192)
     report = json.loads(run(tiny_llama, "--target", "64k", "--json").output)
-    assert report["recommended"] == "dpe"
     assert "llama3-8b-dpe" in report["presets"]
     assert all(load_preset(name).target_window >= 65536 for name in report["presets"])
     assert "llama3-8b-dpe" in run(tiny_llama, "--target", "64k").output
@@ -130,10 +131,10 @@ def test_numbers_that_were_measured_are_recommended(tiny_llama):
     edit_config(tiny_llama, hidden_size=576, num_attention_heads=9, num_key_value_heads=3, head_dim=64)
     edit_config(tiny_llama, rope_theta=100000.0, max_position_embeddings=8192)
     near, far = run(tiny_llama, "--target", "16k").output, run(tiny_llama, "--target", "32k").output
-    assert f"ropext convert {tiny_llama} --preset smollm2-135m-dpe\n" in near
+    assert f"ropext convert {tiny_llama} --preset smollm2-135m-rerope\n" in near
     assert "smollm2-135m-original" not in near
     rows = [line.split()[0] for line in near.splitlines() if line.startswith("smollm2-")]
-    assert rows[:3] == ["smollm2-135m-dpe", "smollm2-135m-dpe-512", "smollm2-135m-rerope"]
+    assert rows[:3] == ["smollm2-135m-rerope", "smollm2-135m-self_extend", "smollm2-135m-dpe"]
     assert f"ropext convert {tiny_llama} --method rerope --target 32k\n" in far
     assert "smollm2" not in far
 

@@ -17,9 +17,10 @@ from ropext.converter.cli import app
 from ropext.converter.cli.app import main
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.files import yaml_document
-from ropext.converter.methods.baking import bake
+from ropext.converter.methods.registry import bake
 from ropext.converter.methods.schemas import METHODS
-from ropext.converter.presets.load import check_fit, list_presets, load_preset
+from ropext.converter.presets.fit import check_fit
+from ropext.converter.presets.load import list_presets, load_preset
 from tests.helpers.checkpoints import edit_config
 
 ROOT = Path(__file__).parents[3]
@@ -295,7 +296,7 @@ def test_scores_that_cannot_be_used(tmp_path, kind, message):
 
 
 def test_dprope_is_solved():
-    from ropext.converter.methods.dprope import solve
+    from ropext.converter.methods.dprope_solver import solve
 
     baked = bake(example("dprope"), TINY, frequencies(TINY))
     solution = solve(frequencies(TINY), 64, 256)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ropext.converter.methods import dprope
+from ropext.converter.methods import dprope_solver as dprope
 from tests.reference import dprope as reference
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "data" / "dprope.json").read_text())
