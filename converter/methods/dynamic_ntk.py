@@ -36,7 +36,7 @@ def _spell(preset: Preset, facts: ModelFacts, baked: Baked) -> Rope:
 
 
 METHOD = Method(
-    reason="Prompts up to the trained length are the base's own; of other runtimes, only transformers computes it whole.",
+    reason="Prompts up to the trained length are the base's own; of other runtimes only transformers has it whole.",
     measured=-3.07,
     suggest=_suggest,
     bake=_bake,

@@ -10,10 +10,8 @@ from ropext.converter.checkpoint.facts import read_facts
 from ropext.converter.cli.app import main
 from ropext.converter.methods import registry
 from ropext.converter.methods.schemas import METHODS
-from ropext.converter.methods.self_extend import group_size
 from ropext.converter.presets.fit import check_fit
 from ropext.converter.presets.load import load_preset
-from ropext.converter.presets.recommend import recommend
 from tests.helpers.checkpoints import LLAMA3, edit_config
 
 
@@ -23,26 +21,6 @@ def run(*args):
 
 def suggested(*args):
     return json.loads(run(*args, "--json").output)["methods"]
-
-
-@pytest.mark.parametrize(
-    ("trained", "target", "published"),
-    [(4096, 16384, 16), (8192, 16384, 6)],  # the authors for Llama 2 and Mistral, local window 1024
-)
-def test_group_sizes_are_near_the_published_ones(trained, target, published):
-    assert abs(group_size(trained, target, 1024) - published) <= 1
-
-
-def test_a_group_size_is_the_smallest_that_keeps_to_half_of_the_trained_length():
-    for trained, target, window in [(4096, 16384, 1024), (8192, 131072, 1024), (2048, 8192, 512)]:
-        group = group_size(trained, target, window)
-        assert window + (target - window) / group <= trained / 2 < window + (target - window) / (group - 1)
-
-
-def test_every_method_but_the_base_has_a_rule(tiny_llama):
-    found = recommend(read_facts(str(tiny_llama)), [1.0 / 10 ** (i / 2) for i in range(8)], 256)
-    assert sorted(each.method for each in found) == sorted(set(METHODS) - {"original"})
-    assert all(each.why for each in found)
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"original", "dpe", "string"}))
@@ -183,13 +161,3 @@ def test_a_name_is_made_of_the_file(tiny_llama, tmp_path):
     file = tmp_path / "my 64k.test.yaml"
     assert run(tiny_llama, "--target", 256, "--method", "ntk", "--write", file).exit_code == 0
     assert yaml.safe_load(file.read_text())["name"] == "my-64k-test"
-
-
-def test_a_target_that_is_set_brings_its_group_size():
-    name = "smollm2-135m-self_extend"
-    assert load_preset(name).parameters["group_size"] == 5
-    further = load_preset(name, ["target_window=65536"])
-    assert further.parameters["group_size"] == group_size(8192, 65536, 512) == 19
-    assert further.overrides == ("target_window=65536", "group_size=19")
-    assert load_preset(name, ["target_window=65536", "group_size=30"]).parameters["group_size"] == 30
-    assert load_preset(name, ["local_window=1024", "target_window=65536"]).parameters["group_size"] == 21
