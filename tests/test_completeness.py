@@ -15,6 +15,7 @@ from ropext.converter.methods.schemas import METHODS
 from ropext.converter.model_classes import parts_of
 from ropext.modeling import configuration_llama_ext, rope_ext_frequencies, rope_ext_model
 from tests.helpers import tiny
+from tests.reference import regions
 
 ROOT = Path(__file__).parent.parent
 HEADINGS = ["What it changes", "When to use it", "Parameters", "Limits", "Source"]
@@ -72,6 +73,8 @@ def missing(method):
         yield f"presets/: none has `method: {method}`; add presets/<model>-{method}.yaml"
     if all(case.method != method for case in tiny.CASES.values()):
         yield f'tests/helpers/tiny.py: CASES has no Case("{method}", ...); what is not there is not tested'
+    if method not in {*regions.METHODS, *regions.FREQUENCY_METHODS}:
+        yield f"tests/reference/regions.py: METHODS has no row {method}, its distances for every rotary type"
     if not re.search(rf"^\| `{method}` \|.*\(docs/methods/{method}\.md\)", text("README.md"), re.MULTILINE):
         yield f"README.md: the table under Methods has no row `{method}` with a link to docs/methods/{method}.md"
     if not re.search(rf"^\|[^|]*`{method}`[^|]*\|", text("docs/config-block.md"), re.MULTILINE):

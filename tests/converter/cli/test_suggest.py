@@ -12,7 +12,9 @@ from ropext.converter.methods import registry
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.presets.fit import check_fit
 from ropext.converter.presets.load import load_preset
+from ropext.converter.presets.recommend import recommend
 from tests.helpers.checkpoints import LLAMA3, edit_config
+from tests.helpers.presets import TINY, frequencies
 
 
 def run(*args):
@@ -23,7 +25,15 @@ def suggested(*args):
     return json.loads(run(*args, "--json").output)["methods"]
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"original", "dpe", "string"}))
+SUGGESTED = [each.method for each in recommend(TINY, frequencies(TINY), 256) if each.parameters is not None]
+
+
+def test_nearly_every_method_is_suggested_for_four_times_the_length():
+    assert set(METHODS) - set(SUGGESTED) >= {"original", "dpe", "string"}
+    assert len(SUGGESTED) >= 10
+
+
+@pytest.mark.parametrize("method", SUGGESTED)
 def test_what_is_written_converts(method, tiny_llama, tmp_path):
     file = tmp_path / f"tiny-{method}.yaml"
     result = run(tiny_llama, "--target", 256, "--method", method, "--write", file)
