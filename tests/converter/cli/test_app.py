@@ -71,7 +71,5 @@ finally:
 
 
 def test_runs_as_a_module():
-    run = subprocess.run(
-        [sys.executable, "-m", "ropext.converter", "--version"], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-m", "ropext", "--version"], capture_output=True, text=True, check=True)
     assert run.stdout == "ropext 0.1.0\n"
