@@ -388,7 +388,7 @@ def test_large_files_take_bounded_memory(tiny_llama, tiny_preset, tmp_path, text
     (tiny_llama / "model.safetensors").unlink()
     (tiny_llama / "model.safetensors.index.json").write_text(text)
     args = ["convert", str(tiny_llama), "-p", str(tiny_preset), "-o", str(tmp_path / "out")]
-    program = [sys.executable, "-m", "ropext.converter", *args]
+    program = [sys.executable, "-m", "ropext", *args]
     run = subprocess.run(program, capture_output=True, text=True, preexec_fn=_limited, timeout=60)
     assert run.returncode == 1
     assert run.stderr.startswith("error: ")

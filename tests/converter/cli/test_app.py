@@ -68,8 +68,3 @@ finally:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stderr == "[]\n"
     assert run.stdout.startswith("Usage:")
-
-
-def test_runs_as_a_module():
-    run = subprocess.run([sys.executable, "-m", "ropext", "--version"], capture_output=True, text=True, check=True)
-    assert run.stdout == "ropext 0.1.0\n"

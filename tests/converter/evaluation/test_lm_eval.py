@@ -43,7 +43,7 @@ def write_tasks(folder, documents):
 
 def evaluate(model, tasks, batch_size):
     """Run it; returns what was answered, by task."""
-    command = [sys.executable, "-m", "ropext.converter", "eval", "lm-eval", str(model), "--tasks", "choice,words"]
+    command = [sys.executable, "-m", "ropext", "eval", "lm-eval", str(model), "--tasks", "choice,words"]
     command += ["--batch-size", str(batch_size), "--device", "cpu", "--dtype", "float32"]
     command += ["--output", str(tasks / "results"), f"--option=--include_path={tasks}", "--option=--log_samples"]
     private = {"HF_HOME": str(tasks / "home"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
