@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ropext.converter.errors import UsageError
-from ropext.converter.methods.dprope import Solution, solve, threshold_for
+from ropext.converter.methods.dprope_solver import Solution, solve, threshold_for
 
 __all__ = ["choose"]
 

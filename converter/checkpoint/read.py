@@ -19,7 +19,7 @@ from ropext.converter.hub.types import LocalSource, Repository
 from ropext.converter.text import printable
 
 from .description import describe
-from .facts import MAX_CONFIG_BYTES, ModelFacts, facts_of, read_config, require_supported
+from .facts import MAX_CONFIG_BYTES, ModelFacts, extended_class, facts_of, read_config
 from .roles import SourceFile, carried_files, source_file
 
 __all__ = ["Checkpoint", "findings", "read_checkpoint", "read_remote_checkpoint", "require_tensors", "shard_names"]
@@ -77,7 +77,7 @@ def read_checkpoint(folder: Path, source: str | None = None) -> Checkpoint:
     folder = folder.resolve()
     config, dropped = read_config(folder)
     facts = facts_of(config, source or str(folder))
-    require_supported(facts)
+    extended_class(facts)  # or it cannot be converted
     weights, notes = _weights(folder)
     files = (*weights, *carried_files(folder))
     return Checkpoint(folder, config, facts, files, tuple(findings(config, dropped, files, _names(folder), notes)))
@@ -229,7 +229,7 @@ def read_remote_checkpoint(
     folder = local.folder.resolve()
     config, dropped = read_config(folder)
     facts = facts_of(config, repo_id)
-    require_supported(facts)
+    extended_class(facts)  # or it cannot be converted
     promised = _remote_weights(repository, folder)
     names = list(promised)
     for path, tensors in promised.items():

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ropext.converter.calibration.dpe import CONTRIBUTION_TEXTS
-from ropext.converter.calibration.grids import SEARCHED
 from ropext.converter.calibration.pictures import scale_picture
 from ropext.converter.calibration.report import comparison, disturbances, group_curves
 from ropext.converter.calibration.search import Factors
 from ropext.converter.checkpoint.wanted import Wanted, want
 from ropext.converter.errors import UsageError
 from ropext.converter.evaluation.report.drawing import check_file, save
+from ropext.converter.methods.registry import SEARCHED
 from ropext.converter.presets.load import found_preset, write_preset
 
 from .live import live

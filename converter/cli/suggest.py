@@ -19,7 +19,7 @@ from .output import say, say_json
 from .screen import table
 
 if TYPE_CHECKING:
-    from ropext.converter.methods.suggestions import Suggestion
+    from ropext.converter.methods.base import Suggestion
     from ropext.converter.presets.suggested import Suggestions
 
 __all__ = ["suggest"]
@@ -88,7 +88,7 @@ def _heading(found: Suggestions) -> Iterator[str]:
     if found.recommended is None:
         yield f"Nothing to recommend: {found.why}."
     else:
-        yield "Convert with it:" if len(found.methods) == 1 else f"Recommended: {found.recommended} ({found.why})."
+        yield "Convert with it:" if len(found.methods) == 1 else f"Recommended: {found.recommended}. {found.why}"
         yield f"  ropext convert {shlex.quote(found.source)} {_how(found)}"
 
 

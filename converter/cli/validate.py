@@ -66,7 +66,8 @@ def _facts(source: str) -> ModelFacts:
 
 def _check(file: str, facts: ModelFacts | None) -> tuple[Preset | None, list[Problem]]:
     """Return the preset of a file, if it can be read, and its problems."""
-    from ropext.converter.presets.load import check_fit, load_preset
+    from ropext.converter.presets.fit import check_fit
+    from ropext.converter.presets.load import load_preset
 
     try:
         preset = load_preset(file)

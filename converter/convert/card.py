@@ -18,7 +18,7 @@ from ropext.converter.files import yaml_document
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.facts import ModelFacts
     from ropext.converter.hub.types import LocalSource
-    from ropext.converter.methods.baking import Baked
+    from ropext.converter.methods.base import Baked
     from ropext.converter.preset import Preset
 
 __all__ = [

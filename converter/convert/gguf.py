@@ -15,10 +15,9 @@ from ropext.converter.checkpoint.facts import ModelFacts
 from ropext.converter.checkpoint.rope import MAX_HEAD_DIM, float32, plain_inv_freq
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.files.gguf_structure import check_structure
-from ropext.converter.methods.baking import bake
-from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.methods.registry import FIXED_FREQUENCIES, bake
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit
+from ropext.converter.presets.fit import check_fit
 
 __all__ = ["patch_gguf"]
 
@@ -76,8 +75,8 @@ def patch_gguf(source: Path, output: Path, preset: Preset, *, force: bool = Fals
 
 
 def _check(source: Path, output: Path, preset: Preset, *, force: bool) -> None:
-    if preset.method not in FREQUENCY_METHODS or preset.method == "dynamic_ntk":
-        can = ", ".join(method for method in FREQUENCY_METHODS if method != "dynamic_ntk")
+    if preset.method not in FIXED_FREQUENCIES:
+        can = ", ".join(FIXED_FREQUENCIES)
         raise UsageError(f"{preset.name}: {preset.method} has no fixed frequencies; a GGUF file takes {can}.")
     if not source.is_file():
         raise UsageError(f"{source}: there is no such file.")

@@ -20,7 +20,7 @@ from .tokenizer import adapt_tokenizer_config
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.read import Checkpoint
     from ropext.converter.checkpoint.roles import SourceFile, Stamp
-    from ropext.converter.methods.baking import Baked
+    from ropext.converter.methods.base import Baked
     from ropext.converter.preset import Preset
 
 __all__ = ["Plan", "PlannedFile", "make_plan"]

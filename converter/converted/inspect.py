@@ -19,7 +19,8 @@ from ropext.converter.hub import client as hub
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.names import PROVENANCE
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit, list_presets
+from ropext.converter.presets.fit import check_fit
+from ropext.converter.presets.load import list_presets
 from ropext.converter.text import printable
 
 __all__ = ["inspect_source", "render"]

@@ -13,16 +13,18 @@ from typing import Any
 
 from ropext.converter import __version__
 from ropext.converter.checkpoint.description import base_inv_freq
-from ropext.converter.checkpoint.facts import ModelFacts, facts_of, require_supported
+from ropext.converter.checkpoint.facts import ModelFacts, extended_class, facts_of
 from ropext.converter.convert.config import extended_config
 from ropext.converter.convert.native import native_config
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.files.json_object import parse_object, read_bounded
 from ropext.converter.hub.types import LocalSource
-from ropext.converter.methods.baking import Baked, bake
+from ropext.converter.methods.base import Baked
+from ropext.converter.methods.registry import bake
 from ropext.converter.names import CONFIG, PROVENANCE
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit, load_preset
+from ropext.converter.presets.fit import check_fit
+from ropext.converter.presets.load import load_preset
 from ropext.converter.text import printable
 
 __all__ = ["Converted", "Rebuilt", "differences", "parse_converted", "parse_record", "read_converted", "rebuild"]
@@ -208,7 +210,7 @@ def rebuild(converted: Converted) -> Rebuilt:
     """
     base = converted.base_config
     facts = facts_of(base, converted.source.repo_id or converted.source.folder.name)
-    require_supported(facts)
+    extended_class(facts)  # or it cannot be converted
     recorded = converted.record["preset"]
     text, overrides = recorded["text"], list(recorded["overrides"])
     with TemporaryDirectory(prefix="ropext-") as scratch:

@@ -17,15 +17,16 @@ from ropext.converter.checkpoint.description import TEXT, Description, base_inv_
 from ropext.converter.checkpoint.facts import ModelFacts, read_config
 from ropext.converter.checkpoint.families import supported
 from ropext.converter.checkpoint.model_cache import cache_name
-from ropext.converter.checkpoint.model_classes import configuration_class, decoded, model_class
 from ropext.converter.checkpoint.read import read_checkpoint
 from ropext.converter.convert.apply import Applied, apply
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.evaluation.asking import Answer
-from ropext.converter.methods.baking import bake
+from ropext.converter.methods.registry import bake
 from ropext.converter.methods.schemas import METHODS
+from ropext.converter.model_classes import configuration_class, decoded, model_class
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit, make_preset
+from ropext.converter.presets.fit import check_fit
+from ropext.converter.presets.load import make_preset
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Prompt

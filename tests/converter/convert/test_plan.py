@@ -16,7 +16,7 @@ from ropext.converter.convert.plan import make_plan
 from ropext.converter.convert.tokenizer import adapt_tokenizer_config
 from ropext.converter.errors import RopextError
 from ropext.converter.hub.types import LocalSource
-from ropext.converter.methods.baking import bake
+from ropext.converter.methods.registry import bake
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.presets.load import load_preset
 from tests.helpers.checkpoints import LLAMA3, edit_config, shard
