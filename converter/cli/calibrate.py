@@ -277,12 +277,12 @@ def _measure_contributions(
 
     from ropext.converter.calibration.contributions import measure_contributions, passages
     from ropext.converter.evaluation.tasks.texts import load_text
+    from ropext.converter.files.replace import beside
 
     texts = passages(model.tokenizer, load_text(asked["texts"]).half(0), lengths, samples, asked["seed"])
     scores = measure_contributions(model, tqdm(texts, unit="text", total=len(lengths) * samples))
-    whole = file.with_name(f".{file.name}")  # a file that is there was written to its end
-    save_file({"scores": scores}, whole)
-    whole.replace(file)
+    with beside(file) as whole:
+        save_file({"scores": scores}, whole)
 
 
 @calibrate.command(short_help="DPRoPE: candidates and threshold; nothing is measured.")

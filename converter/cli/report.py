@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ropext.converter.errors import UsageError
+from ropext.converter.files.replace import replace_file
 from ropext.converter.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def report(
         return
     text = _written(form, experiments, drawn)
     if output:
-        output.write_text(text, encoding="utf-8", newline="\n")
+        replace_file(output, text.encode())
         click.echo(f"wrote {output}", err=True)
     else:
         click.echo(text, nl=False)

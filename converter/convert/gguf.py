@@ -5,8 +5,6 @@ llama.cpp multiplies nothing else: it divides the angle of pair i by entry i of 
 
 from __future__ import annotations
 
-import os
-import secrets
 import struct
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from ropext.converter.checkpoint.facts import ModelFacts
 from ropext.converter.checkpoint.rope import MAX_HEAD_DIM, float32, plain_inv_freq
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.files.gguf_structure import check_structure
+from ropext.converter.files.replace import beside
 from ropext.converter.methods.baking import bake
 from ropext.converter.methods.frequencies import FREQUENCY_METHODS
 from ropext.converter.preset import Preset
@@ -64,14 +63,11 @@ def patch_gguf(source: Path, output: Path, preset: Preset, *, force: bool = Fals
         )
     divisors = [float32(w / new) for w, new in zip(plain, baked.inv_freq, strict=True)]
     length = max(facts.trained_length, preset.target_window)
-    temporary = output.with_name(f".{output.name}.ropext-{secrets.token_hex(4)}")
     try:
-        _write(reader, temporary, divisors, length)
-        os.replace(temporary, output)
+        with beside(output) as temporary:
+            _write(reader, temporary, divisors, length)
     except _LIBRARY as error:
         raise RopextError(f"{source}: cannot be copied: {error}.") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return divisors
 
 

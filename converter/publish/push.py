@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ropext.converter import __version__
+from ropext.converter.convert.record import Record
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.contents import Outgoing, matches, outgoing
-from ropext.converter.files.json_object import parse_object
 from ropext.converter.hub import client as hub
 from ropext.converter.hub.errors import CopyRefused, HubFailure, NoSuchRepository, NoSuchRevision
 from ropext.converter.hub.types import Change, Committed, Repository
@@ -282,9 +282,9 @@ def _deletions(contents: Contents, target: Repository | None) -> Iterator[Step]:
     others = [path for path in target.files if path not in kept and not path.startswith(".")]
     if not others:
         return
-    listed = parse_object(hub.read(target, PROVENANCE), f"{target.repo_id}: {PROVENANCE}").get("files")
+    listed = Record.parse(hub.read(target, PROVENANCE), target.repo_id).files
     for path in others:
-        if isinstance(listed, dict) and path in listed:
+        if path in listed:
             yield Step(path, "delete", target.files[path].size, "of the conversion that was there")
 
 

@@ -6,7 +6,6 @@ All else of the card stays as it is, to the letter, but for its sentence that no
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +13,10 @@ from typing import Any
 
 import yaml
 
-from ropext.converter.convert.config import dump_json
+from ropext.converter.convert.record import Entry, read_record
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.files.json_object import parse_object
-from ropext.converter.model_code import sha256
-from ropext.converter.names import CARD, CONFIG, PROVENANCE
+from ropext.converter.files.replace import beside, replace_file
+from ropext.converter.names import CARD, PROVENANCE
 
 from .drawing import save
 from .pictures import Kind, Measure, pictures
@@ -55,7 +53,8 @@ def update_card(folder: Path, experiments: Sequence[Experiment], kinds: Sequence
         UsageError: the folder is no converted checkpoint, or its preset was not measured.
         RopextError: the card cannot be read, or matplotlib is not installed.
     """
-    preset = _preset(folder)
+    record = read_record(folder)
+    preset = record.preset.name
     own = _own(experiments, preset, folder)
     card = folder / CARD
     text = _read(card)
@@ -65,28 +64,13 @@ def update_card(folder: Path, experiments: Sequence[Experiment], kinds: Sequence
     renewed = _with_metadata(_with_section(text, section, card), preset, own, newline, card)
     written = [card]
     if drawn:
-        temp = folder / f".{PICTURE}.new.png"
-        try:
+        with beside(folder / PICTURE) as temp:
             save(drawn, temp)
-            os.replace(temp, folder / PICTURE)
-        finally:
-            temp.unlink(missing_ok=True)
         written.insert(0, folder / PICTURE)
-    _replace(card, renewed.encode())
-    return [*written, *_record(folder, written)]
-
-
-def _preset(folder: Path) -> str:
-    """The name of the preset that a folder was converted with."""
-    file = folder / CONFIG
-    block = parse_object(file.read_bytes(), str(file)).get("rope_ext") if file.is_file() else None
-    name = block.get("preset") if isinstance(block, dict) else None
-    if not name and (folder / PROVENANCE).is_file():  # a native export
-        found = parse_object((folder / PROVENANCE).read_bytes(), str(folder / PROVENANCE)).get("preset")
-        name = found.get("name") if isinstance(found, dict) else found
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"--card {folder}: is no folder that `ropext convert` wrote")
-    return name
+    replace_file(card, renewed.encode())
+    entries = {file.name: Entry.of(file.read_bytes()) for file in written}
+    replace_file(folder / PROVENANCE, record.with_files(entries).dump())
+    return [*written, folder / PROVENANCE]
 
 
 def _own(experiments: Sequence[Experiment], preset: str, folder: Path) -> list[Experiment]:
@@ -108,30 +92,6 @@ def _read(card: Path) -> str:
         return card.read_bytes().decode()
     except UnicodeDecodeError:
         raise RopextError(f"{card}: is not UTF-8") from None
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Put a new file in the place of an old one; what else is linked to that stays as it is."""
-    temp = file.with_name(f".{file.name}.new")
-    try:
-        temp.write_bytes(content)
-        os.replace(temp, file)
-    finally:
-        temp.unlink(missing_ok=True)
-
-
-def _record(folder: Path, written: Sequence[Path]) -> list[Path]:
-    """Bring the digests of `ropext.json` up to date."""
-    file = folder / PROVENANCE
-    provenance = parse_object(file.read_bytes(), str(file)) if file.is_file() else {}
-    files = provenance.get("files")
-    if not isinstance(files, dict):
-        return []
-    for each in written:
-        content = each.read_bytes()
-        files[each.name] = {"sha256": sha256(content), "bytes": len(content)}
-    _replace(file, dump_json(provenance))
-    return [file]
 
 
 # The text

@@ -13,13 +13,12 @@ from ropext.converter.cli.app import main
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.convert.card import kept_of_card, split_front_matter
 from ropext.converter.convert.config import dump_json
-from ropext.converter.convert.write import sealed
-from ropext.converter.converted import upgrade as upgrading
 from ropext.converter.converted.upgrade import rewrite_card, upgrade
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.model_code import sha256
 from ropext.converter.presets.load import load_preset
 from ropext.converter.verify.checks import verify
+from tests.helpers.checkpoints import sealed
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ def first_format(current, tmp_path):
     (folder / "config.json").write_bytes(data)
     record["files"]["config.json"] = {"sha256": sha256(data), "bytes": len(data)}
     record["code"] = {path: entry["sha256"] for path, entry in record["files"].items() if path.endswith(".py")}
-    (folder / "ropext.json").write_bytes(dump_json(sealed(record)))
+    (folder / "ropext.json").write_bytes(sealed(record))
     return folder
 
 
@@ -143,7 +142,7 @@ def test_kill_at_each_step(older, current, tmp_path, monkeypatch):
             left[0] -= 1
             real(source, target)
 
-        monkeypatch.setattr(upgrading.os, "replace", step)
+        monkeypatch.setattr(os, "replace", step)
         try:
             upgrade(folder)
             break
@@ -151,7 +150,7 @@ def test_kill_at_each_step(older, current, tmp_path, monkeypatch):
             if (folder / "config.json").exists():
                 assert (folder / "config.json").read_bytes() == old
                 assert (folder / "rope_ext_dpe.py").read_text() == "# older\n"
-        monkeypatch.setattr(upgrading.os, "replace", real)
+        monkeypatch.setattr(os, "replace", real)
         upgrade(folder)
         assert contents(folder) == contents(current)
     assert last > 3
@@ -160,14 +159,14 @@ def test_kill_at_each_step(older, current, tmp_path, monkeypatch):
 def test_full_disk(older, monkeypatch):
     before = contents(older)
 
-    real = upgrading.Path.write_bytes
+    real = Path.write_bytes
 
     def fail(self, data):
         if older in self.parents:
             raise OSError(28, "No space left on device")
         return real(self, data)
 
-    monkeypatch.setattr(upgrading.Path, "write_bytes", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(RopextError, match="No space left on device; run the same command again"):
         upgrade(older)
     monkeypatch.undo()

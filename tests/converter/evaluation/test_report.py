@@ -486,7 +486,7 @@ def test_cards_that_somebody_wrote(run, converted, results, matplotlib):
 
 
 def test_cards_of_others(run, converted, results, tiny_llama):
-    assert "is no folder that `ropext convert` wrote" in run("report", results, "--card", tiny_llama, status=2).stderr
+    assert "is no folder that ropext converted" in run("report", results, "--card", tiny_llama, status=2).stderr
     write(results.parent / "other.jsonl", "ppl", [perplexity("tiny-yarn", 4096, 0, 1.0)])
     message = run("report", results.parent / "other.jsonl", "--card", converted, status=2).stderr
     assert "its preset tiny-dpe was not measured; there are tiny, tiny-yarn" in message

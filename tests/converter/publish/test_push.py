@@ -12,12 +12,10 @@ import pytest
 
 from ropext.converter.checkpoint import read as reading_checkpoints
 from ropext.converter.checkpoint.read import shard_names
-from ropext.converter.convert.config import dump_json
-from ropext.converter.convert.write import sealed
 from ropext.converter.files.safetensors_header import tensor_names
 from ropext.converter.hub.client import can_copy
 from ropext.converter.hub.types import LocalSource, RemoteFile, Repository
-from tests.helpers.checkpoints import shard, snapshot, write_header
+from tests.helpers.checkpoints import sealed, shard, snapshot, write_header
 from tests.helpers.hub_client import running
 from tests.helpers.hub_server import Blob, Hub
 
@@ -827,7 +825,7 @@ def test_cut_weights_of_a_repository(hub, client, pushed):
     record = json.loads(pushed.head.files["ropext.json"].data)
     put(hub, pushed, "model.safetensors", cut)
     record["files"]["model.safetensors"] = {"sha256": pushed.head.files["model.safetensors"].sha256, "bytes": len(cut)}
-    put(hub, pushed, "ropext.json", dump_json(sealed(record)))
+    put(hub, pushed, "ropext.json", sealed(record))
     ran = client.run("verify", "me/tiny-256", status=1)
     assert "bad        headers    me/tiny-256: model.safetensors: cut off" in ran.stdout
 
