@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ropext.converter import model_code
 from ropext.converter.hub.types import LocalSource
-from ropext.converter.names import CARD, CONFIG, PROVENANCE
+from ropext.converter.names import CARD, CODE_LICENSE, CONFIG, PROVENANCE
 
 from .card import kept_of_base, make_card
 from .config import changes, dump_json, extended_config
@@ -144,6 +144,7 @@ def make_plan(
         *(_carried(file) for file in checkpoint.files if file.path not in replaced),
         *([tokenizer] if tokenizer else []),
         *(_generated(path, data, "model code") for path, data in code.items()),
+        *([_generated(CODE_LICENSE, model_code.license_text(), "terms of the model code")] if code else []),
         _generated(CARD, card.encode(), "model card"),
         PlannedFile(PROVENANCE, "generate", None, "provenance and digests"),
         # The last: a folder without it cannot be loaded, so a half-written one never is.

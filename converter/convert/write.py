@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -165,10 +166,19 @@ def _write_file(file: PlannedFile, target: Path, link: LinkMode, progress: Progr
     if method in ("hardlink", "symlink") and file.stamp and stamp_of(target.stat()) != file.stamp:
         raise _changed(file)
     if method != "copy":
+        if method == "reflink":
+            _as_readable(target, file.source)
         known = file.sha256 or (_digest(target, told) if digests else None)
         return WrittenFile(file.path, method, file.size or 0, known)
     size, digest = _copy(file.source, target, told)
+    _as_readable(target, file.source)
     return WrittenFile(file.path, method, size, digest)
+
+
+def _as_readable(target: Path, source: Path) -> None:
+    """Let those read a new file who can read the one it was made of, as far as the umask lets them."""
+    made, known = stat.S_IMODE(target.stat().st_mode), stat.S_IMODE(source.stat().st_mode)
+    target.chmod(made & (known | stat.S_IRUSR | stat.S_IWUSR))
 
 
 def _check_sources(plan: Plan) -> None:

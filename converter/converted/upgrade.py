@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from ropext.converter import __version__, model_code
-from ropext.converter.convert.card import Kept, kept_of_card, make_card, names_tag, require_valid
+from ropext.converter.convert.card import Kept, Published, kept_of_card, make_card, published
 from ropext.converter.convert.config import changes, dump_json
 from ropext.converter.convert.record import Entry, Record
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.atomic_folder import terminated_as_exception
 from ropext.converter.files.json_object import read_bounded
+from ropext.converter.files.model_card import require_valid
 from ropext.converter.files.replace import beside, replace_file
 from ropext.converter.hub import client as hub
-from ropext.converter.names import CARD, CONFIG, PROVENANCE
+from ropext.converter.names import CARD, CODE_LICENSE, CONFIG, PROVENANCE
 
 from .read import read_converted, rebuild
 
@@ -84,8 +85,9 @@ def upgrade(folder: Path) -> Upgraded:
     code = {} if converted.native else model_code.code(converted.family, rebuilt.preset.method)
     ordered = _in_order_of(converted.config, rebuilt.config)
     config = dump_json({**ordered, "rope_ext": rebuilt.config["rope_ext"]})
-    record = _renewed(converted.record, code, config).dump()
-    wanted = {**code, PROVENANCE: record, CONFIG: config}
+    shipped = {**code, CODE_LICENSE: model_code.license_text()} if code else {}
+    record = _renewed(converted.record, shipped, config).dump()
+    wanted = {**shipped, PROVENANCE: record, CONFIG: config}
     written = [path for path, data in wanted.items() if not _holds(folder / path, data)]
     removed = [path for path in converted.record.code if path not in code]
     removed = [path for path in removed if (folder / path).is_file()]
@@ -121,8 +123,10 @@ def rewrite_card(
     converted = read_converted(folder)
     rebuilt = rebuild(converted)
     before = _text(folder / CARD)
+    at = Published(repo_id, revision)
     if repo_id is None:
-        repo_id, revision = _published(before, revision)
+        found = published(before)
+        at = Published(found.repo_id, revision or found.revision)
     text = make_card(
         rebuilt.facts,
         kept_of_card(before) if before else Kept({}, ""),
@@ -130,8 +134,7 @@ def rewrite_card(
         rebuilt.baked,
         converted.record.source,
         native=converted.native,
-        repo_id=repo_id,
-        revision=revision,
+        at=at,
         checked=checked,
     )
     require_valid(text, str(folder / CARD))
@@ -153,9 +156,9 @@ def _number(version: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", version)[:3]]
 
 
-def _renewed(record: Record, code: Mapping[str, bytes], config: bytes) -> Record:
+def _renewed(record: Record, shipped: Mapping[str, bytes], config: bytes) -> Record:
     """Return the record with the new code and configuration, in the order of a new conversion."""
-    new = {path: Entry.of(data) for path, data in code.items()}
+    new = {path: Entry.of(data) for path, data in shipped.items()}
     files: dict[str, Entry] = {}
     for path, entry in record.files.items():
         files |= new if path.endswith(".py") else {path: entry}
@@ -169,16 +172,6 @@ def _in_order_of(old: Any, new: Any) -> Any:
         return new
     keys = dict.fromkeys([*(key for key in old if key in new), *new])
     return {key: _in_order_of(old.get(key), new[key]) for key in keys}
-
-
-def _published(card: str, revision: str | None) -> tuple[str | None, str | None]:
-    """The repository that a card's snippet names, and the revision, where that is not of `main` or of a push."""
-    path = re.search(r'^path = "([^"\n]+)"', card, re.MULTILINE)
-    pinned = re.search(r'^revision = "([^"\n]+)"', card, re.MULTILINE)
-    if not path or not hub.is_hub_id(path[1]):
-        return None, revision
-    kept = pinned and pinned[1] != "main" and not names_tag(pinned[1])
-    return path[1], revision or (pinned[1] if pinned and kept else None)
 
 
 # Files

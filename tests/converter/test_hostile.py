@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from ropext.converter.cli.app import main
 from ropext.converter.errors import RopextError
-from ropext.converter.files import json_object, yaml_document
+from ropext.converter.files import json_object
 from ropext.converter.files.gguf_structure import check_structure
 from ropext.converter.text import printable
 from tests.helpers.checkpoints import shard, write_header, write_index
@@ -275,10 +275,6 @@ def test_a_preset_without_end():
     run = CliRunner().invoke(main, ["validate", "/dev/zero"])
     assert run.exit_code == 2
     assert "too long for a preset" in run.stderr
-
-
-def test_metadata_is_plain():
-    assert yaml_document.metadata("license: mit\nlanguage: [en, 'no']") == {"license": "mit", "language": ["en", "no"]}
 
 
 # GGUF

@@ -108,6 +108,21 @@ def test_config_is_written_last(plan, output, monkeypatch):
     assert re.fullmatch(r"\.config\.ropext-[0-9a-f]{8}\.json", seen[-1])
 
 
+@pytest.mark.parametrize(
+    ("mode", "mask", "made"), [(0o600, 0o022, 0o600), (0o664, 0o027, 0o640), (0o444, 0o022, 0o644)]
+)
+def test_who_can_read_the_base_can_read_a_copy(plan, output, mode, mask, made):
+    source = plan.source / "model.safetensors"
+    source.chmod(mode)
+    before = os.umask(mask)
+    try:
+        write(plan, output, link="copy")
+    finally:
+        os.umask(before)
+    assert (output / "model.safetensors").stat().st_mode & 0o777 == made
+    assert (output / "config.json").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
 # Links
 
 

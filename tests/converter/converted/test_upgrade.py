@@ -11,10 +11,11 @@ from huggingface_hub import ModelCard
 
 from ropext.converter.cli.app import main
 from ropext.converter.convert.api import convert_checkpoint
-from ropext.converter.convert.card import kept_of_card, split_front_matter
+from ropext.converter.convert.card import kept_of_card
 from ropext.converter.convert.config import dump_json
 from ropext.converter.converted.upgrade import rewrite_card, upgrade
 from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.files.model_card import split
 from ropext.converter.model_code import sha256
 from ropext.converter.presets.load import load_preset
 from ropext.converter.verify.checks import verify
@@ -34,8 +35,9 @@ def older(current, tmp_path):
     (folder / "rope_ext_dpe.py").write_text("# older\n")
     (folder / "rope_ext_gone.py").write_text("# gone\n")
     (folder / "rope_ext_band.py").unlink()
+    (folder / "LICENSE.ropext").unlink()
     record = json.loads((folder / "ropext.json").read_text()) | {"ropext_version": "0.0.9"}
-    del record["files"]["rope_ext_band.py"]
+    del record["files"]["rope_ext_band.py"], record["files"]["LICENSE.ropext"]
     record["files"]["rope_ext_gone.py"] = {"sha256": "0" * 64, "bytes": 7}
     (folder / "ropext.json").write_bytes(dump_json(record))
     config = json.loads((folder / "config.json").read_text())
@@ -94,7 +96,7 @@ def test_upgraded_is_what_a_new_conversion_is(older, current):
     assert contents(older) == contents(current)
     assert (older / "model.safetensors").stat().st_ino == inode
     assert done.removed == ("rope_ext_gone.py",)
-    assert {"rope_ext_dpe.py", "rope_ext_band.py", "ropext.json", "config.json"} == set(done.written)
+    assert {"rope_ext_dpe.py", "rope_ext_band.py", "LICENSE.ropext", "ropext.json", "config.json"} == set(done.written)
     assert verify(str(older), quick=True).good
 
 
@@ -228,14 +230,14 @@ def test_what_others_wrote_stays(current):
     text = text.replace("## Limits", "## Results\n\n```\n## no heading\n```\n\n| a |\n\n## Limits")
     card.write_text(text.replace("license: mit", "license: mit\ndatasets: [some/data]"))
     text = rewrite_card(current)
-    assert "## Results\n\n```\n## no heading\n```\n\n| a |\n\n## Limits" in text
-    assert split_front_matter(text)[0]["datasets"] == ["some/data"]
+    assert "## Results\n\n```\n## no heading\n```\n\n| a |\n\n## Use" in text
+    assert split(text)[0]["datasets"] == ["some/data"]
     assert "Nothing was measured" not in text
-    assert kept_of_card(text).sections.startswith("## Results")
+    assert [section.title for section in kept_of_card(text).sections] == ["Results"]
 
 
 def test_comment_of_a_preset_is_no_section(current):
-    assert kept_of_card("# t\n\n```yaml\n## made of\nname: x\n```\n").sections == ""
+    assert kept_of_card("# t\n\n```yaml\n## made of\nname: x\n```\n").sections == ()
 
 
 def test_metadata_that_the_hub_refuses(current):
