@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from ropext.converter import __version__, model_code
@@ -181,7 +180,7 @@ class _Verification:
             if path not in self.place.paths:
                 raise Faults([f"{path}: is missing"])
             shapes = self.place.shapes(path)
-            require_tensors(shapes.keys(), names, Path(path))
+            require_tensors(shapes.keys(), names, path)
             held |= shapes
         if self.quick:
             return f"{len(held)} tensors; not compared with {CONFIG} (--quick)"

@@ -106,29 +106,56 @@ def test_a_pair_of_surrogates_is_a_character():
 
 
 @pytest.mark.parametrize(
-    ("entry", "message"),
+    ("entry", "reason"),
     [
-        ({"dtype": "F32", "shape": [4], "data_offsets": [0, 8]}, "has 8 bytes for F32 [4]"),
-        ({"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 8]}, "has 8 bytes for F32"),
-        ({"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 8]}, "has 8 bytes for F32"),
-        ({"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]}, "has no shape"),
-        ({"dtype": "F32", "shape": "2", "data_offsets": [0, 8]}, "has no shape"),
-        ({"dtype": [], "data_offsets": [0, 8]}, "has no shape"),
-        ({"dtype": "U8", "shape": [8], "data_offsets": ["0", "8"]}, "has no data_offsets"),
-        ({"dtype": "U8", "shape": [8], "data_offsets": [False, 8]}, "has no data_offsets"),
-        ({"dtype": "U8", "shape": [8], "data_offsets": [0.0, 8.0]}, "has no data_offsets"),
-        ({"dtype": "U8", "shape": [8], "data_offsets": [0, 10**30]}, "cut off"),
+        ({"dtype": "F32", "shape": [4], "data_offsets": [0, 8]}, "invalid shape, data type, or offset"),
+        ({"dtype": "F32", "shape": [2**62, 2**62], "data_offsets": [0, 8]}, "overflow"),
+        ({"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 8]}, "invalid shape"),
+        ({"dtype": "F32", "shape": [-1, -2], "data_offsets": [0, 8]}, "-1"),
+        ({"dtype": "F32", "shape": "2", "data_offsets": [0, 8]}, "invalid type"),
+        ({"dtype": [], "data_offsets": [0, 8]}, "invalid type"),
+        ({"dtype": "\x1b[2J", "shape": [8], "data_offsets": [0, 8]}, "unknown variant"),
+        ({"dtype": "U8", "shape": [8], "data_offsets": ["0", "8"]}, "invalid type"),
+        ({"dtype": "U8", "shape": [8], "data_offsets": [False, 8]}, "invalid type"),
+        ({"dtype": "U8", "shape": [8], "data_offsets": [0.0, 8.0]}, "invalid type"),
+        ({"dtype": "U8", "shape": [8], "data_offsets": [0, 10**30]}, "invalid type"),
+        ({"dtype": "U8", "shape": [8], "data_offsets": [0, 16]}, ""),
+        ({"dtype": "U8", "shape": [0], "data_offsets": [8, 8]}, ""),
+        ({"data_offsets": [0, 8]}, "missing field"),
+        ({}, "missing field"),
+        (7, "invalid type"),
     ],
 )
-def test_headers(convert, tiny_llama, entry, message):
+def test_headers(convert, tiny_llama, entry, reason):
     write_header(tiny_llama / "model.safetensors", {"a": entry}, 8)
-    refused(convert(), message)
+    run = convert()
+    refused(run, "not a safetensors file, or cut off (")
+    assert reason in run.stderr
+    assert "\x1b" not in run.stderr
 
 
-def test_headers_of_all_files_are_bounded_together(convert, tiny_llama, monkeypatch):
+@pytest.mark.parametrize(
+    "offsets", [((0, 8), (4, 12)), ((0, 8), (9, 17)), ((8, 16), (8, 16)), ((0, 8), (0, 8)), ((0, 8), (8, 0))]
+)
+def test_tensors_that_overlap_or_leave_gaps(convert, tiny_llama, offsets):
+    header = {f"t{i}": {"dtype": "U8", "shape": [8], "data_offsets": list(each)} for i, each in enumerate(offsets)}
+    write_header(tiny_llama / "model.safetensors", header, 17)
+    refused(convert(), "not a safetensors file, or cut off (")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"[]", b"{x", b'{"\xff\xff\xff"}', b'{"a":1,"a":1}', b'{"a":' + b"[" * 200_000, b'{"a\\ud800":{}}'],
+)
+def test_headers_that_are_no_json_objects(convert, tiny_llama, header):
+    (tiny_llama / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    refused(convert(), "not a safetensors file, or cut off (")
+
+
+def test_tensors_of_all_files_are_bounded_together(convert, tiny_llama, monkeypatch):
     shard(tiny_llama, count=3)
-    monkeypatch.setattr("ropext.converter.checkpoint.read.MAX_HEADERS_BYTES", 400)
-    refused(convert(), "the headers of its files are longer than 400 bytes")
+    monkeypatch.setattr("ropext.converter.checkpoint.read.MAX_TENSORS", 5)
+    refused(convert(), "its files hold more than 5 tensors")
 
 
 OUTSIDE = ["../m.safetensors", "/m.safetensors", "a/../m.safetensors", "C:m.safetensors", "a\\m.safetensors"]

@@ -13,7 +13,7 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files import safetensors_header
 from ropext.converter.hub import client as hub
 from ropext.converter.hub.types import LocalSource
-from tests.helpers.checkpoints import edit_config, shard, snapshot, write_header, write_index, write_shard
+from tests.helpers.checkpoints import edit_config, shard, snapshot, write_index, write_shard
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -256,30 +256,18 @@ def _append(folder):
     file.write_bytes(file.read_bytes() + b"x")
 
 
-def _header(folder, header, data_bytes=16):
-    write_header(folder / "model.safetensors", header, data_bytes)
+def _written(data):
+    return lambda folder: (folder / "model.safetensors").write_bytes(data)
 
 
 WEIGHT_FAULTS = {
-    "cut off: expected 439032 bytes, found 439031": _cut,
-    "longer than its header says: expected 439032 bytes, found 439033": _append,
-    "not a safetensors file, or cut off: 3 bytes": lambda folder: (folder / "model.safetensors").write_bytes(b"abc"),
-    "not a safetensors file, or cut off: 0 bytes": lambda folder: (folder / "model.safetensors").write_bytes(b""),
-    "its header claims 7": lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", 7) + b"{}"),
-    "its header claims 18446744073709551615": lambda folder: (folder / "model.safetensors").write_bytes(b"\xff" * 20),
-    "Git LFS pointer.*git lfs pull": lambda folder: (folder / "model.safetensors").write_bytes(
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
-    ),
-    "not valid JSON": lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"{x"),
-    "expected a JSON object": lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2) + b"[]"),
-    "a tensor in its header has no data_offsets": lambda folder: _header(folder, {"a": {}}),
-    "a tensor in its header has no data_offsets; ": lambda folder: _header(folder, {"a": 7}),
-    "has no data_offsets": lambda folder: _header(folder, {"a": {"data_offsets": [0, None]}}),
-    "leaves a gap or overlaps at byte 8": lambda folder: _header(folder, {"a": {"data_offsets": [8, 16]}}),
-    "leaves a gap or overlaps at byte 4": lambda folder: _header(
-        folder, {"a": {"data_offsets": [0, 8]}, "b": {"data_offsets": [4, 16]}}
-    ),
-    "leaves a gap or overlaps at byte 0": lambda folder: _header(folder, {"a": {"data_offsets": [0, -8]}}),
+    "not a safetensors file, or cut off .*not fully covered": _cut,
+    "not a safetensors file, or cut off .*not fully covered.*; download it again": _append,
+    "not a safetensors file, or cut off: 3 bytes": _written(b"abc"),
+    "not a safetensors file, or cut off: 0 bytes": _written(b""),
+    "its header claims 7": _written(struct.pack("<Q", 7) + b"{}"),
+    "its header claims 18446744073709551615": _written(b"\xff" * 20),
+    "Git LFS pointer.*git lfs pull": _written(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
 }
 
 
@@ -303,7 +291,7 @@ def test_truncated_shard_is_named(tiny_llama):
     size = file.stat().st_size
     with file.open("r+b") as stream:
         stream.truncate(size - 5)
-    with pytest.raises(RopextError, match=rf"{file.name}: cut off: expected {size} bytes, found {size - 5}"):
+    with pytest.raises(RopextError, match=rf"{file.name}: not a safetensors file, or cut off"):
         read_checkpoint(tiny_llama)
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from ropext.converter.checkpoint import read as reading_checkpoints
-from ropext.converter.checkpoint.read import shard_names
-from ropext.converter.files.safetensors_header import tensor_names
+from ropext.converter.files.safetensors_header import tensor_shapes
 from ropext.converter.hub.client import can_copy
 from ropext.converter.hub.types import LocalSource, RemoteFile, Repository
 from tests.helpers.checkpoints import sealed, shard, snapshot, write_header
@@ -160,13 +159,12 @@ def test_the_index_is_read_once(base, monkeypatch):
     files = {path.name: RemoteFile(path.name, path.stat().st_size, "", "0" * 64) for path in base.iterdir()}
     repository = Repository("org/tiny", "c" * 40, False, False, "mit", files)
     reads = []
-    monkeypatch.setattr(reading_checkpoints, "shard_names", lambda *args: reads.append(args) or shard_names(*args))
+    promised = reading_checkpoints.promised_tensors
+    monkeypatch.setattr(reading_checkpoints, "promised_tensors", lambda *args: reads.append(args) or promised(*args))
     monkeypatch.setattr(reading_checkpoints.hub, "look_up", lambda *args: repository)
     monkeypatch.setattr(reading_checkpoints.hub, "fetch", lambda *args: LocalSource(base))
-    monkeypatch.setattr(
-        reading_checkpoints.hub, "tensors", lambda _, path: dict.fromkeys(tensor_names(base / path, path), (16,))
-    )
-    assert len(reading_checkpoints.read_remote_checkpoint("org/tiny")[0].weights) == 31
+    monkeypatch.setattr(reading_checkpoints.hub, "tensors", lambda _, path: tensor_shapes(base / path, path))
+    assert len(reading_checkpoints.read_remote_checkpoint("org/tiny").checkpoint.weights) == 31
     assert len(reads) == 1
 
 
