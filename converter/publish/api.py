@@ -12,7 +12,8 @@ from ropext.converter.hub import client as hub
 from ropext.converter.preset import Preset
 
 from .contents import Contents, contents_of, read_folder
-from .push import Pushed, plan_push
+from .plan import plan_push
+from .push import Pushed
 from .push import push as carry_out
 
 __all__ = ["converted_contents", "push"]
