@@ -11,7 +11,6 @@ from ropext.converter.checkpoint.description import base_inv_freq
 from ropext.converter.checkpoint.read import read_checkpoint
 from ropext.converter.convert.config import GUARD
 from ropext.converter.convert.plan import make_plan
-from ropext.converter.convert.tokenizer import adapt_tokenizer_config
 from ropext.converter.errors import RopextError
 from ropext.converter.methods.baking import bake
 from ropext.converter.methods.schemas import METHODS
@@ -221,70 +220,7 @@ def test_plan_as_json(plan):
     } in (report["files"])
 
 
-# The tokenizer
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (
-            '{"tokenizer_class": "X", "model_max_length": 64}',
-            '{"tokenizer_class": "X", "model_max_length": 256}',
-        ),
-        (
-            '{"model_max_length":64.0 ,\r\n"tokenizer_class": "X"}',
-            '{"model_max_length":256 ,\r\n"tokenizer_class": "X"}',
-        ),
-        (
-            '{"tokenizer_class": "X", "a": {"model_max_length": 1}, "model_max_length" : 64}',
-            '{"tokenizer_class": "X", "a": {"model_max_length": 1}, "model_max_length" : 256}',
-        ),
-        (
-            '{"tokenizer_class": "X", "template": "é \\"model_max_length\\": 1", "model_max_length": 1}',
-            '{"tokenizer_class": "X", "template": "é \\"model_max_length\\": 1", "model_max_length": 256}',
-        ),
-        (
-            '{\n  "model_max_length": 64\n}\n',
-            '{\n  "tokenizer_class": "LlamaTokenizerFast",\n  "model_max_length": 256\n}\n',
-        ),
-        ('{"tokenizer_class": null}', '{"tokenizer_class": "LlamaTokenizerFast"}'),
-        ("{}\n", '{"tokenizer_class": "LlamaTokenizerFast"}\n'),
-    ],
-)
-def test_tokenizer_config_is_edited_in_place(before, after):
-    assert adapt_tokenizer_config(before, {"model_type": "llama"}, 256) == after
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"tokenizer_class": "X", "model_max_length": 1000000000000000019884624838656}',
-        '{"tokenizer_class": "X", "model_max_length": 256}',
-        '{"tokenizer_class": "X", "model_max_length": null}',
-        '{ "tokenizer_class" : "X" }',
-    ],
-)
-def test_tokenizer_config_that_will_do_is_kept(text):
-    assert adapt_tokenizer_config(text, {"model_type": "llama"}, 256) == text
-
-
-def test_tokenizer_class_may_stand_in_the_model_config():
-    config = {"model_type": "llama", "tokenizer_class": "X"}
-    assert adapt_tokenizer_config("{}", config, 256) == "{}"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "not valid JSON"),
-        ("[]", "expected a JSON object"),
-        ('{"auto_map": {"AutoTokenizer": ["x.Y", null]}}', "the tokenizer brings its own code"),
-        ('{"model_max\\u005flength": 1}', "cannot set model_max_length to 256"),
-    ],
-)
-def test_tokenizer_configs_that_are_refused(text, message):
-    with pytest.raises(RopextError, match=f"tokenizer_config.json: {message}"):
-        adapt_tokenizer_config(text, {"model_type": "llama"}, 256)
+# The tokenizer and the record
 
 
 def test_tokenizer_without_a_config_gets_one(plan, tiny_llama):
