@@ -32,6 +32,7 @@ from ropext.modeling import rope_ext_band, rope_ext_contacts
 from tests.converter.convert import test_quantized
 from tests.helpers import families, tiny, zoo, zoo_composites
 from tests.helpers.checkpoints import LLAMA3, edit_config, sealed, write_header
+from tests.helpers.saved import saved
 from tests.modeling.test_loading import preset_file, write_preset
 
 NATIVE = ("dprope", "linear", "ntk", "yarn", "dynamic_ntk")
@@ -218,12 +219,7 @@ def others(tmp_path_factory):
     place = tmp_path_factory.mktemp("others")
 
     def make(name, table=zoo):
-        folder = place / name
-        if not folder.exists():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                table.build(name).save_pretrained(folder)
-        return folder
+        return saved(name, place, table)
 
     return make
 
