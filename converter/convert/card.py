@@ -72,7 +72,7 @@ path = "{path}"{here}
 tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
 model = AutoModelForCausalLM.from_pretrained(path, revision=revision{trust})
 
-prompt = open("long.txt").read() + "\\n\\nIn short:"  # a text of up to {target:,} tokens
+prompt = open("long.txt").read() + "\\n\\nIn short:"  # up to {target:,} tokens with the answer
 inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
 output = model.generate(**inputs, max_new_tokens=100)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
@@ -82,7 +82,8 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 
 ## Method
 
-{about} Nothing was trained: only the positions that attention computes with are others.
+{about}
+Nothing was trained: the method only changes which positions attention computes with.
 
 | | |
 |---|---|
@@ -102,11 +103,13 @@ by ropext {version}, {from_preset}:
 
 {checked}
 
+To check it again:
+
     pip install ropext
     ropext verify {verified}
 
-compares files with their digests, code with ropext's, `config.json` with what the preset gives, and the model with a
-dense reference. It runs none of the code in this repository.
+This compares files with their digests, code with ropext's, `config.json` with what the preset gives, and the model with
+a dense reference. It runs none of the code in this repository.
 
 {sections}## Limits
 
@@ -365,14 +368,15 @@ def _in_force(preset: Preset) -> str:
     if not preset.overrides:
         # An editor's line names a schema beside the preset, which is not here.
         return re.sub(r"(?m)^# yaml-language-server:.*\n", "", preset.text)
-    keys = ("name", "base_model", "initial_window", "target_window", "method", "parameters", "requires", "references")
-    values = {key: getattr(preset, key) for key in keys}
-    values |= {"description": f"{preset.base_model} to {preset.target_window} tokens by {preset.method}"}
+    about = f"{preset.base_model} to {preset.target_window} tokens by {preset.method}"
+    keys = ("base_model", "initial_window", "target_window", "method", "parameters", "requires", "references")
+    values = {"name": preset.name, "description": about, **{key: getattr(preset, key) for key in keys}}
     parameters = dict(preset.parameters)
     if "dimension_scores" in parameters:  # and no path of this machine
         parameters["dimension_scores"] = Path(parameters["dimension_scores"]).name
     values = json.loads(json.dumps({**values, "parameters": parameters}))
-    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
+    shown = {key: value for key, value in values.items() if value or key == "parameters"}
+    return str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None))
 
 
 def _fenced(text: str, language: str) -> str:

@@ -85,7 +85,7 @@ def test_it_says_how_to_read_a_long_text(plan):
     (code,) = re.findall("```python\n(.*?)```", text, re.DOTALL)
     compile(code, "card", "exec")
     assert "model.generate(**inputs" in code
-    assert "a text of up to 256 tokens" in code
+    assert "up to 256 tokens with the answer" in code
     assert text.index("## Use") < text.index("## Method")
 
 
