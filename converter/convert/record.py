@@ -24,6 +24,8 @@ from .config import dump_json
 __all__ = ["Entry", "Record", "RecordedPreset", "WrittenFile", "read_record", "stray_faults"]
 
 FORMAT = 1
+_SHOWN = 20
+"""Faults that are named."""
 _NO_FOLDER = "base"
 """What a base is called whose name was not recorded."""
 
@@ -117,7 +119,8 @@ class Record:
             )
         faults = [f"{where}: {key}: {fault}; convert again." for key, fault in _faults(found)]
         if faults:
-            raise RopextError("\n".join(faults))
+            more = [f"{where}: and {len(faults) - _SHOWN} more faults."] if len(faults) > _SHOWN else []
+            raise RopextError("\n".join(faults[:_SHOWN] + more))
         preset, source = found["preset"], found["source"]
         return cls(
             method=found["method"],
@@ -244,7 +247,7 @@ def _faults(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "preset.overrides", "is damaged"
     for path, entry in files.items() if isinstance(files, dict) else ():
         if not _is_plain(path) or not _is_entry(entry):
-            yield f"files: {printable(path)}", "is damaged"
+            yield f"files: {printable(path)[:200]}", "is damaged"
 
 
 def _is_entry(entry: object) -> bool:

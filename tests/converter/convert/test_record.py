@@ -81,6 +81,18 @@ def test_every_fault_is_named(record, changes, faults):
         assert line.endswith("; convert again.")
 
 
+def test_thousands_of_faults(record):
+    with pytest.raises(RopextError) as caught:
+        Record.parse(damaged(record, files=dict.fromkeys(map(str, range(5_000)))), "here")
+    assert len(str(caught.value).splitlines()) == 21
+    assert str(caught.value).endswith("and 4980 more faults.")
+
+
+def test_new_digests_of_files_hide_no_change(record):
+    changed = Record.parse(damaged(record, method="yarn"), "here").with_files({"README.md": Entry("e" * 64, 1)})
+    assert "is not what its sha256 says" in " ".join(stray_faults(changed.dump(), changed))
+
+
 def test_another_format(record):
     with pytest.raises(RopextError, match=r"has format 2, and this ropext, .*, reads 1\."):
         Record.parse(damaged(record, format=2), "here")
