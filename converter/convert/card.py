@@ -359,7 +359,7 @@ def _made(preset: Preset, local: LocalSource, name: str, *, native: bool) -> dic
 
 def _is_shipped(preset: Preset) -> bool:
     """Whether a preset is the one that ropext has under its name."""
-    file = resources.files("ropext.presets").joinpath(f"{preset.name}.yaml")
+    file = resources.files("ropext.preset_files").joinpath(f"{preset.name}.yaml")
     return file.is_file() and file.read_text(encoding="utf-8") == preset.text
 
 
