@@ -8,12 +8,12 @@ import yaml
 from ropext.converter import model_code
 from ropext.converter.checkpoint.description import base_inv_freq
 from ropext.converter.checkpoint.read import read_checkpoint
-from ropext.converter.convert.card import kept_of_card, published, with_repository
+from ropext.converter.convert.card import Kept, kept_of_card, make_card, published, with_repository
 from ropext.converter.convert.plan import make_plan
 from ropext.converter.errors import RopextError
 from ropext.converter.files.model_card import split
 from ropext.converter.hub.types import LocalSource
-from ropext.converter.methods.baking import bake
+from ropext.converter.methods.baking import Baked, bake
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.presets.load import load_preset
 
@@ -160,3 +160,17 @@ def test_a_block_of_code_does_not_begin_the_card_of_the_base(plan):
     kept = kept_of_card(card(plan()).replace("## Limits", f"{mine}\n## Limits"))
     assert kept.sections[0].text.endswith("The end.\n\n")
     assert kept.base_text == ""
+
+
+@pytest.mark.parametrize("overrides", [(), ("target_window=32768",)])
+def test_a_shipped_preset_is_named(tiny_llama, overrides):
+    preset = load_preset("smollm2-135m-linear", overrides)
+    facts = read_checkpoint(tiny_llama).facts
+    local = LocalSource(tiny_llama, "org/tiny", "c" * 40)
+    text = make_card(facts, Kept({}, ""), preset, Baked({}, [1.0], {}, ()), local)
+    (command,) = re.findall("^    (ropext convert .*)$", text, re.MULTILINE)
+    assert "--preset smollm2-135m-linear " in f"{command} "
+    assert ("--set target_window=32768" in command) == bool(overrides)
+    (shown,) = re.findall("```yaml\n(.*?)```", text, re.DOTALL)
+    assert yaml.safe_load(shown)["target_window"] == preset.target_window
+    assert f"{preset.target_window:,} tokens" in text
