@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from ropext.converter import __version__
 from ropext.converter.convert.record import Record
-from ropext.converter.errors import UsageError
+from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.contents import Outgoing, matches, outgoing
 from ropext.converter.hub import client as hub
-from ropext.converter.hub.errors import NoSuchRepository, NoSuchRevision
+from ropext.converter.hub.errors import HubFailure, NoSuchRepository, NoSuchRevision
 from ropext.converter.hub.types import Repository
 from ropext.converter.names import CONFIG, PROVENANCE
 
@@ -259,7 +259,12 @@ def _deletions(contents: Contents, target: Repository | None) -> Iterator[Step]:
     others = [path for path in target.files if path not in kept and not path.startswith(".")]
     if not others:
         return
-    listed = Record.parse(hub.read(target, PROVENANCE), target.repo_id).files
+    try:
+        listed = Record.parse(hub.read(target, PROVENANCE), target.repo_id).files
+    except HubFailure:
+        raise
+    except RopextError:  # a damaged record does not say which files were the conversion's, and all stay
+        return
     for path in others:
         if path in listed:
             yield Step(path, "delete", target.files[path].size, "of the conversion that was there")

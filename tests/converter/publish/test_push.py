@@ -203,3 +203,14 @@ def test_files_of_others_stay(hub, client):
     converted(client, "--set", "target_window=512")
     client.run("push", "out", "me/tiny-256")
     assert "results.txt" in repo.head.files
+
+
+def test_nothing_goes_by_a_damaged_record(hub, client):
+    convert(client)
+    repo = hub.repos["me/tiny-256"]
+    for record in (b"{}", b"{", b'{"format": 1, "files": {"results.txt": {}}}'):
+        changed = {"results.txt": Blob(b"12", large=False), "ropext.json": Blob(record, large=False)}
+        repo.add("damaged", repo.head.files | changed)
+        actions = report(convert(client, "--json"))["actions"]
+        assert "delete" not in actions.values()
+        assert "results.txt" in repo.head.files
