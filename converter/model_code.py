@@ -18,8 +18,9 @@ from ropext.converter.checkpoint.families import family_of
 from ropext.converter.checkpoint.family import Family
 
 from .errors import RopextError
+from .names import CODE_LICENSE
 
-__all__ = ["auto_map", "code", "configuration", "entry", "method_class", "sha256"]
+__all__ = ["auto_map", "code", "configuration", "entry", "license_text", "method_class", "sha256"]
 
 _PACKAGE = "ropext.modeling"
 _ENTRY, _CONFIGURATION = "modeling_llama_ext.py", "configuration_llama_ext.py"
@@ -62,6 +63,11 @@ def code(family: str, method: str) -> dict[str, bytes]:
         **named,
     }
     return {name: _HEADER.encode() + text for name, text in made.items()}
+
+
+def license_text() -> bytes:
+    """Return the terms of the code, as they are shipped beside it."""
+    return resources.files(_PACKAGE).joinpath(CODE_LICENSE).read_bytes()
 
 
 def auto_map(family: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.run.records import Records
 from ropext.converter.evaluation.run.transformers_model import SwitchableModel
 from ropext.converter.evaluation.tasks.texts import load_text
+from ropext.converter.files.replace import beside
 from ropext.converter.hub import client as hub
 from ropext.converter.preset import Preset
 from ropext.converter.presets.load import found_preset, write_preset
@@ -202,9 +203,8 @@ def write_contributions(
             yield text
 
     scores = measure_contributions(model, counted())
-    whole = file.with_name(f".{file.name}")  # a file that is there was written to its end
-    save_file({"scores": scores}, whole)
-    whole.replace(file)
+    with beside(file) as whole:
+        save_file({"scores": scores}, whole)
 
 
 def selection_beside(wish: Wish, top_k: int, scores: Path | None) -> Setting:

@@ -17,7 +17,7 @@ from ropext.converter.files.links import LINK_MODES, LinkMode
 from ropext.converter.preset import Preset
 from ropext.converter.publish.api import converted_contents
 from ropext.converter.publish.contents import read_folder
-from ropext.converter.publish.push import plan_push
+from ropext.converter.publish.plan import plan_push
 from ropext.converter.text import printable
 from ropext.converter.text import size_text as _size
 

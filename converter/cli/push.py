@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from ropext.converter.publish.contents import read_folder
-from ropext.converter.publish.push import Pushed, PushPlan, plan_push, push
+from ropext.converter.publish.plan import PushPlan, plan_push
+from ropext.converter.publish.push import Pushed, push
 from ropext.converter.text import size_text
 
 from .live import Bar, live

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ropext.converter.errors import UsageError
+from ropext.converter.files.replace import replace_file
 from ropext.converter.text import did_you_mean
 
 from .completion import complete_presets
@@ -125,7 +126,7 @@ def report(
         return
     text = _written(form, experiments, drawn)
     if output:
-        output.write_text(text, encoding="utf-8", newline="\n")
+        replace_file(output, text.encode())
         say(f"wrote {output}", err=True)
     else:
         say(text, end="")

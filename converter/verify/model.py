@@ -146,7 +146,7 @@ def _check_frequencies(subject: Subject, layers: int) -> str:
     converted, rebuilt = subject.converted, subject.rebuilt
     of_preset = (converted.base_config, rebuilt.facts, rebuilt.preset, rebuilt.baked)
     ours = extended_config(*of_preset) if converted.native else converted.config
-    own = replace(subject, converted=replace(converted, config=ours, record={**converted.record, "native": False}))
+    own = replace(subject, converted=replace(converted, config=ours, record=replace(converted.record, native=False)))
     model = make_model(own, ours, layers)
     position = rebuilt.preset.initial_window
     ids, positions = _ids(2 * BEYOND, model), torch.cat((torch.arange(BEYOND), position + torch.arange(BEYOND)))[None]

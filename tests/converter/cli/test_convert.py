@@ -31,8 +31,8 @@ def failure(run, *args, status=1):
 
 def test_whole_command_is_the_preset(run, tiny_llama, tiny_preset):
     result = run("convert", "--preset", tiny_preset)
-    files = ["README.md", "config.json", "configuration_llama_ext.py", "generation_config.json"]
-    assert sorted(os.listdir("tiny-dpe"))[:4] == files
+    files = ["LICENSE.ropext", "README.md", "config.json", "configuration_llama_ext.py", "generation_config.json"]
+    assert sorted(os.listdir("tiny-dpe"))[:5] == files
     assert "dpe, 64 → 256 tokens" in result.stdout
     assert "428.7 KiB linked" in result.stdout
     assert "from_pretrained(" in result.stdout

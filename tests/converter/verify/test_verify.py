@@ -20,7 +20,6 @@ from ropext.converter.cli.app import main
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.convert.config import dump_json
 from ropext.converter.convert.native import UnsupportedSpelling
-from ropext.converter.convert.write import sealed
 from ropext.converter.converted.read import read_converted, rebuild
 from ropext.converter.errors import RopextError
 from ropext.converter.model_code import sha256
@@ -32,7 +31,8 @@ from ropext.converter.verify.checks import verify
 from ropext.modeling import rope_ext_band, rope_ext_contacts
 from tests.converter.convert import test_quantized
 from tests.helpers import families, tiny, zoo, zoo_composites
-from tests.helpers.checkpoints import LLAMA3, edit_config, write_header
+from tests.helpers.checkpoints import LLAMA3, edit_config, sealed, write_header
+from tests.helpers.saved import saved
 from tests.modeling.test_loading import preset_file, write_preset
 
 NATIVE = ("dprope", "linear", "ntk", "yarn", "dynamic_ntk")
@@ -86,7 +86,7 @@ def record_anew(folder):
         data = (folder / path).read_bytes()
         record["files"][path] = {"sha256": sha256(data), "bytes": len(data)}
     record["code"] = {path: entry["sha256"] for path, entry in record["files"].items() if path.endswith(".py")}
-    (folder / "ropext.json").write_bytes(dump_json(sealed(record)))
+    (folder / "ropext.json").write_bytes(sealed(record))
 
 
 def change_config(folder, change):
@@ -226,12 +226,7 @@ def others(tmp_path_factory):
     place = tmp_path_factory.mktemp("others")
 
     def make(name, table=zoo):
-        folder = place / name
-        if not folder.exists():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                table.build(name).save_pretrained(folder)
-        return folder
+        return saved(name, place, table)
 
     return make
 
