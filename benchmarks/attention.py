@@ -8,7 +8,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
-from ropext.converter.checkpoint.model_classes import parts_of
+from ropext.converter.model_classes import parts_of
 from ropext.modeling.rope_ext_method import Tokens
 from ropext.modeling.rope_ext_positions import Geometry
 

@@ -23,10 +23,11 @@ from benchmarks.settings import SETTINGS, SETTINGS_PAIRS, SETTINGS_TARGET, SETTI
 from ropext.converter.checkpoint.description import base_inv_freq
 from ropext.converter.checkpoint.facts import facts_of, read_config
 from ropext.converter.checkpoint.model_cache import cache_in
-from ropext.converter.checkpoint.model_classes import configuration_class, model_class
 from ropext.converter.convert.config import extended_config
-from ropext.converter.methods.baking import bake
-from ropext.converter.presets.load import check_fit, load_preset
+from ropext.converter.methods.registry import bake
+from ropext.converter.model_classes import configuration_class, model_class
+from ropext.converter.presets.fit import check_fit
+from ropext.converter.presets.load import load_preset
 from ropext.modeling.rope_ext_model import rotary_modules
 from ropext.modeling.rope_ext_positions import NOTES, Notes
 

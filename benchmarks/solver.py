@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.models import timed
 from benchmarks.report import Report, seconds
-from ropext.converter.methods.dprope import solve
+from ropext.converter.methods.dprope_solver import solve
 from tests.reference import dprope as reference
 
 

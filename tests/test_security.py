@@ -11,7 +11,7 @@ WRITE, INTERRUPTED = "converter/convert/test_write.py", "converter/convert/test_
 ATTACKS, SHIPPED = "converter/verify/test_attacks.py", "modeling/test_shipped_code.py"
 
 TESTS = {
-    "Nothing of it is run": [
+    "Nothing is run": [
         (f"{CHECKPOINT}/test_hostile_bases.py", "test_a_base_that_means_something_else"),
         (HOSTILE, "test_presets"),
         (HOSTILE, "test_no_pickle_is_copied"),
@@ -22,13 +22,13 @@ TESTS = {
         (ATTACKS, "test_a_tampered_folder_is_bad"),
     ],
     "Weights are safetensors": [
-        (f"{CHECKPOINT}/test_checkpoint.py", "test_no_weights_are_read"),
-        (f"{CHECKPOINT}/test_checkpoint.py", "test_weights_that_are_refused"),
+        (f"{CHECKPOINT}/test_read.py", "test_no_weights_are_read"),
+        (f"{CHECKPOINT}/test_read.py", "test_weights_that_are_refused"),
         (HOSTILE, "test_headers"),
     ],
     "Paths stay inside": [
-        (f"{CHECKPOINT}/test_checkpoint.py", "test_links_out_of_the_folder_are_refused"),
-        (f"{CHECKPOINT}/test_checkpoint.py", "test_a_second_hop_leads_nowhere"),
+        (f"{CHECKPOINT}/test_read.py", "test_links_out_of_the_folder_are_refused"),
+        (f"{CHECKPOINT}/test_read.py", "test_a_second_hop_leads_nowhere"),
         (HOSTILE, "test_names_in_an_index"),
         (ATTACKS, "test_nothing_outside_is_opened"),
         (ATTACKS, "test_upgrade_deletes_and_writes_nothing_outside"),
@@ -58,7 +58,7 @@ TESTS = {
         (INTERRUPTED, "test_of_a_folder_the_weights_alone_are_shared"),
         (INTERRUPTED, "test_the_summary_says_what_is_shared"),
     ],
-    "An output is there whole": [
+    "An output is complete or absent": [
         (INTERRUPTED, "test_kills"),
         (INTERRUPTED, "test_a_disk_that_fills_up"),
         (WRITE, "test_signals_leave_nothing"),

@@ -24,7 +24,6 @@ from pathlib import Path
 
 import torch
 from click.testing import CliRunner
-from tqdm import tqdm
 
 from ropext.converter.cli.app import main as ropext
 from ropext.converter.errors import UsageError
@@ -55,8 +54,7 @@ class Place:
         shutil.copytree(DATA, root / "tiny")
         with_tokenizer(root / "tiny")
         (root / "tiny.yaml").write_text(PRESET)
-        torch.set_num_threads(1)  # OpenMP's other threads, and tqdm's, would not survive a fork
-        tqdm.monitor_interval = 0
+        torch.set_num_threads(1)  # OpenMP's other threads would not survive a fork
         done = CliRunner().invoke(ropext, self.args("passkey", resume=False))  # imports all that is imported late
         assert done.exit_code == 0, done.output
         self.whole, self.report, self.took, self.sizes = {}, {}, {}, {}

@@ -11,7 +11,7 @@ import torch
 from transformers import Cache, LlamaConfig, LlamaForCausalLM
 
 from benchmarks.settings import SETTINGS, SETTINGS_PAIRS, SETTINGS_WINDOW
-from ropext.converter.checkpoint.model_classes import configuration_class, model_class
+from ropext.converter.model_classes import configuration_class, model_class
 from ropext.modeling.rope_ext_attention import (  # noqa: F401
     Pairs,
     flash_attention,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ropext.converter.methods.dprope import Solution
+    from ropext.converter.methods.dprope_solver import Solution
 
     from .study import Study
 
@@ -112,7 +112,7 @@ def _groups(study: Study, best: Mapping[str, Any]) -> str:
 
 def disturbances(solution: Solution, inv_freq: Sequence[float], trained: int, target: int) -> str:
     """How far each candidate alone, and the choice among them, disturbs rotary angles."""
-    from ropext.converter.methods.dprope import disturbance
+    from ropext.converter.methods.dprope_solver import disturbance
 
     rows = []
     for number, name in enumerate(solution.candidates):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ropext.converter import model_code
 from ropext.converter.errors import RopextError
 from ropext.converter.files.json_object import read_object
 from ropext.converter.hub import client as hub
@@ -21,11 +20,11 @@ from .trained import stretched_length
 
 __all__ = [
     "ModelFacts",
+    "extended_class",
     "facts_of",
     "read_config",
     "read_facts",
     "require_no_adapter",
-    "require_supported",
     "without_private",
 ]
 
@@ -201,13 +200,19 @@ def _facts(config: Mapping[str, Any], source: str, text: TextModel, description:
     )
 
 
-def require_supported(facts: ModelFacts) -> None:
-    """Refuse a class for which ropext ships no model code; its family is one that can be converted.
+def extended_class(facts: ModelFacts) -> str:
+    """Return the shipped class that takes the place of a checkpoint's; its family is one that can be converted.
 
     Raises:
-        RopextError: it names those that there are.
+        RopextError: none does; it names the stock classes that can be replaced.
     """
-    model_code.extended_class(facts.model_type, facts.architecture)
+    known = FAMILIES[facts.model_type].own_classes
+    if facts.architecture not in known:
+        raise RopextError(
+            f"config.json: architectures: {facts.architecture!r} cannot be extended; "
+            f"of {facts.model_type} there are {', '.join(sorted(known))}."
+        )
+    return known[facts.architecture]
 
 
 _DTYPES = (

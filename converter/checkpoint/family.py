@@ -131,6 +131,16 @@ class Family:
         """How the names of our classes begin."""
         return self.alias or self.stem
 
+    def own_class(self, ending: str) -> str:
+        """Return the name of one of our classes, such as `LlamaRopeExtForCausalLM`."""
+        return f"{self.own_stem}RopeExt{ending}"
+
+    @property
+    def own_classes(self) -> dict[str, str]:
+        """Our model classes, by the stock classes whose place they take."""
+        found = {self.stem + ending: self.own_class(ending) for ending in self.auto_classes.values()}
+        return {**found, self.stock_model: self.own_class("Model")}
+
     @property
     def _is_text_part(self) -> bool:
         """Whether its classes stand beside those of a model around it."""

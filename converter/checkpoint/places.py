@@ -1,9 +1,11 @@
-"""Where the files of a converted checkpoint are that is checked: in a folder, or on the Hub."""
+"""Where the files of a checkpoint are: in a folder, or on the Hub, which is asked for no more than is needed."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -11,14 +13,14 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.contents import Reading, linked_folders, outgoing, paths_in
 from ropext.converter.files.json_object import MAX_BYTES, read_bounded
 from ropext.converter.files.pickles import HEAD
-from ropext.converter.files.safetensors_header import tensor_names
+from ropext.converter.files.safetensors_header import tensor_shapes
 from ropext.converter.hub import client as hub
 from ropext.converter.hub.types import Repository
 from ropext.converter.names import PROVENANCE
 
-from .roles import inside
+from .roles import SourceFile, inside, source_file
 
-__all__ = ["Place", "Shapes", "find_place"]
+__all__ = ["Place", "Shapes", "find_place", "in_folder", "on_hub"]
 
 _SMALL = 1 << 20
 """Bytes of a file of a repository that is fetched to be looked at, whether the Hub knows its digest or not."""
@@ -33,14 +35,27 @@ class Place(Protocol):
     Attributes:
         name: what to call it.
         revision: the commit, of a repository.
-        paths: of its files, hidden ones left out.
         here: whether its weights are on this machine.
     """
 
     name: str
     revision: str | None
-    paths: frozenset[str]
     here: bool
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Its files, hidden ones left out."""
+
+    @property
+    def entries(self) -> frozenset[str]:
+        """The names of the files and folders at its top."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its small files are on this machine."""
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a file."""
 
     def size(self, path: str) -> int:
         """Return a file's bytes."""
@@ -56,6 +71,9 @@ class Place(Protocol):
 
     def shapes(self, path: str) -> Shapes:
         """Read the header of a file of weights, which has to be whole."""
+
+    def weights(self, path: str) -> SourceFile:
+        """Describe a file of weights."""
 
     def file(self, path: str) -> Path:
         """Return where a file is on this machine."""
@@ -94,23 +112,45 @@ def find_place(source: str, revision: str | None, reading: Reading | None) -> Pl
     return place
 
 
+def in_folder(folder: Path) -> Place:
+    """Return a folder as a place."""
+    return _Folder(folder, str(folder))
+
+
+def on_hub(repository: Repository) -> Place:
+    """Return a repository as a place."""
+    return _OnHub(repository)
+
+
 class _Folder:
+    """A folder of this machine."""
+
     here = True
     revision: str | None = None
 
-    def __init__(self, folder: Path, name: str, reading: Reading | None) -> None:
-        self.name, self._folder, self._reading = name, folder, reading
-        self.paths = frozenset(paths_in(folder))
+    def __init__(self, folder: Path, name: str, reading: Reading | None = None) -> None:
+        self.name, self.folder, self._reading = name, folder, reading
+
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        return frozenset(paths_in(self.folder))
+
+    @cached_property
+    def entries(self) -> frozenset[str]:
+        return frozenset(os.listdir(self.folder))
+
+    def has(self, path: str) -> bool:
+        return self.file(path).exists()
 
     def astray(self) -> list[tuple[str, str]]:
-        found = [(path, "is a link to a folder") for path in linked_folders(self._folder)]
+        found = [(path, "is a link to a folder") for path in linked_folders(self.folder)]
         return found + [
             (path, "is a link out of the folder") for path in sorted(self.paths) if not self._is_inside(path)
         ]
 
     def _is_inside(self, path: str) -> bool:
         try:
-            inside(self._folder, path)
+            inside(self.folder, path)
         except RopextError:
             return False
         return True
@@ -120,9 +160,9 @@ class _Folder:
 
     def file(self, path: str) -> Path:
         """Nothing but weights, which may be linked on purpose, is ever opened outside of the folder."""
-        real = (self._folder / path).resolve()
+        real = (self.folder / path).resolve()
         weights = path.endswith(".safetensors") and re.fullmatch(r".*\.safetensors|[0-9a-f]{64}", real.name)
-        return real if weights else inside(self._folder, path)
+        return real if weights else inside(self.folder, path)
 
     def size(self, path: str) -> int:
         return self.file(path).stat().st_size
@@ -140,19 +180,18 @@ class _Folder:
             return stream.read(HEAD)
 
     def shapes(self, path: str) -> Shapes:
-        from safetensors import safe_open
+        return tensor_shapes(self.file(path), str(self.folder / path))
 
-        names = tensor_names(self.file(path), path)
-        with safe_open(self.file(path), framework="numpy") as tensors:
-            return {name: tensors.get_slice(name).get_shape() for name in names}
+    def weights(self, path: str) -> SourceFile:
+        return source_file(self.folder, path, "weights")
 
 
 class _OnHub:
-    """Small files are fetched; of large ones, the Hub knows the digests."""
+    """A repository. Small files are fetched; of large ones, the Hub knows the digests."""
 
     here = False
 
-    def __init__(self, repository: Repository, reading: Reading | None) -> None:
+    def __init__(self, repository: Repository, reading: Reading | None = None) -> None:
         self.name = repository.repo_id
         self.revision: str | None = repository.revision
         self._repository, self._reading = repository, reading
@@ -160,6 +199,14 @@ class _OnHub:
         self.paths = frozenset(
             path for path in repository.files if not any(part.startswith(".") for part in path.split("/"))
         )
+        self.entries = frozenset(path.split("/")[0] for path in repository.files if not path.startswith("."))
+
+    @cached_property
+    def folder(self) -> Path:
+        return hub.fetch(self.name, self.revision, hub.SMALL).folder.resolve()
+
+    def has(self, path: str) -> bool:
+        return path in self._repository.files
 
     def astray(self) -> list[tuple[str, str]]:
         return []
@@ -190,3 +237,7 @@ class _OnHub:
 
     def shapes(self, path: str) -> Shapes:
         return hub.tensors(self._repository, path)
+
+    def weights(self, path: str) -> SourceFile:
+        held = self._repository.files[path]
+        return SourceFile(path, "weights", self.folder / path, held.size, held.sha256)

@@ -1,43 +1,42 @@
-"""A model folder as it is found: its facts, its files, and whether all of it is there.
+"""A base model as it is found, in a folder or on the Hub: its facts, its files, and whether all of it is there.
 
 Everything is learnt from `config.json` and the headers of the safetensors files; weights are never read.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ropext.converter.errors import RopextError
-from ropext.converter.files.json_object import MAX_BYTES, read_bounded, read_object
-from ropext.converter.files.safetensors_header import header_length, tensor_names
+from ropext.converter.files.json_object import parse_object, read_bounded
 from ropext.converter.hub import client as hub
 from ropext.converter.hub.types import LocalSource, Repository
 from ropext.converter.text import printable
 
 from .config_keys import without_unknown
 from .description import describe
-from .facts import MAX_CONFIG_BYTES, ModelFacts, facts_of, read_config, require_no_adapter, require_supported
+from .facts import MAX_CONFIG_BYTES, ModelFacts, extended_class, facts_of, read_config, require_no_adapter
+from .places import Place, in_folder, on_hub
 from .roles import SourceFile, carried_files, source_file
 from .tensors import notes_on_tensors
 
 __all__ = [
     "Checkpoint",
-    "findings",
+    "Remote",
+    "promised_tensors",
     "read_checkpoint",
     "read_remote_checkpoint",
     "require_metadata",
     "require_tensors",
-    "shard_names",
 ]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 MAX_SHARDS = 5_000
-MAX_HEADERS_BYTES = 4 * MAX_BYTES
+MAX_TENSORS = 1_000_000
 """Of all shards together."""
 
 
@@ -74,45 +73,78 @@ class Checkpoint:
         return _read_text(found.real, path) if found else None
 
 
+@dataclass(frozen=True)
+class Remote:
+    """A base model on the Hub.
+
+    Attributes:
+        checkpoint: what it is.
+        local: where its small files are.
+        repository: what the Hub says of it.
+        absent: the weights that were not downloaded.
+    """
+
+    checkpoint: Checkpoint
+    local: LocalSource
+    repository: Repository
+    absent: tuple[str, ...]
+
+
 def read_checkpoint(folder: Path, source: str | None = None) -> Checkpoint:
     """Check a local model folder as a whole and describe it.
 
     Args:
         folder: where `config.json` and the weights lie.
-        source: what to call it in messages and provenance; the folder itself by default.
+        source: what to call it in messages; the folder itself by default.
 
     Raises:
         RopextError: it cannot be converted; the message says why and what to do.
     """
     folder = folder.resolve()
-    config, dropped = read_config(folder)
-    facts = facts_of(config, source or str(folder))
-    require_supported(facts)
+    return _read(in_folder(folder), source or str(folder))
+
+
+def read_remote_checkpoint(repo_id: str, revision: str | None = None) -> Remote:
+    """Check a model on the Hub as a whole and describe it; no more than small files and headers are downloaded.
+
+    Args:
+        repo_id: which.
+        revision: branch, tag or commit, by default `main`.
+
+    Raises:
+        RopextError: it cannot be converted, or the Hub refuses or cannot be reached.
+    """
+    repository = hub.look_up(repo_id, revision)
+    place = on_hub(repository)
+    checkpoint = _read(place, repo_id)
+    names = [file.path for file in checkpoint.files if file.role == "weights"]
+    absent = tuple(path for path in names if repository.files[path].sha256)
+    if len(absent) < len(names):  # what git itself holds is small
+        hub.fetch_files(repository, [path for path in names if path not in absent])
+    return Remote(checkpoint, LocalSource(place.folder, repo_id, repository.revision), repository, absent)
+
+
+def _read(place: Place, source: str) -> Checkpoint:
+    config, dropped = read_config(place.folder)
+    facts = facts_of(config, source)
+    extended_class(facts)  # or it cannot be converted
     config, unknown = without_unknown(config)
-    dropped += unknown
-    require_no_adapter(_names(folder), str(folder))
-    weights, notes, names = _weights(folder)
-    notes += notes_on_tensors(config, names, str(folder))
-    files = (*weights, *carried_files(folder))
-    return Checkpoint(folder, config, facts, files, tuple(findings(config, dropped, files, _names(folder), notes)))
+    require_no_adapter(place.entries, place.name)
+    weights, notes, names = _weights(place)
+    notes += notes_on_tensors(config, names, place.name)
+    files = (*weights, *carried_files(place.folder))
+    found = _findings(config, [*dropped, *unknown], files, place.entries, notes)
+    return Checkpoint(place.folder, config, facts, files, tuple(found))
 
 
-def findings(
+def _findings(
     config: Mapping[str, Any],
     dropped: Sequence[str],
     files: Sequence[SourceFile],
     names: Set[str],
-    about_weights: Sequence[str] = (),
+    about_weights: Sequence[str],
 ) -> Iterator[str]:
-    """Yield what the user should know of a checkpoint.
-
-    Args:
-        config: its configuration.
-        dropped: the keys that were dropped from there.
-        files: those that a conversion carries over.
-        names: of all its files and folders.
-        about_weights: what was found of its weights.
-    """
+    """Yield what the user should know: of the configuration, the weights, and the files that are not carried over."""
     if dropped:
         named = printable(", ".join(dropped))[:500]
         yield f"keys of config.json dropped, as they are private or no class of this family knows them: {named}"
@@ -134,72 +166,76 @@ def _read_text(file: Path, name: str) -> str:
         raise RopextError(f"{name}: not UTF-8: {error}.") from None
 
 
-def _names(folder: Path) -> set[str]:
-    return {entry.name for entry in os.scandir(folder)}
-
-
 # Weights
 
 
-def _weights(folder: Path) -> tuple[tuple[SourceFile, ...], list[str], set[str]]:
+def _weights(place: Place) -> tuple[tuple[SourceFile, ...], list[str], Set[str]]:
     """Find and check the safetensors files that transformers would load; with notes, and the tensors' names."""
-    if (folder / SINGLE).exists():
-        single = source_file(folder, SINGLE, "weights")
-        names = tensor_names(single.real, str(folder / SINGLE))
+    if place.has(SINGLE):
+        single = place.weights(SINGLE)
+        names = _tensors(place, SINGLE)
         note = f"{INDEX} is left out with its shards: transformers loads {SINGLE} where both are there"
-        return (single,), [note] if (folder / INDEX).exists() else [], names
-    if not (folder / INDEX).exists():
-        raise RopextError(_no_weights(folder))
-    index = source_file(folder, INDEX, "index")
-    shards: dict[str, set[str]] = {}
-    for tensor, name in shard_names(folder, index.real).items():
-        shards.setdefault(name, set()).add(tensor)
-    files, headers, held = [], 0, set()
-    for name, promised in sorted(shards.items()):
-        if not (folder / name).is_file():
-            raise RopextError(f"{folder / INDEX}: names {name}, which is not there; download it again.")
-        file = source_file(folder, name, "weights")
-        headers += header_length(file.real, str(folder / name))
-        if headers > MAX_HEADERS_BYTES:
-            raise RopextError(f"{folder / INDEX}: the headers of its files are longer than {MAX_HEADERS_BYTES} bytes.")
-        names = tensor_names(file.real, str(folder / name))
-        require_tensors(names, promised, folder / name)
-        held |= names
-        files.append(file)
-    return (*files, index), [], held
+        return (single,), [note] if place.has(INDEX) else [], names
+    if not place.has(INDEX):
+        raise RopextError(_no_weights(place))
+    index = source_file(place.folder, INDEX, "index")
+    files, count = [], 0
+    found: set[str] = set()
+    for path, promised in promised_tensors(read_bounded(index.real, _called(place, INDEX)), place.name).items():
+        if not place.has(path):
+            raise RopextError(f"{_called(place, INDEX)}: names {path}, which is not there; download it again.")
+        files.append(place.weights(path))
+        held = _tensors(place, path)
+        count += len(held)
+        if count > MAX_TENSORS:
+            raise RopextError(f"{_called(place, INDEX)}: its files hold more than {MAX_TENSORS} tensors.")
+        require_tensors(held, promised, _called(place, path))
+        found |= held
+    return (*files, index), [], found
 
 
-def _no_weights(folder: Path) -> str:
-    pickled = sorted(name for name in _names(folder) if name.endswith((".bin", ".pth", ".pt")))
+def _called(place: Place, path: str) -> str:
+    """Return what to call a file in messages."""
+    return str(place.folder / path) if place.here else f"{place.name}: {path}"
+
+
+def _tensors(place: Place, path: str) -> Set[str]:
+    return place.shapes(path).keys()
+
+
+def _no_weights(place: Place) -> str:
+    pickled = sorted(name for name in place.entries if name.endswith((".bin", ".pth", ".pt")))
     found = f"only pickles, which can run code ({', '.join(pickled)})" if pickled else "neither"
     return (
-        f"{folder}: ropext needs {SINGLE} or {INDEX} and found {found}. To convert pickled weights that you "
+        f"{place.name}: ropext needs {SINGLE} or {INDEX} and found {found}. To convert pickled weights that you "
         "trust: load them with AutoModelForCausalLM.from_pretrained and save them with its save_pretrained."
     )
 
 
-def shard_names(folder: Path, index: Path) -> dict[str, str]:
-    """Read which file holds each tensor.
+def promised_tensors(index: bytes, name: str) -> dict[str, set[str]]:
+    """Read which tensors each file holds, by its index.
 
     Args:
-        folder: what to name in messages.
-        index: the file to read.
+        index: what it says.
+        name: of the folder or repository, for messages.
 
     Raises:
         RopextError: it names none, too many, or files outside the folder.
     """
-    file = folder / INDEX
-    content = read_object(index, str(file))
-    require_metadata(content, str(file))
+    name = f"{name}: {INDEX}"
+    content = parse_object(index, name)
+    require_metadata(content, name)
     mapping = content.get("weight_map")
     if not isinstance(mapping, dict) or not mapping:
-        raise RopextError(f"{file}: no weight_map; download it again.")
-    for name in mapping.values():
-        if not isinstance(name, str) or not _is_plain(name):
-            raise RopextError(f"{file}: {name!r} is not the name of a safetensors file within the folder.")
-    if len(set(mapping.values())) > MAX_SHARDS:
-        raise RopextError(f"{file}: names more than {MAX_SHARDS} files.")
-    return mapping
+        raise RopextError(f"{name}: no weight_map; download it again.")
+    shards: dict[str, set[str]] = {}
+    for tensor, path in mapping.items():
+        if not isinstance(path, str) or not _is_plain(path):
+            raise RopextError(f"{name}: {path!r} is not the name of a safetensors file within the folder.")
+        shards.setdefault(path, set()).add(tensor)
+    if len(shards) > MAX_SHARDS:
+        raise RopextError(f"{name}: names more than {MAX_SHARDS} files.")
+    return dict(sorted(shards.items()))
 
 
 def require_metadata(index: Mapping[str, Any], name: str) -> None:
@@ -220,7 +256,7 @@ def _is_plain(name: str) -> bool:
     return plain and not hidden and path.suffix == ".safetensors"
 
 
-def require_tensors(held: Set[str], promised: Set[str], file: Path) -> None:
+def require_tensors(held: Set[str], promised: Set[str], name: str) -> None:
     """Refuse a file without the tensors that the index promises of it.
 
     Raises:
@@ -229,72 +265,4 @@ def require_tensors(held: Set[str], promised: Set[str], file: Path) -> None:
     missing = sorted(promised - held)
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise RopextError(f"{file}: {INDEX} promises {missing[0]}{more}, which it does not hold; download both again.")
-
-
-# Remote
-
-
-def read_remote_checkpoint(
-    repo_id: str, revision: str | None = None
-) -> tuple[Checkpoint, LocalSource, Repository, list[str]]:
-    """Check a model on the Hub as a whole and describe it.
-
-    Args:
-        repo_id: which.
-        revision: branch, tag or commit, by default `main`.
-
-    Returns:
-        The checkpoint, where its small files are, the repository, and the weights that were not downloaded.
-
-    Raises:
-        RopextError: it cannot be converted, or the Hub refuses or cannot be reached.
-    """
-    repository = hub.look_up(repo_id, revision)
-    local = hub.fetch(repo_id, repository.revision, hub.SMALL)
-    folder = local.folder.resolve()
-    config, dropped = read_config(folder)
-    facts = facts_of(config, repo_id)
-    require_supported(facts)
-    config, unknown = without_unknown(config)
-    dropped += unknown
-    require_no_adapter(set(repository.files), repo_id)
-    promised = _remote_weights(repository, folder)
-    names = list(promised)
-    held: set[str] = set()
-    for path, tensors in promised.items():
-        found_tensors = hub.tensors(repository, path).keys()
-        require_tensors(found_tensors, tensors, Path(f"{repo_id}: {path}"))
-        held |= found_tensors
-    about_weights = list(notes_on_tensors(config, held, repo_id))
-    absent = [path for path in names if repository.files[path].sha256]
-    if len(absent) < len(names):  # what git itself holds is small
-        hub.fetch_files(repository, [path for path in names if path not in absent])
-    weights = [_remote_source(repository, path, folder) for path in names]
-    index = [] if SINGLE in names else [source_file(folder, INDEX, "index")]
-    files = (*weights, *index, *carried_files(folder))
-    found = {path.split("/")[0] for path in repository.files if not path.startswith(".")}
-    notes = tuple(findings(config, dropped, files, found, about_weights))
-    return Checkpoint(folder, config, facts, files, notes), local, repository, absent
-
-
-def _remote_source(repository: Repository, path: str, folder: Path) -> SourceFile:
-    held = repository.files[path]
-    return SourceFile(path, "weights", folder / path, held.size, held.sha256)
-
-
-def _remote_weights(repository: Repository, folder: Path) -> dict[str, set[str]]:
-    """Find the safetensors files that transformers would load, and the tensors that the index promises of each."""
-    if SINGLE in repository.files:
-        return {SINGLE: set()}
-    if INDEX not in repository.files:
-        pickled = ", ".join(path for path in repository.files if path.endswith((".bin", ".pth", ".pt")))
-        found = f"only pickles, which can run code ({pickled})" if pickled else "neither"
-        raise RopextError(f"{repository.repo_id}: ropext needs {SINGLE} or {INDEX} and found {found}.")
-    promised: dict[str, set[str]] = {}
-    for tensor, name in shard_names(folder, folder / INDEX).items():
-        promised.setdefault(name, set()).add(tensor)
-    for name in promised:
-        if name not in repository.files:
-            raise RopextError(f"{repository.repo_id}: {INDEX} names {name}, which is not there.")
-    return dict(sorted(promised.items()))
+        raise RopextError(f"{name}: {INDEX} promises {missing[0]}{more}, which it does not hold; download both again.")

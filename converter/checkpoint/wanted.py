@@ -12,7 +12,7 @@ from ropext.converter.hub import client as hub
 from ropext.converter.lengths import tokens
 
 from .description import base_inv_freq
-from .facts import ModelFacts, facts_of, read_config, require_supported
+from .facts import ModelFacts, extended_class, facts_of, read_config
 from .trained import Trained, trained_length
 
 __all__ = ["Wanted", "trusted_length", "want", "want_of"]
@@ -62,7 +62,7 @@ def want(
     window = None if initial_window is None else tokens(initial_window, "--initial-window")
     folder = hub.resolve(str(source), revision, only=("config.json",)).folder
     found = want_of(read_config(folder)[0], str(source), target, window)
-    require_supported(found.facts)
+    extended_class(found.facts)  # or it cannot be converted
     return found
 
 

@@ -1,1 +1,1 @@
-"""The command `ropext`: click is imported here and nowhere else."""
+"""The command `ropext`: click and rich are imported here and nowhere else."""

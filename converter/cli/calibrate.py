@@ -1,48 +1,46 @@
-"""`ropext calibrate`: a method's numbers for a model and a length, found by measuring the model."""
+"""`ropext calibrate`: a method's parameters for a model and a length, found by measuring the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ropext.converter.calibration.dpe import (
-    CONTRIBUTION_TEXTS,
-    Candidate,
-    contribution_lengths,
-    expected_runs,
-    find_candidate,
-    group_borders,
-)
-from ropext.converter.calibration.grids import SEARCHED, settings
+from ropext.converter.calibration.dpe import CONTRIBUTION_TEXTS
 from ropext.converter.calibration.pictures import scale_picture
 from ropext.converter.calibration.report import comparison, disturbances, group_curves
-from ropext.converter.calibration.search import Factors, first_as_good, race
-from ropext.converter.checkpoint.wanted import want
-from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.calibration.search import Factors
+from ropext.converter.checkpoint.wanted import Wanted, want
+from ropext.converter.errors import UsageError
 from ropext.converter.evaluation.report.drawing import check_file, save
-from ropext.converter.preset import Preset
+from ropext.converter.methods.registry import SEARCHED
 from ropext.converter.presets.load import found_preset, write_preset
 
-from .options import DEVICE, SEED, TARGET, TEXT, Length, Lengths, options
+from .live import live
+from .options import DEVICE, SEED, TARGET, TEXT, Length, Lengths, epilog, options
+from .output import say
 
 if TYPE_CHECKING:
+    from ropext.converter.calibration.run import Setting, Wish
     from ropext.converter.calibration.study import Study
-    from ropext.converter.checkpoint.facts import ModelFacts
-    from ropext.converter.evaluation.run.transformers_model import SwitchableModel
 
 __all__ = ["calibrate"]
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-Setting = dict[str, Any]
+_PAGE = "docs/calibrating.md"
 
 
-@click.group(short_help="Find a method's numbers for a model by measuring it.")
+def _example(command: str) -> str:
+    return epilog(f"calibrate {command}", page=_PAGE)
+
+
+@click.group(
+    short_help="Find a method's parameters for a model by measuring it.",
+    epilog=_example("self_extend Qwen/Qwen3-0.6B --target 128k --lengths 64k --output my-self_extend.yaml"),
+)
 def calibrate() -> None:
     """Find a method's parameters for a model and a length, and write them as a preset.
 
@@ -54,12 +52,23 @@ def calibrate() -> None:
 _WISH = options(
     click.argument("source"),
     TARGET,
-    click.option("--output", "-o", type=_FILE, required=True, help="The preset to write."),
+    click.option("--output", "-o", type=_FILE, required=True, help="File of the preset to write."),
 )
 _QUESTIONS = options(
-    click.option("--lengths", "-l", type=Lengths(), default=(), help="Of the prompts, such as 12k,16k [default: N]."),
-    click.option("--samples", "-n", type=click.IntRange(1), default=4, show_default=True, help="Of each, at most."),
-    click.option("--needles", type=click.IntRange(1, 100), default=8, show_default=True, help="Questions of each."),
+    click.option(
+        "--lengths",
+        "-l",
+        type=Lengths(),
+        default=(),
+        show_default="the target",
+        help="Prompt lengths, e.g. 12k,16k.",
+    ),
+    click.option(
+        "--samples", "-n", type=click.IntRange(1), default=4, show_default=True, help="Most prompts per length."
+    ),
+    click.option(
+        "--needles", type=click.IntRange(1, 100), default=8, show_default=True, help="Questions about each prompt."
+    ),
     click.option("--resume", is_flag=True, help="Go on with the measurements beside the output."),
     TEXT,
     SEED,
@@ -67,40 +76,10 @@ _QUESTIONS = options(
 )
 
 
-@dataclass(frozen=True)
-class _Wish:
-    """What is asked for, checked."""
-
-    source: str
-    output: Path
-    facts: ModelFacts
-    inv_freq: list[float]
-    trained: int
-    target: int
-    asked: Mapping[str, Any]
-
-    @property
-    def records(self) -> Path:
-        return self.output.with_suffix(".jsonl")
-
-    @cached_property
-    def model(self) -> SwitchableModel:
-        return _load(self.source, self.asked)
-
-    def preset(self, method: str) -> Setting:
-        return found_preset(self.output, self.facts, self.trained, self.target, method)
-
-
-def _wish(
-    source: str, output: Path, target: int, initial_window: int | None, asked: Mapping[str, Any] | None = None
-) -> _Wish:
+def _check_output(output: Path) -> None:
     if output.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--output {output}: a preset's file ends in .yaml")
     _require_new(output)
-    found = want(source, target, initial_window)
-    for note in found.notes:
-        click.echo(f"note: {note}", err=True)
-    return _Wish(source, output, found.facts, found.inv_freq, found.trained.tokens, target, asked or {})
 
 
 def _require_new(file: Path) -> None:
@@ -108,73 +87,65 @@ def _require_new(file: Path) -> None:
         raise UsageError(f"{file} exists; remove it or name another")
 
 
-def _calibrate(wish: _Wish, method: str, find: Callable[[Study], Setting], expected: int) -> None:
-    """Measure, write the preset of the best setting and show how all compare."""
-    from tqdm import tqdm
-
-    from ropext.converter.calibration.study import Questions, Study
-    from ropext.converter.evaluation.run.records import Records
-    from ropext.converter.evaluation.tasks.texts import load_text
-
-    asked = wish.asked
-    lengths = asked["lengths"] or (wish.target,)
-    text = load_text(asked["texts"]).half(0)
-    questions = Questions(text, lengths, asked["samples"], asked["needles"], asked["seed"])
-    wanted = {"source": wish.source, "method": method, "target": wish.target, "dtype": asked["dtype"]}
-    preset = wish.preset(method)
-    with closing(Records(wish.records, wanted | questions.describe(), resume=asked["resume"])) as records:
-        model = wish.model
-        with tqdm(total=expected * len(lengths), unit="text", smoothing=0.1) as bar:
-
-            def tell(preset: Preset | None, result: Mapping[str, Any]) -> None:
-                bar.total = max(bar.total or 0, bar.n + 1)
-                bar.update()
-
-            study = Study(model, questions, records, preset, wish.output.parent, tell)
-            best = find(study)
-            for sample in range(questions.samples):
-                study.scores(best, sample)
-            bar.total = bar.n
-            bar.refresh()
-        click.echo(comparison(study, best))
-        _write(wish, {**preset, **best, "calibration": study.describe(best)})
+def _known(source: str, target: int, initial_window: int | None) -> Wanted:
+    """Read the base's configuration, and pass on what is doubtful about it."""
+    found = want(source, target, initial_window)
+    for note in found.notes:
+        say(f"note: {note}", err=True)
+    return found
 
 
-def _write(wish: _Wish, preset: Setting) -> None:
-    write_preset(wish.output, preset)
-    click.echo(f"wrote {wish.output}; convert with: ropext convert {wish.source} --preset {wish.output}", err=True)
+@contextmanager
+def _wish(
+    source: str, output: Path, target: int, initial_window: int | None, asked: Mapping[str, Any]
+) -> Iterator[Wish]:
+    """Check what is wanted, and show how far it is as long as the block runs."""
+    _check_output(output)
+    known = _known(source, target, initial_window)
+    with live(f"{source}: starting") as bar:
+        from ropext.converter.calibration.run import Wish
+
+        yield Wish(source, output, known.facts, known.inv_freq, known.trained.tokens, target, asked, bar.hear)
 
 
-def _load(source: str, asked: Mapping[str, Any]) -> SwitchableModel:
-    from ropext.converter.evaluation.run.transformers_model import SwitchableModel
-    from ropext.converter.hub import client as hub
-
-    return SwitchableModel(hub.resolve(source).folder, device=asked["device"], dtype=asked["dtype"])
+def _wrote(source: str, output: Path) -> None:
+    say(f"wrote {output}; convert with: ropext convert {source} --preset {output}", err=True)
 
 
 # One method
 
 
-@calibrate.command(short_help="DPE: scale factors and, with --top-k, key dimensions.")
+@calibrate.command(
+    short_help="DPE: scale factors and, with --top-k, key dimensions.",
+    epilog=_example("dpe SmolLM2-135M-Instruct --target 16k --lengths 10k --samples 2 --output my-dpe.yaml"),
+)
 @_WISH
 @click.option(
     "--local-window",
     type=Length(),
-    help="W [default: searched, from 1024 and 512, or less for a shorter initial window].",
+    show_default="searched, from 1024 and 512",
+    help="Distance W up to which nothing changes.",
 )
-@click.option("--groups", type=click.IntRange(1), default=8, show_default=True, help="Groups of frequency pairs.")
+@click.option(
+    "--groups", type=click.IntRange(1), default=8, show_default=True, help="Number of groups of frequency pairs."
+)
 @click.option(
     "--search",
     type=click.Choice(["climb", "published"]),
     default="climb",
     show_default=True,
-    help="climb: from the best published or uniform factors, first many groups together; published: each group alone, "
-    "the others at 2 * target / initial window.",
+    help="Kind of search. climb: from the best published or uniform factors, first many groups together. published: "
+    "each group alone, the others at 2 * target / initial window.",
 )
-@click.option("--scale-factors", metavar="S,S,...", help="Take these, from high to low frequency; search none.")
+@click.option("--scale-factors", metavar="S,S,...", help="Take these, from high to low frequency, and search none.")
 @click.option("--top-k", type=click.IntRange(1), help="Scale only the K pairs of each head that contribute most.")
 @click.option("--plot", type=_FILE, metavar="PNG|SVG", help="Draw the score against the scale of each group.")
-@click.option("--scores", type=_FILE, help="Contributions that `calibrate contributions` wrote [default: measure].")
+@click.option(
+    "--scores",
+    type=_FILE,
+    show_default="measured",
+    help="File of contributions that `calibrate contributions` wrote.",
+)
 @_QUESTIONS
 def dpe(
     source: str,
@@ -192,40 +163,34 @@ def dpe(
 ) -> None:
     """Find DPE's scale factors and local window by retrieval, and each head's key dimensions by their contribution.
 
-    The publication's steps (arXiv 2504.18857, section 3), in a row or each by itself: contributions alone by `calibrate
-    contributions`, factors alone without --top-k, the selection alone with --scale-factors.
+    These are the publication's steps (arXiv 2504.18857, section 3). Each can be taken alone: contributions by
+    `calibrate contributions`, factors without --top-k, the selection with --scale-factors.
     """
-    wish = _wish(source, output, target, initial_window, asked)
     if plot:
         check_file(plot)
-    given = _factors(scale_factors)
-    groups = len(given) if given else groups
-    pairs = wish.facts.rotary_dim // 2
-    if groups > pairs:
-        raise UsageError(f"{groups} groups: {source} has {pairs} frequency pairs")
-    widest = min(1024, max(2, wish.trained // 4))
-    windows = [local_window] if local_window else [widest, widest // 2]
-    parameters: Setting = {"dimension_groups": group_borders(pairs, groups)}
-    if top_k:
-        parameters |= {"top_k": top_k, "dimension_scores": _scores_beside(wish, scores)}
 
-    def setting(factors: Factors, window: int) -> Setting:
-        return {"parameters": {"local_window": window, **parameters, "scale_factors": list(factors)}}
-
-    if given:
-        _write(wish, {**wish.preset("dpe"), **setting(given, windows[0])})
-        return
-
-    def find(study: Study) -> Setting:
-        def score(candidate: Candidate, sample: int) -> list[float]:
-            return study.scores(setting(*candidate), sample)
-
-        best = setting(*find_candidate(search, groups, wish.trained, target, windows, score, asked["samples"]))
+    def draw(study: Study, best: Setting) -> None:
         if plot:
             save([scale_picture(group_curves(study, best))], plot)
-        return best
 
-    _calibrate(wish, "dpe", find, expected_runs(search, groups, wish.trained, target, len(windows)))
+    given = _factors(scale_factors)
+    found: tuple[Study, Setting, Setting] | None = None
+    with _wish(source, output, target, initial_window, asked) as wish:
+        from ropext.converter.calibration.run import calibrate_dpe, dpe_setting, selection_beside
+
+        groups = len(given) if given else groups
+        if groups > (pairs := wish.facts.rotary_dim // 2):
+            raise UsageError(f"{groups} groups: {source} has {pairs} frequency pairs")
+        widest = min(1024, max(2, wish.trained // 4))
+        windows = [local_window] if local_window else [widest, widest // 2]
+        selection = selection_beside(wish, top_k, scores) if top_k else {}
+        if given:
+            write_preset(output, {**wish.preset("dpe"), **dpe_setting(wish, given, windows[0], selection)})
+        else:
+            found = calibrate_dpe(wish, search, groups, windows, selection, draw)
+    if found:
+        say(comparison(*found[:2]))
+    _wrote(source, output)
 
 
 def _factors(text: str | None) -> Factors:
@@ -235,24 +200,23 @@ def _factors(text: str | None) -> Factors:
         raise UsageError(f"--scale-factors {text}: write whole numbers, such as 2,8,2,8") from None
 
 
-def _scores_beside(wish: _Wish, scores: Path | None) -> str:
-    """The name of a file of contributions beside the output; measured, where none is given."""
-    beside = scores or wish.output.with_suffix(".safetensors")
-    if beside.parent.resolve() != wish.output.parent.resolve():
-        raise UsageError(f"--scores {scores}: put it beside {wish.output}, where the preset will look for it")
-    if scores is None and not (wish.asked["resume"] and beside.exists()):
-        _require_new(beside)
-        _measure_contributions(wish.model, contribution_lengths(wish.trained), CONTRIBUTION_TEXTS, beside, wish.asked)
-    return beside.name
-
-
-@calibrate.command(short_help="What each frequency pair contributes, for DPE's --top-k.")
-@click.argument("source")
-@click.option("--lengths", "-l", type=Lengths(), default=(), help="[default: the trained one, its half, ..., 2048]")
-@click.option(
-    "--samples", "-n", type=click.IntRange(1), default=CONTRIBUTION_TEXTS, show_default=True, help="Of each length."
+@calibrate.command(
+    short_help="What each frequency pair contributes, for DPE's --top-k.",
+    epilog=_example("contributions SmolLM2-135M-Instruct --output scores.safetensors"),
 )
-@click.option("--output", "-o", type=_FILE, required=True, help="The safetensors file to write.")
+@click.argument("source")
+@click.option(
+    "--lengths",
+    "-l",
+    type=Lengths(),
+    default=(),
+    show_default="the trained one, its half, ..., 2048",
+    help="Prompt lengths, e.g. 4k,8k.",
+)
+@click.option(
+    "--samples", "-n", type=click.IntRange(1), default=CONTRIBUTION_TEXTS, show_default=True, help="Prompts per length."
+)
+@click.option("--output", "-o", type=_FILE, required=True, help="Safetensors file to write.")
 @TEXT
 @SEED
 @DEVICE
@@ -263,39 +227,34 @@ def contributions(source: str, output: Path, **asked: Any) -> None:
     file's tensor `scores` [layers, query heads, pairs] is what a preset's dimension_scores names.
     """
     _require_new(output)
-    model = _load(source, asked)
-    lengths = asked["lengths"] or contribution_lengths(model.facts.trained_length)
-    _measure_contributions(model, lengths, asked["samples"], output, asked)
-    click.echo(f"wrote {output}", err=True)
+    with live(f"{source}: loading") as bar:
+        from ropext.converter.calibration.run import load, write_contributions
+
+        write_contributions(load(source, asked), output, asked, bar.hear)
+    say(f"wrote {output}", err=True)
 
 
-def _measure_contributions(
-    model: SwitchableModel, lengths: Sequence[int], samples: int, file: Path, asked: Mapping[str, Any]
-) -> None:
-    from safetensors.torch import save_file
-    from tqdm import tqdm
-
-    from ropext.converter.calibration.contributions import measure_contributions, passages
-    from ropext.converter.evaluation.tasks.texts import load_text
-
-    texts = passages(model.tokenizer, load_text(asked["texts"]).half(0), lengths, samples, asked["seed"])
-    scores = measure_contributions(model, tqdm(texts, unit="text", total=len(lengths) * samples))
-    whole = file.with_name(f".{file.name}")  # a file that is there was written to its end
-    save_file({"scores": scores}, whole)
-    whole.replace(file)
-
-
-@calibrate.command(short_help="DPRoPE: candidates and threshold; nothing is measured.")
+@calibrate.command(
+    short_help="DPRoPE: candidates and threshold; nothing is measured.",
+    epilog=_example("dprope Qwen/Qwen3-0.6B --target 128k --output my-dprope.yaml"),
+)
 @_WISH
-@click.option("--candidates", help="Comma-separated: extrapolation,interpolation,ntk,yarn [default: the first two].")
-@click.option("--threshold", type=float, help="How much closer another candidate than the first has to be.")
-@click.option("--interpolated", type=int, metavar="N", help="The threshold at which N dimensions leave the first.")
+@click.option(
+    "--candidates",
+    default="extrapolation,interpolation",
+    show_default=True,
+    help="Candidate frequencies, separated by commas: extrapolation, interpolation, ntk, yarn.",
+)
+@click.option("--threshold", type=float, help="Least advantage of another candidate over the first.")
+@click.option(
+    "--interpolated", type=int, metavar="N", help="Choose the threshold at which N dimensions leave the first."
+)
 def dprope(
     source: str,
     target: int,
     initial_window: int | None,
     output: Path,
-    candidates: str | None,
+    candidates: str,
     threshold: float | None,
     interpolated: int | None,
 ) -> None:
@@ -303,47 +262,37 @@ def dprope(
 
     The paper tuned its threshold to 80 of 128 dimensions interpolated for twice the length, and to 64 for four times.
     """
-    from ropext.converter.methods.dprope import solve, threshold_for
+    from ropext.converter.calibration.dprope import choose
 
-    wish = _wish(source, output, target, initial_window)
+    _check_output(output)
     if threshold is not None and interpolated is not None:
         raise UsageError("--threshold and --interpolated: give one of them")
-    names = [each.strip() for each in (candidates or "extrapolation,interpolation").split(",")]
-    try:
-        free = solve(wish.inv_freq, wish.trained, target, candidates=names)
-        if interpolated is not None:
-            if interpolated % 2:
-                raise ValueError(f"{interpolated} dimensions: two make a pair; give an even number")
-            threshold = threshold_for(free, interpolated // 2)
-        solved = solve(wish.inv_freq, wish.trained, target, candidates=names, threshold=threshold or 0.0)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    parameters: Setting = {"candidates": names} | ({"threshold": threshold} if threshold else {})
-    click.echo(disturbances(solved, wish.inv_freq, wish.trained, target))
-    _write(wish, {**wish.preset("dprope"), "parameters": parameters, "references": ["DPRoPE, arXiv 2410.01490"]})
+    known = _known(source, target, initial_window)
+    names = [each.strip() for each in candidates.split(",")]
+    solved, parameters = choose(known.inv_freq, known.trained.tokens, target, names, threshold, interpolated)
+    say(disturbances(solved, known.inv_freq, known.trained.tokens, target))
+    found = {"parameters": parameters, "references": ["DPRoPE, arXiv 2410.01490"]}
+    write_preset(output, {**found_preset(output, known.facts, known.trained.tokens, target, "dprope"), **found})
+    _wrote(source, output)
 
 
 def _grid_command(method: str) -> click.Command:
     @_WISH
     @_QUESTIONS
     def command(source: str, target: int, initial_window: int | None, output: Path, **asked: Any) -> None:
-        wish = _wish(source, output, target, initial_window, asked)
-        tried = settings(method, wish.facts, wish.inv_freq, wish.trained, target)
-        if not tried:
-            raise RopextError(f"{method}: no setting reaches {target} tokens on {source}; see `ropext suggest`")
+        with _wish(source, output, target, initial_window, asked) as wish:
+            from ropext.converter.calibration.run import calibrate_grid
 
-        def find(study: Study) -> Setting:
-            numbers = range(len(tried))
-            standings = race(numbers, lambda n, sample: study.scores(tried[n], sample), asked["samples"])
-            return tried[first_as_good(standings, numbers)]
-
-        _calibrate(wish, method, find, len(tried))
+            study, best, _ = calibrate_grid(wish, method)
+        say(comparison(study, best))
+        _wrote(source, output)
 
     help_text = (
         f"Race settings of {method}: those of `ropext suggest`, and others near them. The first of those within one "
         "standard error of the best is taken."
     )
-    return click.command(method, short_help="Settings near the suggested ones.", help=help_text)(command)
+    ending = _example(f"{method} Qwen/Qwen3-0.6B --target 128k --lengths 64k --output my-{method}.yaml")
+    return click.command(method, short_help="Settings near the suggested ones.", help=help_text, epilog=ending)(command)
 
 
 for _method in SEARCHED:

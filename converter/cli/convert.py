@@ -1,4 +1,4 @@
-"""`ropext convert` and `ropext inspect`, and the conversion as a function."""
+"""`ropext convert`: a checkpoint that reads further."""
 
 from __future__ import annotations
 
@@ -12,59 +12,84 @@ import click
 from ropext.converter.convert.api import choose_preset, plan_conversion
 from ropext.converter.convert.plan import Plan
 from ropext.converter.convert.write import Result, write
-from ropext.converter.converted.inspect import inspect_source, render
 from ropext.converter.errors import UsageError
 from ropext.converter.files.links import LINK_MODES, LinkMode
 from ropext.converter.preset import Preset
 from ropext.converter.publish.api import converted_contents
 from ropext.converter.publish.contents import read_folder
-from ropext.converter.publish.push import plan_push
+from ropext.converter.publish.plan import plan_push
 from ropext.converter.text import printable
 from ropext.converter.text import size_text as _size
 
-from .options import Length
+from .completion import complete_methods, complete_presets
+from .options import AS_JSON, QUIET, SET, Length, epilog
+from .output import say, say_json
 from .progress import progress_line as _progress
-from .push import publish, push_options, quiet_client
+from .push import publish, push_options, quiet_client, waiting_for_hub
 
-__all__ = ["convert", "inspect"]
+__all__ = ["convert"]
 
 
-@click.command(short_help="Write a checkpoint that reads further.")
+@click.command(
+    short_help="Convert a checkpoint into one that reads further.",
+    epilog=epilog(
+        "convert Qwen/Qwen3-0.6B --method yarn --target 128k --output qwen3-0.6b-128k",
+        "convert SmolLM2-135M-Instruct --preset smollm2-135m-rerope --dry-run",
+        page="README.md",
+    ),
+)
 @click.argument("source", required=False)
-@click.option("--preset", "-p", "preset_name", metavar="NAME|FILE", help="Convert with this preset.")
-@click.option("--method", metavar="METHOD", help="Convert with this method and the parameters suggested for it.")
-@click.option("--target", "-t", type=Length(), help="With --method: the length to read in the end, e.g. 128k.")
 @click.option(
-    "--initial-window", type=Length(), help="With --method: the length to trust [default: the trained length]."
+    "--preset",
+    "-p",
+    "preset_name",
+    metavar="NAME|FILE",
+    shell_complete=complete_presets,
+    help="Convert with this preset.",
+)
+@click.option(
+    "--method",
+    metavar="METHOD",
+    shell_complete=complete_methods,
+    help="Convert with this method and the parameters suggested for it.",
+)
+@click.option("--target", "-t", type=Length(), help="Longest prompt to read, e.g. 128k. Belongs to --method.")
+@click.option(
+    "--initial-window",
+    type=Length(),
+    show_default="the trained length",
+    help="Length up to which the model reads well already. Belongs to --method.",
 )
 @click.option(
     "--output",
     "-o",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder to write [default: ./<preset>].",
+    show_default="./<preset>",
+    help="Folder to write.",
 )
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one key of the preset.")
-@click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub id.")
-@click.option("--native", is_flag=True, help="Write stock configuration keys and no code (frequency methods).")
+@SET
+@click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub repository.")
+@click.option("--native", is_flag=True, help="Write stock configuration keys and no code. Frequency methods only.")
 @click.option(
     "--link",
     type=click.Choice(LINK_MODES),
     default="auto",
     show_default=True,
-    help="How weights get there; auto: reflink, else hard link from a folder, copy from the Hub cache.",
+    help="Way in which weights get into DIR. auto: reflink, else hard link from a folder, copy from the Hub cache.",
 )
 @click.option(
     "--digests/--no-digests",
     default=None,
-    help="Read linked weights, so that `ropext verify` knows them again [default: up to 256 MiB].",
+    show_default="up to 256 MiB",
+    help="Read linked weights, so that `ropext verify` can check them.",
 )
-@click.option("--push", "push_to", metavar="REPO", help="Publish it as this Hub repository; no DIR unless asked for.")
+@click.option("--push", "push_to", metavar="REPO", help="Publish it as this Hub repository. DIR is then optional.")
 @push_options
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--force", is_flag=True, help="Replace what DIR holds.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
-@click.option("--quiet", "-q", is_flag=True, help="Report errors only.")
+@AS_JSON
+@QUIET
 def convert(
     source: str | None,
     preset_name: str | None,
@@ -100,7 +125,7 @@ def convert(
     With --push it goes to the Hub. From a Hub id nothing large is downloaded then, and nothing large is sent:
     the Hub copies the weights itself.
     """
-    terminal = quiet_client(quiet=quiet)
+    shown = quiet_client(quiet=quiet)
     if push_to is None and (private is not None or create_pr or message):
         raise UsageError("--private, --public, --create-pr and --message belong to --push.")
     chosen = choose_preset(
@@ -110,45 +135,34 @@ def convert(
     if method and not quiet:
         _show_preset(preset, to_stderr=as_json)
     for note in chosen.notes:
-        click.echo(printable(f"note: {note}"), err=True)
+        say(f"note: {note}", err=True)
     if push_to and (output is None or dry_run):
-        with _progress(terminal, "reading") as reading:
+        with _progress(shown, "reading") as reading:
             contents = converted_contents(preset, source, revision, native=native, reading=reading)
             pushed = plan_push(contents, push_to, private=private, create_pr=create_pr, message=message)
         publish(pushed, dry_run=dry_run, as_json=as_json, quiet=quiet)
         return
     output = output or Path(preset.name)
     done: Plan | Result
-    done = plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
+    with waiting_for_hub(f"reading {source or preset.base_model}", quiet=quiet):
+        done = plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
     if not dry_run:
-        with _progress(terminal) as progress:
+        with _progress(shown) as progress:
             done = write(plan, output, link=link, force=force, digests=digests, progress=progress)
     if "." in output.absolute().name and not native:
         note = f"transformers before 4.54 loads no code from a folder with a dot in its name: {output}"
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     if push_to:
-        with _progress(terminal, "reading") as reading:
+        with _progress(shown, "reading") as reading:
             contents = read_folder(output, reading)
             pushed = plan_push(contents, push_to, private=private, create_pr=create_pr, message=message)
         publish(pushed, dry_run=False, as_json=as_json, quiet=quiet)
         return
     if as_json:
-        click.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
+        say_json(done.to_json())
     elif not quiet:
         lines = _summary(done, preset) if isinstance(done, Result) else _planned(done, output)
-        click.echo(printable("\n".join(lines)))
-
-
-@click.command(short_help="Say what a model folder holds.")
-@click.argument("source", metavar="DIR")
-@click.option(
-    "--initial-window", type=Length(), help="Length to trust, for the presets that fit [default: the trained length]."
-)
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
-def inspect(source: str, initial_window: int | None, as_json: bool) -> None:
-    """Describe DIR: a converted checkpoint's method and numbers, or a base and the presets that fit it."""
-    report = inspect_source(source, initial_window)
-    click.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else render(report))
+        say("\n".join(lines))
 
 
 # Reports

@@ -2,141 +2,144 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
-from importlib.util import find_spec
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ropext.converter.errors import RopextError, UsageError
-
-from .options import DEVICE, SEED, TEXT, Length, Lengths, options
+from .failures import Interrupted
+from .live import live
+from .options import DEVICE, RESULTS, TEXT, Length, epilog, measured
+from .output import say, say_json
+from .tables import shown
 
 __all__ = ["evaluate"]
 
-
-@click.group("eval", short_help="Measure how well models and presets read at several lengths.")
-def evaluate() -> None:
-    """Ask models things at several lengths, and write every result down as it comes.
-
-    MODEL is a folder or a Hub id: a base, alone and by each --preset, or a converted model as it is. All of one base's
-    presets are asked the same things, and its weights are loaded once. `ropext report` makes tables and pictures of
-    the results; --resume goes on after an interruption.
-    """
+_PAGE = "docs/evaluating.md"
+_DATA_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-_OUTPUT = click.option(
-    "--output",
-    "-o",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    help="Folder of the results.",
+@click.group(
+    "eval",
+    short_help="Measure how far models and presets read.",
+    epilog=epilog(
+        "eval passkey SmolLM2-135M-Instruct --preset smollm2-135m-rerope --lengths 8k,16k --depths 3", page=_PAGE
+    ),
 )
+def evaluate() -> None:
+    """Ask models questions at several lengths, write down every result as it comes, and print a table of them.
 
-
-def _models(samples: int | None) -> Callable[[Any], Any]:
-    """What all tasks take.
-
-    Args:
-        samples: how many are asked for where nothing is said; None for all documents of a file.
+    MODEL is a folder or a Hub id: a base, alone and by each --preset, or a converted model as it is. All presets of one
+    base are asked the same questions, and its weights are loaded once. `ropext report` draws and compares the results.
     """
-    of = "Of each." if samples else "Documents of each task [default: all]."
-    return options(
-        click.argument("models", metavar="MODEL...", nargs=-1, required=True),
-        click.option("--preset", "-p", "presets", multiple=True, metavar="NAME|FILE", help="By this too; repeatable."),
-        click.option("--no-base", is_flag=True, help="By the presets only."),
-        click.option("--lengths", "-l", type=Lengths(), default=(), help="Such as 4k,8k,16k [default: M, 3/2 M, 2 M]."),
-        click.option("--samples", "-n", type=click.IntRange(1), default=samples, show_default=True, help=of),
-        SEED,
-        _OUTPUT,
-        click.option("--resume", is_flag=True, help="Go on with the results that are there."),
-        click.option(
-            "--backend",
-            type=click.Choice(("transformers", "vllm")),
-            default="transformers",
-            show_default=True,
-            help="vllm: for bases and native exports.",
-        ),
-        DEVICE,
-    )
 
 
-_MODELS = _models(samples=1)
+_ASKED = measured(1, "Prompts per length.")
 
 
-@evaluate.command(short_help="A number in filler, at lengths and depths.")
-@_MODELS
-@click.option("--depths", type=click.IntRange(1, 100), default=10, show_default=True, help="Places, evenly spread.")
+@evaluate.command(
+    short_help="A number in filler, at lengths and depths.",
+    epilog=epilog("eval passkey Qwen/Qwen3-0.6B --lengths 8k,64k --depths 5", page=_PAGE),
+)
+@_ASKED
+@click.option(
+    "--depths", type=click.IntRange(1, 100), default=10, show_default=True, help="Number of depths, evenly spread."
+)
 def passkey(depths: int, **asked: Any) -> None:
-    """Hide a number of five digits in filler, and ask for it: lengths times depths times samples."""
+    """Hide a number of five digits in filler, and ask for it, at each length and depth."""
     _evaluate("passkey", asked, depths=depths)
 
 
-@evaluate.command(short_help="Several numbers in prose.")
-@_MODELS
+@evaluate.command(
+    short_help="Several numbers in prose.",
+    epilog=epilog("eval niah SmolLM2-135M-Instruct --preset smollm2-135m-dpe --lengths 8k,12k", page=_PAGE),
+)
+@_ASKED
 @TEXT
 @click.option("--needles", type=click.IntRange(1, 100), default=4, show_default=True, help="Numbers in each text.")
 def niah(needles: int, texts: tuple[Path, ...], **asked: Any) -> None:
     """Hide numbers of seven digits under names in prose, and ask for each (RULER's multi-key, DPE's four needles).
 
-    Of the prose it is the half that `ropext calibrate` does not use; names, numbers and depths are others too.
+    This task reads the half of the prose that `ropext calibrate` does not use, with other names, numbers and depths.
     """
     _evaluate("niah", asked, needles=needles, texts=texts)
 
 
-@evaluate.command(short_help="Perplexity by length.")
-@_MODELS
+@evaluate.command(
+    short_help="Perplexity by length.",
+    epilog=epilog("eval ppl qwen3-4b-yarn --lengths 8k,32k,64k", page=_PAGE),
+)
+@measured(1, "Windows per length.")
 @TEXT
-@click.option("--stride", type=Length(), help="Windows this far apart, its last so many tokens count [default: all].")
+@click.option(
+    "--stride",
+    type=Length(),
+    show_default="the length: windows do not overlap",
+    help="Distance between windows. Only the last so many tokens of each count.",
+)
 def ppl(stride: int | None, texts: tuple[Path, ...], **asked: Any) -> None:
-    """Perplexity of a text, read in windows of each length; --samples is how many windows."""
+    """Measure the perplexity of a text that is read in windows of each length."""
     _evaluate("ppl", asked, stride=stride, texts=texts)
 
 
-@evaluate.command(short_help="RULER's thirteen tasks.")
-@_MODELS
-@click.option("--tasks", help="Comma-separated [default: all that can be made here].")
-@click.option("--text", "prose", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Essays, one file.")
-@click.option("--squad", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="dev-v2.0.json, for qa_1.")
-@click.option(
-    "--hotpotqa",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="hotpot_dev_distractor_v1.json, for qa_2.",
+@evaluate.command(
+    short_help="RULER's thirteen tasks.",
+    epilog=epilog("eval ruler qwen3-4b-yarn --lengths 32k,64k --tasks niah_single_1,vt", page="docs/ruler.md"),
 )
+@measured(1, "Examples per task and length.")
+@click.option("--tasks", show_default="all that can be made here", help="Names of tasks, separated by commas.")
+@click.option("--text", "prose", type=_DATA_FILE, help="File of the essays that needles are hidden in.")
+@click.option("--squad", type=_DATA_FILE, help="File dev-v2.0.json of SQuAD, for qa_1.")
+@click.option("--hotpotqa", type=_DATA_FILE, help="File hotpot_dev_distractor_v1.json of HotpotQA, for qa_2.")
 def ruler(tasks: str | None, prose: Path | None, squad: Path | None, hotpotqa: Path | None, **asked: Any) -> None:
-    """RULER (arXiv 2404.06654), made for the model's own tokenizer, answered greedily and scored as published."""
+    """Run RULER (arXiv 2404.06654), made for the model's own tokenizer, answered greedily and scored as published."""
     _evaluate("ruler", asked, tasks=_names(tasks), text=prose, squad=squad, hotpotqa=hotpotqa)
 
 
-@evaluate.command(short_help="L-Eval's seven closed-ended tasks.")
-@_models(samples=None)
+@evaluate.command(
+    short_help="L-Eval's seven closed-ended tasks.",
+    epilog=epilog("eval leval qwen3-4b-yarn --lengths 32k --tasks tpo,quality", page="docs/leval.md"),
+)
+@measured(None, "Documents per task, at most.")
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of tpo.jsonl, quality.jsonl, ... [default: from the Hub].",
+    show_default="downloaded from the Hub",
+    help="Folder of tpo.jsonl, quality.jsonl and the others.",
 )
-@click.option("--tasks", help="Comma-separated [default: all that the folder has].")
+@click.option("--tasks", show_default="all that the folder has", help="Names of tasks, separated by commas.")
 def leval(data: Path | None, tasks: str | None, **asked: Any) -> None:
-    """L-Eval (arXiv 2307.11088): exams, stories, sums and code, in documents cut to each length; scored as published.
+    """Run L-Eval (arXiv 2307.11088): exams, stories, sums and code, in documents cut to each length.
 
-    A length is of prompt and answer together. Nothing is drawn: --seed changes nothing.
+    A length counts prompt and answer together. Scores are as published. Nothing is random: --seed changes nothing.
     """
     _evaluate("leval", asked, tasks=_names(tasks), data=data)
 
 
-@evaluate.command("lm-eval", short_help="Tasks of lm-evaluation-harness.")
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--tasks", required=True, help="Comma-separated names of tasks or groups, such as longbench.")
-@click.option(
-    "--batch-size", default="1", show_default=True, help="Over 1, some methods take the longest row's length for all."
+@evaluate.command(
+    "lm-eval",
+    short_help="Tasks of lm-evaluation-harness.",
+    epilog=epilog("eval lm-eval ./qwen3-4b-yarn --tasks longbench", page=_PAGE),
 )
-@_OUTPUT
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--tasks", required=True, help="Names of tasks or groups, separated by commas, e.g. longbench.")
+@click.option(
+    "--batch-size",
+    default="1",
+    show_default=True,
+    help="Prompts per batch. Over 1, some methods take the longest row's length for all.",
+)
+@RESULTS
 @DEVICE
-@click.option("--option", "extra", multiple=True, metavar="--NAME=VALUE", help="Of the harness itself; repeatable.")
+@click.option(
+    "--option",
+    "extra",
+    multiple=True,
+    metavar="--NAME=VALUE",
+    help="Pass an option to the harness. May be given several times.",
+)
 def lm_eval(
     models: tuple[str, ...], tasks: str, batch_size: str, output: Path, device: str, dtype: str, extra: tuple[str, ...]
 ) -> None:
@@ -144,64 +147,50 @@ def lm_eval(
 
     The results go to OUTPUT/<model>/lm-eval, as the harness writes them.
     """
-    if find_spec("lm_eval") is None:
-        raise RopextError("this takes lm-evaluation-harness: pip install 'lm-eval[hf]'")
+    from ropext.converter.evaluation.run.harness import require_harness, run_harness
+
+    require_harness()
     for model in models:
-        folder = Path(model)
-        if not (folder / "config.json").is_file():
-            raise UsageError(f"{model}: is no folder with a config.json; convert it, or download it, first")
-        trust = (folder / "ropext.json").is_file()
-        how = f"pretrained={folder},dtype={dtype}" + (",trust_remote_code=True" if trust else "")
-        command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", how]
-        command += ["--tasks", tasks, "--batch_size", batch_size]
-        command += ["--output_path", str(output / folder.name / "lm-eval"), *extra]
-        command += [] if device == "auto" else ["--device", device]
-        if status := subprocess.run(command).returncode:
-            raise RopextError(f"{model}: lm-evaluation-harness ended with status {status}; what it said stands above")
-
-
-def _evaluate(task: str, asked: Mapping[str, Any], **settings: Any) -> None:
-    """Ask every model everything by every preset."""
-    from ropext.converter.evaluation.run.evaluate import evaluate
-
-    done = evaluate(
-        task,
-        asked["models"],
-        presets=asked["presets"],
-        base=not asked["no_base"],
-        lengths=asked["lengths"],
-        samples=asked["samples"],
-        seed=asked["seed"],
-        output=asked["output"],
-        resume=asked["resume"],
-        backend=asked["backend"],
-        device=asked["device"],
-        dtype=asked["dtype"],
-        progress=_Bars(),
-        say=lambda note: click.echo(note, err=True),
-        **settings,
-    )
-    if done.complete:
-        click.echo(f"wrote {done.output}; see: ropext report {done.output}", err=True)
-
-
-class _Bars:
-    """A bar for each model, on stderr."""
-
-    def __init__(self) -> None:
-        self.name: str | None = None
-        self.bar: Any = None
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if name != self.name:
-            self.name, self.bar = name, tqdm(desc=name, total=total, smoothing=0.1)
-        self.bar.update(done - self.bar.n)
-        if done == total:
-            self.bar.close()
+        try:
+            run_harness(model, tasks, batch_size, output, device, dtype, extra)
+        except KeyboardInterrupt:
+            raise Interrupted("the models measured before this one are kept; give the others again") from None
 
 
 def _names(text: str | None) -> list[str] | None:
-    """Names that commas separate."""
+    """Return names that commas separate."""
     return [each.strip() for each in text.split(",")] if text else None
+
+
+def _evaluate(task: str, asked: Mapping[str, Any], **settings: Any) -> None:
+    """Ask every model everything by every preset, and show what came out."""
+    from ropext.converter.evaluation.run.shares import launched_share
+
+    names = ("presets", "lengths", "samples", "seed", "output", "resume", "backend", "device", "dtype")
+    given = {name: asked[name] for name in names}
+    with live(f"{task}: starting", shown=launched_share().rank == 0) as bar:
+        from ropext.converter.evaluation.run.evaluate import evaluate
+
+        done = evaluate(
+            task,
+            asked["models"],
+            base=not asked["no_base"],
+            progress=bar.hear,
+            say=lambda note: say(note, err=True),
+            **given,
+            **settings,
+        )
+    if done.complete:
+        _show(done.files, asked["as_json"])
+        say(f"wrote {done.output}; see: ropext report {done.output}", err=True)
+
+
+def _show(files: Sequence[Path], as_json: bool) -> None:
+    from ropext.converter.evaluation.report import tables
+    from ropext.converter.evaluation.report.results import read_results
+
+    experiments, _ = read_results(files)
+    if as_json:
+        say_json(json.loads(tables.as_json(experiments)))
+    else:
+        click.echo(shown(experiments), nl=False)

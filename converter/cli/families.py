@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
 from ropext.converter.checkpoint.families import FAMILIES
 from ropext.converter.checkpoint.family import Family
+from ropext.converter.errors import UsageError
+from ropext.converter.text import did_you_mean
+
+from .completion import complete_families
+from .options import AS_JSON, epilog
+from .output import say, say_json
+from .screen import table
 
 __all__ = ["families", "markdown"]
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.command(
+    short_help="List the model types that can be converted.",
+    epilog=epilog("families", "families qwen3 --json", page="docs/families.md"),
+)
+@click.argument("names", metavar="[MODEL_TYPE]...", nargs=-1, shell_complete=complete_families)
+@AS_JSON
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the tables of docs/families.md.")
-def families(as_json: bool, as_markdown: bool) -> None:
-    """List the model types that can be converted, and those that cannot, with the reason."""
+def families(names: tuple[str, ...], as_json: bool, as_markdown: bool) -> None:
+    """List the model types that can be converted, and those that cannot, with the reason.
+
+    With MODEL_TYPE, the `model_type` of a config.json, list these alone.
+    """
+    for name in names:
+        if name not in FAMILIES:
+            near = did_you_mean(name, FAMILIES) or "; `ropext families` lists all of them"
+            raise UsageError(f"unknown model type {name!r}{near}")
     if as_json:
-        click.echo(json.dumps([record(FAMILIES[name]) for name in sorted(FAMILIES)], indent=2))
+        say_json([record(FAMILIES[name]) for name in names or sorted(FAMILIES)])
     elif as_markdown:
-        click.echo(markdown(), nl=False)
+        say(markdown(), end="")
     else:
-        click.echo(_plain())
+        click.echo(_listed([FAMILIES[name] for name in names or sorted(FAMILIES)]))
 
 
 def record(family: Family) -> dict[str, Any]:
@@ -67,17 +84,17 @@ def pairs_text(family: Family) -> str:
     return how
 
 
-def _supported() -> list[Family]:
-    return [FAMILIES[name] for name in sorted(FAMILIES) if not FAMILIES[name].refused and not FAMILIES[name].inside]
+def _supported(found: Iterable[Family]) -> list[Family]:
+    return [family for family in found if not family.refused and not family.inside]
 
 
-def _refused() -> dict[str, list[str]]:
+def _refused(found: Iterable[Family]) -> dict[str, list[str]]:
     """Return the model types that cannot be converted, by the reason."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(FAMILIES):
-        if FAMILIES[name].refused:
-            found[FAMILIES[name].refused].append(name)
-    return dict(sorted(found.items(), key=lambda each: (-len(each[1]), each[0])))
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for family in found:
+        if family.refused:
+            reasons[family.refused].append(family.model_type)
+    return dict(sorted(reasons.items(), key=lambda each: (-len(each[1]), each[0])))
 
 
 def _row(family: Family) -> tuple[str, ...]:
@@ -88,18 +105,22 @@ def _row(family: Family) -> tuple[str, ...]:
 _HEADINGS = ("model type", "stock class", "transformers", "layers", "pairs")
 
 
-def _plain() -> str:
-    rows = [tuple(heading.upper() for heading in _HEADINGS), *map(_row, _supported())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    refused = [f"{', '.join(names)}\n    {why}" for why, names in _refused().items()]
-    return "\n".join([*lines, "", "CANNOT BE CONVERTED", *refused])
+def _listed(found: Sequence[Family]) -> str:
+    """Return both tables for people."""
+    parts = []
+    if supported := [*_supported(found), *(each for each in found if each.inside and len(found) < len(FAMILIES))]:
+        parts.append(table(_HEADINGS, list(map(_row, supported))))
+    if refused := _refused(found):
+        lines = [f"{', '.join(names)}\n    {why}" for why, names in refused.items()]
+        parts.append("\n".join(["CANNOT BE CONVERTED", *lines]))
+    return "\n\n".join(parts)
 
 
 def markdown() -> str:
     """Return both tables as docs/families.md has them."""
-    rows = [(f"`{name}`", f"`{made}`", *rest) for name, made, *rest in map(_row, _supported())]
-    refused = [(", ".join(f"`{name}`" for name in names), why) for why, names in _refused().items()]
+    everything = [FAMILIES[name] for name in sorted(FAMILIES)]
+    rows = [(f"`{name}`", f"`{made}`", *rest) for name, made, *rest in map(_row, _supported(everything))]
+    refused = [(", ".join(f"`{name}`" for name in names), why) for why, names in _refused(everything).items()]
     return "\n".join(
         [*_grid(_HEADINGS, rows), "", *_grid(("model types", "why they cannot be converted"), refused), ""]
     )

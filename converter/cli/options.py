@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and how the help of each command ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,31 @@ import click
 from ropext.converter.errors import UsageError
 from ropext.converter.lengths import tokens
 
-__all__ = ["DEVICE", "SEED", "TARGET", "TEXT", "Length", "Lengths", "options"]
+from .completion import complete_presets
+
+__all__ = [
+    "AS_JSON",
+    "DEVICE",
+    "INITIAL_WINDOW",
+    "PRESET",
+    "QUIET",
+    "RESULTS",
+    "SEED",
+    "SET",
+    "TARGET",
+    "TEXT",
+    "Length",
+    "Lengths",
+    "epilog",
+    "measured",
+    "options",
+]
+
+
+def epilog(*examples: str, page: str) -> str:
+    """Return the end of a command's help: examples, without the `ropext` before each, and the page about it."""
+    lines = "\n".join(f"  ropext {example}" for example in examples)
+    return f"\b\nExample:\n{lines}\n\nDocumentation: {page}"
 
 
 class Length(click.ParamType[int]):
@@ -58,19 +82,109 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, as docs/json.md describes it.")
+QUIET = click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one key of the preset. May be given several times.",
+)
+PRESET = click.option(
+    "--preset",
+    "-p",
+    "preset_name",
+    required=True,
+    metavar="NAME|FILE",
+    shell_complete=complete_presets,
+    help="Shipped preset, or a preset file.",
+)
+INITIAL_WINDOW = click.option(
+    "--initial-window",
+    type=Length(),
+    show_default="the trained length",
+    help="Length up to which the model reads well already, where its configuration does not say it right.",
+)
 TARGET = options(
-    click.option("--target", "-t", type=Length(), required=True, help="Length to read in the end: 65536, or 64k."),
-    click.option("--initial-window", type=Length(), help="Length to trust [default: the trained length]."),
+    click.option("--target", "-t", type=Length(), required=True, help="Longest prompt to read, e.g. 64k."),
+    INITIAL_WINDOW,
 )
 TEXT = click.option(
     "--text",
     "texts",
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
-    help="Prose: a file or folder; repeatable [default: Python's documentation of itself].",
+    show_default="Python's documentation of itself",
+    help="Prose: a file or a folder. May be given several times.",
 )
-SEED = click.option("--seed", type=int, default=0, show_default=True, help="Of everything that is drawn.")
+SEED = click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 DEVICE = options(
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto: all GPUs there are."),
-    click.option("--dtype", default="auto", show_default=True, help="float32, bfloat16 or float16."),
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="Device to run on: cpu, cuda, cuda:1, or auto for all GPUs there are.",
+    ),
+    click.option(
+        "--dtype", default="auto", show_default=True, help="Number type of the weights: float32, bfloat16 or float16."
+    ),
 )
+RESULTS = click.option(
+    "--output",
+    "-o",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of the results.",
+)
+
+
+def measured(samples: int | None, what: str) -> Callable[[Any], Any]:
+    """Return the arguments and options that all tasks of `ropext eval` take.
+
+    Args:
+        samples: the default of --samples; None for all documents of a file.
+        what: help of --samples.
+    """
+    return options(
+        click.argument("models", metavar="MODEL...", nargs=-1, required=True),
+        click.option(
+            "--preset",
+            "-p",
+            "presets",
+            multiple=True,
+            metavar="NAME|FILE",
+            shell_complete=complete_presets,
+            help="Also measure the base with this preset. May be given several times.",
+        ),
+        click.option("--no-base", is_flag=True, help="Measure only the presets, not the base."),
+        click.option(
+            "--lengths",
+            "-l",
+            type=Lengths(),
+            default=(),
+            show_default="once, 1.5 times and twice the trained length",
+            help="Prompt lengths, e.g. 4k,8k,16k.",
+        ),
+        click.option(
+            "--samples",
+            "-n",
+            type=click.IntRange(1),
+            default=samples,
+            show_default=samples is not None or "all",
+            help=what,
+        ),
+        SEED,
+        RESULTS,
+        click.option("--resume", is_flag=True, help="Go on with the results that are there."),
+        click.option(
+            "--backend",
+            type=click.Choice(("transformers", "vllm")),
+            default="transformers",
+            show_default=True,
+            help="Program that runs the model. With vllm: bases and native exports only.",
+        ),
+        DEVICE,
+        AS_JSON,
+    )

@@ -1,28 +1,39 @@
-"""How far a long reading or copying is, on a terminal, and sizes for people."""
+"""How far a long reading or copying of files is."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["progress_line"]
+from .live import Bar, live
+
+__all__ = ["bytes_on", "progress_line"]
+
+_WORTH_SHOWING = 16 << 20
+"""Bytes of a file that takes a moment."""
 
 
 @contextmanager
 def progress_line(shown: bool, doing: str = "copying") -> Iterator[Callable[[str, int, int], None] | None]:
-    """Show on stderr, in one line, how far a file is."""
+    """Show on stderr how far a file is; yield what has to be called with its name, its bytes so far and all of them."""
     if not shown:
         yield None
         return
-    width = shutil.get_terminal_size().columns - 1
+    with live(doing) as bar:
+        yield bytes_on(bar, doing)
+
+
+def bytes_on(bar: Bar, doing: str) -> Callable[[str, int, int], None]:
+    """Return a function that shows on a bar how much of a file is done."""
+    current = ""
 
     def show(path: str, done: int, total: int) -> None:
-        share = 100 * done // max(total, 1)
-        sys.stderr.write(f"\r{f'{doing} {path} {share:3d} %'[:width]}\x1b[K")
+        nonlocal current
+        if total < _WORTH_SHOWING:
+            return
+        if path != current:
+            current = path
+            bar.start(f"{doing} {path}, MiB", total >> 20)
+        bar.at(done >> 20, total >> 20)
 
-    try:
-        yield show
-    finally:
-        sys.stderr.write("\r\x1b[K")
+    return show

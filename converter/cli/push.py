@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from ropext.converter.publish.contents import read_folder
-from ropext.converter.publish.push import Pushed, PushPlan, plan_push, push
-from ropext.converter.text import printable, size_text
+from ropext.converter.publish.plan import PushPlan, plan_push
+from ropext.converter.publish.push import Pushed, push
+from ropext.converter.text import size_text
 
+from .live import Bar, live
+from .options import AS_JSON, QUIET, epilog
+from .output import say, say_json
 from .progress import progress_line
+from .screen import is_terminal
 
-__all__ = ["publish", "push_command", "push_options", "quiet_client"]
+__all__ = ["publish", "push_command", "push_options", "quiet_client", "waiting_for_hub"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,10 +30,11 @@ _OPTIONS = (
     click.option(
         "--private/--public",
         default=None,
-        help="Who sees a new repository [default: private, unless the base is open to all].",
+        show_default="private, unless the base is open to all",
+        help="Visibility of a new repository.",
     ),
-    click.option("--create-pr", is_flag=True, help="Propose it in a pull request."),
-    click.option("--message", "-m", metavar="TEXT", help="First line of the commit."),
+    click.option("--create-pr", is_flag=True, help="Open a pull request instead of pushing."),
+    click.option("--message", "-m", metavar="TEXT", help="Commit message."),
 )
 
 
@@ -39,14 +45,18 @@ def push_options(command: Command) -> Command:
     return command
 
 
-@click.command("push", short_help="Publish a converted folder on the Hub.")
+@click.command(
+    "push",
+    short_help="Publish a converted folder on the Hub.",
+    epilog=epilog("push qwen3-4b-yarn my-name/qwen3-4b-yarn --dry-run", page="docs/publishing.md"),
+)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("repo_id", metavar="REPO")
 @push_options
-@click.option("--revision", "branch", metavar="BRANCH", help="Branch to push to; made if it is not there.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and send nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON on stdout.")
-@click.option("--quiet", "-q", is_flag=True, help="Report errors only.")
+@click.option("--revision", "branch", metavar="BRANCH", help="Branch to push to. It is created if it does not exist.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
+@AS_JSON
+@QUIET
 def push_command(
     folder: Path,
     repo_id: str,
@@ -60,22 +70,25 @@ def push_command(
 ) -> None:
     """Publish DIR, which `ropext convert` wrote, as the Hub repository REPO, in one commit.
 
-    What the base's repository holds byte for byte is copied within the Hub; the rest is uploaded. What is
-    there already is left alone, so that the same command can be run again after a failure.
+    Files that the base's repository holds byte for byte are copied within the Hub; the others are uploaded. Files that
+    are there already are not sent again, so the same command can be repeated after a failure.
     """
-    terminal = quiet_client(quiet=quiet)
-    with progress_line(terminal, "reading") as reading:
+    with progress_line(quiet_client(quiet=quiet), "reading") as reading:
         contents = read_folder(folder, reading)
         plan = plan_push(contents, repo_id, private=private, create_pr=create_pr, branch=branch, message=message)
     publish(plan, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
+def waiting_for_hub(doing: str, *, quiet: bool) -> AbstractContextManager[Bar]:
+    """Show that something waits for the Hub, where its client shows no bars of its own."""
+    return live(doing, shown=not quiet and not is_terminal(sys.stderr))
+
+
 def quiet_client(*, quiet: bool) -> bool:
-    """Keep the Hub client's progress bars to terminals; return whether this is one."""
-    terminal = sys.stderr.isatty() and not quiet
-    if not terminal:
+    """Keep the Hub client's progress bars to terminals; return whether progress is to be shown."""
+    if quiet or not is_terminal(sys.stderr):
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the Hub's client is imported
-    return terminal
+    return not quiet
 
 
 def publish(plan: PushPlan, *, dry_run: bool, as_json: bool, quiet: bool) -> None:
@@ -88,19 +101,20 @@ def publish(plan: PushPlan, *, dry_run: bool, as_json: bool, quiet: bool) -> Non
         quiet: report nothing.
     """
 
-    def say(note: str) -> None:
+    def tell(note: str) -> None:
         if not quiet:
-            click.echo(f"note: {note}", err=True)
+            say(f"note: {note}", err=True)
 
     done: PushPlan | Pushed = plan
     if not dry_run:
         for note in plan.notes:
-            say(note)
-        done = push(plan, say)
+            tell(note)
+        with waiting_for_hub(f"sending to {plan.repo_id}", quiet=quiet):
+            done = push(plan, tell)
     if as_json:
-        click.echo(json.dumps(done.to_json(), indent=2, ensure_ascii=False))
+        say_json(done.to_json())
     elif not quiet:
-        click.echo(printable("\n".join(_pushed(done) if isinstance(done, Pushed) else _planned(done))))
+        say("\n".join(_pushed(done) if isinstance(done, Pushed) else _planned(done)))
 
 
 def _planned(plan: PushPlan) -> Iterator[str]:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from ropext.converter.errors import UsageError
+from ropext.converter.files.replace import replace_file
 from ropext.converter.text import did_you_mean
+
+from .completion import complete_presets
+from .live import live
+from .options import epilog
+from .output import say
+from .screen import is_terminal
+from .tables import shown
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.report.drawing import Picture
@@ -23,22 +31,46 @@ _KINDS = ("heatmap", "score", "perplexity")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command(short_help="Make tables and pictures of results.")
+@click.command(
+    short_help="Make tables and pictures of results.",
+    epilog=epilog("report results", "report results --output report.html --plot results.png", page="docs/reporting.md"),
+)
 @click.argument("results", metavar="RESULTS...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "-f", "form", type=click.Choice(_FORMATS), help="[default: by --output's suffix, or md]")
-@click.option("--output", "-o", type=_FILE, help="Write the report there [default: print it].")
-@click.option("--plot", type=_FILE, metavar="FILE", help="Draw the results: .png, .svg or .pdf.")
 @click.option(
-    "--picture", "kinds", multiple=True, type=click.Choice(_KINDS), help="Draw only this; repeatable [default: all]."
+    "--format",
+    "-f",
+    "wanted",
+    type=click.Choice(_FORMATS),
+    show_default="by --output's suffix, or tables",
+    help="Format of the report.",
+)
+@click.option("--json", "wanted", flag_value="json", help="Print JSON, as docs/json.md describes it.")
+@click.option("--output", "-o", type=_FILE, help="Write the report to this file instead of printing it.")
+@click.option("--plot", type=_FILE, metavar="FILE", help="Draw the results into a .png, .svg or .pdf file.")
+@click.option(
+    "--picture",
+    "kinds",
+    multiple=True,
+    type=click.Choice(_KINDS),
+    show_default="all",
+    help="Draw only this kind. May be given several times.",
 )
 @click.option(
     "--measure",
     type=click.Choice(("exact", "log-probability")),
     default="exact",
     show_default=True,
-    help="What pictures of passkeys and needles show.",
+    help="Measure that pictures of passkeys and needles show.",
 )
-@click.option("--preset", "-p", "presets", multiple=True, metavar="NAME", help="Of the base and this; repeatable.")
+@click.option(
+    "--preset",
+    "-p",
+    "presets",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_presets,
+    help="Report only the base and this preset. May be given several times.",
+)
 @click.option(
     "--card",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -47,7 +79,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 def report(
     results: tuple[Path, ...],
-    form: str | None,
+    wanted: str | None,
     output: Path | None,
     plot: Path | None,
     kinds: tuple[Kind, ...],
@@ -57,19 +89,19 @@ def report(
 ) -> None:
     """Report on RESULTS: files that `ropext eval` wrote, or folders of such.
 
-    Tables of preset by length, with intervals and with differences to the base on the same prompts, and how they were
-    made. --card prints nothing: it renews its own part of DIR's README.md, and leaves the rest of it as it is.
+    The report has tables of preset by length, with 95 % intervals and with differences to the base on the same prompts,
+    and the commands that measured them. --card prints nothing: it renews its own section of DIR's README.md.
     """
     from ropext.converter.evaluation.report.drawing import check_file, save
     from ropext.converter.evaluation.report.pictures import KINDS, pictures
     from ropext.converter.evaluation.report.results import read_results
 
-    form = _form(form, output)
+    form = _form(wanted, output)
     if plot:
         check_file(plot)
     experiments, left_out = read_results(results)
     for line in left_out:
-        click.echo(line, err=True)
+        say(line, err=True)
     _refuse_inputs(results, output, plot)
     if presets:
         experiments = _chosen(experiments, presets)
@@ -77,21 +109,27 @@ def report(
     if plot:
         if not drawn:
             raise UsageError(f"--plot {plot}: these results have no such picture")
-        save([picture for _, picture in drawn], plot)
-        click.echo(f"wrote {plot}", err=True)
+        with live(f"drawing {plot}"):
+            save([picture for _, picture in drawn], plot)
+        say(f"wrote {plot}", err=True)
     if card:
         from ropext.converter.evaluation.report.card_section import update_card
 
-        for file in update_card(card, experiments, kinds or KINDS, measure):
-            click.echo(f"wrote {file}", err=True)
+        with live(f"writing results into {card}"):
+            written = update_card(card, experiments, kinds or KINDS, measure)
+        for file in written:
+            say(f"wrote {file}", err=True)
     if card and not output:
+        return
+    if not (wanted or output) and is_terminal():
+        click.echo(shown(experiments), nl=False)
         return
     text = _written(form, experiments, drawn)
     if output:
-        output.write_text(text, encoding="utf-8", newline="\n")
-        click.echo(f"wrote {output}", err=True)
+        replace_file(output, text.encode())
+        say(f"wrote {output}", err=True)
     else:
-        click.echo(text, nl=False)
+        say(text, end="")
 
 
 def _form(form: str | None, output: Path | None) -> str:

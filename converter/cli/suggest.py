@@ -12,24 +12,34 @@ import click
 
 from ropext.converter.errors import UsageError
 from ropext.converter.lengths import length_text
-from ropext.converter.text import printable
 
-from .options import TARGET
+from .completion import complete_methods
+from .options import AS_JSON, TARGET, epilog
+from .output import say, say_json
 from .screen import table
 
 if TYPE_CHECKING:
-    from ropext.converter.methods.suggestions import Suggestion
+    from ropext.converter.methods.base import Suggestion
     from ropext.converter.presets.suggested import Suggestions
 
 __all__ = ["suggest"]
 
 
-@click.command(short_help="Suggest a method and parameters for a model and a length.")
+@click.command(
+    short_help="Suggest a method and parameters for a model and a length.",
+    epilog=epilog(
+        "suggest Qwen/Qwen3-0.6B --target 64k",
+        "suggest Qwen/Qwen3-0.6B --target 64k --method yarn --write my-yarn.yaml",
+        page="docs/calibrating.md",
+    ),
+)
 @click.argument("source")
 @TARGET
-@click.option("--method", "-m", metavar="METHOD", help="Suggest for this method only.")
-@click.option("--write", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write METHOD's as a preset.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--method", "-m", metavar="METHOD", shell_complete=complete_methods, help="Suggest for this method only.")
+@click.option(
+    "--write", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write METHOD's parameters as a preset."
+)
+@AS_JSON
 def suggest(
     source: str, target: int, initial_window: int | None, method: str | None, file: Path | None, as_json: bool
 ) -> None:
@@ -48,15 +58,15 @@ def suggest(
     found = suggest_for(source, target, method=method, initial_window=initial_window)
     if file and method:
         _write(file, source, target, initial_window, method)
-        click.echo(f"wrote {file}; convert with: ropext convert --preset {shlex.quote(str(file))}", err=as_json)
+        say(f"wrote {file}; convert with: ropext convert --preset {shlex.quote(str(file))}", err=as_json)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        say_json(found.to_json())
     elif not file:
-        click.echo(printable("\n".join(_heading(found))) + "\n")
+        say("\n".join(_heading(found)) + "\n")
         click.echo(_table(found))
         if found.presets:
             click.echo("\n" + _presets(found))
-        click.echo(printable("\n".join(["", *_details(found)])))
+        say("\n".join(["", *_details(found)]))
 
 
 def _write(file: Path, source: str, target: int, initial_window: int | None, method: str) -> None:
@@ -78,7 +88,7 @@ def _heading(found: Suggestions) -> Iterator[str]:
     if found.recommended is None:
         yield f"Nothing to recommend: {found.why}."
     else:
-        yield "Convert with it:" if len(found.methods) == 1 else f"Recommended: {found.recommended} ({found.why})."
+        yield "Convert with it:" if len(found.methods) == 1 else f"Recommended: {found.recommended}. {found.why}"
         yield f"  ropext convert {shlex.quote(found.source)} {_how(found)}"
 
 

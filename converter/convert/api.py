@@ -14,9 +14,10 @@ from ropext.converter.files.atomic_folder import check_output
 from ropext.converter.files.links import LinkMode
 from ropext.converter.hub import client as hub
 from ropext.converter.hub.types import LocalSource
-from ropext.converter.methods.baking import bake
+from ropext.converter.methods.registry import bake
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit, load_preset, override_texts
+from ropext.converter.presets.fit import check_fit
+from ropext.converter.presets.load import load_preset, override_texts
 from ropext.converter.presets.suggested import preset_for, require_method
 
 from .native import require_native

@@ -11,9 +11,10 @@ from ropext.converter.checkpoint.description import base_inv_freq, describe
 from ropext.converter.checkpoint.facts import facts_of
 from ropext.converter.checkpoint.wanted import want_of
 from ropext.converter.errors import InvalidPreset, UsageError
-from ropext.converter.methods.baking import bake
+from ropext.converter.methods.registry import bake
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit, override_texts
+from ropext.converter.presets.fit import check_fit
+from ropext.converter.presets.load import override_texts
 from ropext.converter.presets.suggested import preset_for, require_method
 
 from .api import choose_preset
@@ -32,7 +33,7 @@ class Applied:
 
     def __init__(self, model: Any, preset: Preset, notes: tuple[str, ...] = ()) -> None:
         """Put the method on; see `apply`."""
-        from ropext.converter.checkpoint.model_classes import parts_of
+        from ropext.converter.model_classes import parts_of
         from ropext.modeling.rope_ext_model import attach, decoder_of, prepare
 
         self.preset, self.notes = preset, notes

@@ -7,41 +7,55 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ropext.converter import __version__
-from ropext.converter.errors import RopextError
-from ropext.converter.files import yaml_document
+from ropext.converter.files.model_card import Section, front_matter, headings, sections, split
+from ropext.converter.hub.client import is_hub_id
+from ropext.converter.methods.schemas import schema_for
+from ropext.converter.names import CODE_LICENSE
 from ropext.converter.text import in_markdown, printable
 
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.facts import ModelFacts
     from ropext.converter.hub.types import LocalSource
-    from ropext.converter.methods.baking import Baked
+    from ropext.converter.methods.base import Baked
     from ropext.converter.preset import Preset
 
 __all__ = [
+    "BASE_CARD",
+    "RESULTS",
+    "UNMEASURED",
     "Kept",
+    "Published",
     "kept_of_base",
     "kept_of_card",
     "make_card",
-    "names_tag",
-    "require_valid",
-    "split_front_matter",
+    "published",
+    "results_place",
     "with_repository",
     "with_tag",
 ]
 
+BASE_CARD = "The base model's card"
+"""The heading under which that is."""
+RESULTS = "Results"
+"""The heading under which results are."""
+UNMEASURED = "Nothing was measured on this checkpoint. "
+
 _INHERITED = ("license", "license_name", "license_link", "language", "datasets", "pipeline_tag", "tags")
 _LONGEST_CELL = 100
-_BASE_CARD = "# The base model's card"
-_SECTIONS = ("Use", "Method", "How it was made", "Checked", "Limits")
+_OWN = ("Use", "Method", "How it was made", "Checked", "Limits", "License")
 _HERE = "  # this repository, or the folder you have it in"
 _MAIN = 'revision = "main"  # better one commit, which cannot change'
 _TAG = "ropext-[0-9a-f]{10}"
 _TAGGED = 'revision = "{tag}"  # a tag of this repository, named after what is in it'
+_ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
+_PRESET_FILE = "preset.yaml"
 
 _TEMPLATE = """\
 # {title}
@@ -49,7 +63,7 @@ _TEMPLATE = """\
 {base} with its context window extended from {initial:,} to {target:,} tokens by **{method}**.
 The weights are the base model's, unchanged; {where}
 
-## Use
+{results}## Use
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -58,11 +72,19 @@ path = "{path}"{here}
 {revision}
 tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
 model = AutoModelForCausalLM.from_pretrained(path, revision=revision{trust})
+
+prompt = open("long.txt").read() + "\\n\\nIn short:"  # up to {target:,} tokens with the answer
+inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
+output = model.generate(**inputs, max_new_tokens=100)
+print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 
 {needs}
 
 ## Method
+
+{about}
+Nothing was trained: the method only changes which positions attention computes with.
 
 | | |
 |---|---|
@@ -72,7 +94,7 @@ model = AutoModelForCausalLM.from_pretrained(path, revision=revision{trust})
 
     {command}
 
-by ropext {version}, from this preset:
+by ropext {version}, {from_preset}:
 
 {preset}
 
@@ -82,23 +104,35 @@ by ropext {version}, from this preset:
 
 {checked}
 
+To check it again:
+
+    pip install ropext
+    ropext verify {verified}
+
+This compares files with their digests, code with ropext's, `config.json` with what the preset gives, and the model with
+a dense reference. It runs none of the code in this repository.
+
 {sections}## Limits
 
 - {measured}How well it reads beyond the trained length depends on the task:
   check it on yours before you rely on it.
 - {runtimes}
-"""
+{license}"""
 
-
-_CHECKED = """\
-The preset was held against the base's configuration, and each file of weights against its header and the index.
-`ropext verify` compares files with their digests, code with ropext's, and the model with a dense reference."""
-
+_CHECKED = (
+    "The preset was held against the base's configuration, and each file of weights against its header and the index."
+)
 _REMOTE = {
     "where": "the method's code and numbers are in this repository.",
     "trust": ", trust_remote_code=True",
     "needs": "It needs `torch` and `transformers` 4.55 or newer. Without `trust_remote_code=True` it does not load.",
     "runtimes": "Runtimes that have model classes of their own (vLLM, SGLang, llama.cpp, MLX) cannot run this code.",
+    "license": f"""
+## License
+
+The weights, the tokenizer and the base model's card are under the base model's terms. The code (`*.py`) is ropext's,
+under the Apache License 2.0, which is in `{CODE_LICENSE}`.
+""",
 }
 _NATIVE = {
     "where": "the method is in `config.json`, in stock keys: a native export, without code.",
@@ -106,6 +140,7 @@ _NATIVE = {
     "needs": "It needs `torch` and `transformers` 4.55 or newer, and no remote code.",
     "runtimes": "Other runtimes (vLLM, SGLang, MLX) read the same keys, some of them differently; llama.cpp's\n"
     "  converter drops some. Compare the first logits before you rely on one.",
+    "license": "",
 }
 
 
@@ -121,38 +156,45 @@ class Kept:
 
     metadata: Mapping[str, Any]
     base_text: str
-    sections: str = ""
+    sections: tuple[Section, ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a checkpoint is, and the commit or tag to load; None where it is not known."""
+
+    repo_id: str | None = None
+    revision: str | None = None
 
 
 def kept_of_base(text: str) -> Kept:
     """Find what a converted checkpoint's card takes over from the base's."""
-    metadata, base_text = split_front_matter(text)
+    metadata, base_text = split(text)
     return Kept({key: metadata[key] for key in _INHERITED if key in metadata}, base_text)
 
 
 def kept_of_card(text: str) -> Kept:
     """Find what a converted checkpoint's card takes over from an earlier one: all that is not written anew."""
-    metadata, body = split_front_matter(text)
-    own, _, base_text = body.partition(f"\n{_BASE_CARD}\n")
-    return Kept(metadata, base_text, "".join(f"{part.strip()}\n\n" for part in _foreign_sections(own)))
+    metadata, body = split(text)
+    end = _base_place(body)
+    found = sections(body[:end])
+    title = found[:1] if found and found[0].level == 1 else []
+    foreign = [each for each in found[len(title) :] if each.level == 1 or each.title not in _OWN]
+    _, _, base_text = body[end:].partition("\n")
+    return Kept(metadata, base_text, tuple(foreign))
 
 
-def _foreign_sections(text: str) -> list[str]:
-    """Find the sections whose headings `make_card` does not write; a heading within a block of code is none."""
-    sections: list[str] = []
-    kept, fence = False, ""
-    for line in text.splitlines(keepends=True):
-        marks = re.match("`{3,}", line)
-        if marks and not fence:
-            fence = marks[0]
-        elif marks and line.strip() == fence:
-            fence = ""
-        elif not fence and line.startswith("## "):
-            kept = line[3:].strip() not in _SECTIONS
-            sections += [""] if kept else []
-        if kept:
-            sections[-1] += line
-    return sections
+def results_place(text: str) -> tuple[int, int]:
+    """Return where results go into a card, and where what is not ropext's begins."""
+    end = _base_place(text)
+    places = (each.start for each in headings(text[:end]) if each.level == 2 and each.title in ("Use", "Limits"))
+    return next(places, end), end
+
+
+def _base_place(text: str) -> int:
+    """Return where the base's card begins; the end where there is none."""
+    places = (each.start for each in headings(text) if each.level == 1 and each.title == BASE_CARD)
+    return next(places, len(text))
 
 
 def make_card(
@@ -163,8 +205,7 @@ def make_card(
     local: LocalSource,
     *,
     native: bool = False,
-    repo_id: str | None = None,
-    revision: str | None = None,
+    at: Published | None = None,
     checked: Sequence[str] = (),
 ) -> str:
     """Write the README of a converted checkpoint.
@@ -176,42 +217,57 @@ def make_card(
         baked: the parameters, defaults filled in.
         local: where the base came from.
         native: it loads without remote code.
-        repo_id: where it is published, if that is known.
-        revision: the commit to load from there.
+        at: where it is published, and what to load from there.
         checked: what `ropext verify` found, line by line.
 
     Returns:
         Markdown with YAML front matter as the Hub reads it.
     """
+    at = at or Published()
     name = local.repo_id or printable(" ".join(local.folder.name.split())).replace("`", "'")
+    shown = [each for each in kept.sections if each.title == RESULTS]
     body = _TEMPLATE.format(
-        title=preset.name,
-        path=repo_id or preset.name,
-        here=_HERE,
-        revision=f'revision = "{revision}"' if revision else _MAIN,
+        title=f"{in_markdown(name.rpartition('/')[2])}, {preset.target_window:,} tokens by {preset.method}",
+        **_loading(preset, at),
         base=f"[{name}](https://huggingface.co/{name})" if local.repo_id else f"The model `{name}`",
         initial=preset.initial_window,
-        target=preset.target_window,
         method=preset.method,
+        about=_about(preset.method),
         rows="\n".join(_rows(facts, preset, baked, local, name)),
         notes="".join(f"- {in_markdown(note)}\n" for note in baked.notes) + ("\n" if baked.notes else ""),
-        command=_command(preset, local, name, native=native),
+        **_made(preset, local, name, native=native),
         **(_NATIVE if native else _REMOTE),
-        version=__version__,
-        preset=_fenced(preset.text, "yaml"),
         checked="\n".join(checked) or _CHECKED,
-        sections=kept.sections,
-        measured="" if kept.sections else "Nothing was measured on this checkpoint. ",
+        results=_joined(shown),
+        sections=_joined([each for each in kept.sections if each not in shown]),
+        measured="" if kept.sections else UNMEASURED,
     )
     if kept.base_text.strip():
-        body += f"\n{_BASE_CARD}\n\n{kept.base_text.strip()}\n"
-    return f"---\n{_front_matter(kept.metadata, preset, local, native=native)}---\n\n{body}"
+        body += f"\n# {BASE_CARD}\n\n{kept.base_text.strip()}\n"
+    return f"{front_matter(_metadata(kept.metadata, preset, local, native=native))}\n{body}"
+
+
+def _joined(found: Sequence[Section]) -> str:
+    return "".join(f"{section.text.strip()}\n\n" for section in found)
+
+
+def _loading(preset: Preset, at: Published) -> dict[str, Any]:
+    return {
+        "path": at.repo_id or preset.name,
+        "here": _HERE,
+        "revision": f'revision = "{at.revision}"' if at.revision else _MAIN,
+        "target": preset.target_window,
+        "verified": at.repo_id or preset.name,
+    }
 
 
 def with_repository(text: str, repo_id: str) -> str:
     """Name the repository in a card's snippet, where the card still has the line that `make_card` writes."""
-    line = rf'^path = "[^"\n]*"{re.escape(_HERE)}$'
-    return re.sub(line, f'path = "{repo_id}"{_HERE}', text, count=1, flags=re.MULTILINE)
+    line = rf'^path = "([^"\n]*)"{re.escape(_HERE)}$'
+    found = re.search(line, text, re.MULTILINE)
+    text = re.sub(line, f'path = "{repo_id}"{_HERE}', text, count=1, flags=re.MULTILINE)
+    verify = rf"^    ropext verify {re.escape(found[1])}$" if found else None
+    return re.sub(verify, f"    ropext verify {repo_id}", text, count=1, flags=re.MULTILINE) if verify else text
 
 
 def with_tag(text: str, tag: str | None) -> str:
@@ -220,49 +276,20 @@ def with_tag(text: str, tag: str | None) -> str:
     return re.sub(rf'^revision = "(?:main|{_TAG})"(?:  # .*)?$', line, text, count=1, flags=re.MULTILINE)
 
 
-def names_tag(revision: str) -> bool:
-    """Whether a revision is a tag that `ropext push` makes."""
-    return re.fullmatch(_TAG, revision) is not None
+def published(text: str) -> Published:
+    """Return the repository that a card's snippet names, and the revision, where that is not of `main` or a push."""
+    path = re.search(r'^path = "([^"\n]+)"', text, re.MULTILINE)
+    pinned = re.search(r'^revision = "([^"\n]+)"', text, re.MULTILINE)
+    if not path or not is_hub_id(path[1]):
+        return Published()
+    kept = pinned and pinned[1] != "main" and not re.fullmatch(_TAG, pinned[1])
+    return Published(path[1], pinned[1] if pinned and kept else None)
 
 
-def require_valid(text: str, name: str) -> None:
-    """Hold a card against what the Hub's client knows of metadata, without asking the Hub.
-
-    Raises:
-        RopextError: it says what is wrong.
-    """
-    from huggingface_hub import ModelCard
-
-    try:
-        card: Any = ModelCard(text)
-        metadata = card.data.to_dict()
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise RopextError(f"{name}: its metadata is not valid: {error}") from None
-    for key in ("license", "license_name", "license_link", "library_name", "pipeline_tag"):
-        if not isinstance(metadata.get(key, ""), str):
-            raise RopextError(f"{name}: its metadata is not valid: {key} is {metadata[key]!r}, and has to be text.")
-    for key in ("base_model", "datasets", "language", "tags"):
-        values = metadata.get(key, [])
-        if not all(isinstance(value, str) for value in (values if isinstance(values, list) else [values])):
-            raise RopextError(f"{name}: its metadata is not valid: {key} is {values!r}, and has to be text or a list.")
+# Metadata
 
 
-def split_front_matter(text: str) -> tuple[dict[str, Any], str]:
-    """Split a model card into its metadata and its text.
-
-    Args:
-        text: the README.
-
-    Returns:
-        The metadata, empty where there is none or it is not valid YAML, and the Markdown after it.
-    """
-    match = re.match(r"\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|$)", text, re.DOTALL)
-    if not match:
-        return {}, text
-    return yaml_document.metadata(match[1]), text[match.end() :]
-
-
-def _front_matter(kept: Mapping[str, Any], preset: Preset, local: LocalSource, *, native: bool) -> str:
+def _metadata(kept: Mapping[str, Any], preset: Preset, local: LocalSource, *, native: bool) -> dict[str, Any]:
     tags = ["ropext", "long-context", "rope", preset.method, *([] if native else ["custom_code"])]
     theirs = kept.get("tags")
     theirs = [each for each in theirs if isinstance(each, str)] if isinstance(theirs, list) else []
@@ -273,8 +300,7 @@ def _front_matter(kept: Mapping[str, Any], preset: Preset, local: LocalSource, *
     metadata = {key: value for key, value in kept.items() if key not in own and key != "tags"}
     if "language" in metadata:
         metadata["language"] = _languages(metadata["language"])
-    metadata |= {**own, "tags": list(dict.fromkeys([*tags, *theirs]))}
-    return str(yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True))
+    return {**metadata, **own, "tags": list(dict.fromkeys([*tags, *theirs]))}
 
 
 def _languages(value: Any) -> Any:
@@ -284,11 +310,25 @@ def _languages(value: Any) -> Any:
     return "no" if value is False else value
 
 
+# The method and how it was made
+
+
+def _about(method: str) -> str:
+    return _linked(schema_for(method)["description"])
+
+
+def _linked(text: str) -> str:
+    """Link the papers that a text names."""
+    return _ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", text)
+
+
 def _rows(facts: ModelFacts, preset: Preset, baked: Baked, local: LocalSource, name: str) -> list[str]:
     revision = f" at `{local.revision}`" if local.revision else ""
+    elsewhere = preset.base_model if is_hub_id(preset.base_model) and preset.base_model != name else ""
     rows = {
         "base model": f"{in_markdown(name)}{revision}",
         "preset": in_markdown(preset.name),
+        "made for": f"[{elsewhere}](https://huggingface.co/{elsewhere})" if elsewhere else "",
         "window": f"{preset.initial_window:,} → {preset.target_window:,} tokens",
         "base RoPE": f"θ {facts.rope_theta:g}, {facts.rope_type}, trained to {facts.trained_length:,} tokens",
         **{f"`{key}`": _cell(value) for key, value in baked.parameters.items()},
@@ -298,8 +338,8 @@ def _rows(facts: ModelFacts, preset: Preset, baked: Baked, local: LocalSource, n
 
 
 def _reference(text: str) -> str:
-    """A reference as text; an address of the web is left as it is, so that it can be followed."""
-    return text if re.fullmatch(r"https?://[\w./~%:?=&+,#-]+", text) else in_markdown(text)
+    """A reference as text with links to papers; an address of the web is left as it is, so that it can be followed."""
+    return text if re.fullmatch(r"https?://[\w./~%:?=&+,#-]+", text) else _linked(in_markdown(text))
 
 
 def _cell(value: Any) -> str:
@@ -309,13 +349,41 @@ def _cell(value: Any) -> str:
     return in_markdown(text)
 
 
-def _command(preset: Preset, local: LocalSource, name: str, *, native: bool) -> str:
-    words = ["ropext", "convert", name, "--preset", preset.name]
+def _made(preset: Preset, local: LocalSource, name: str, *, native: bool) -> dict[str, Any]:
+    shipped = _is_shipped(preset)
+    words = ["ropext", "convert", name, "--preset", preset.name if shipped else _PRESET_FILE]
     words += ["--revision", local.revision] if local.repo_id and local.revision else []
     words += ["--native"] if native else []
-    for override in preset.overrides:
+    for override in preset.overrides if shipped else ():
         words += ["--set", override]
-    return shlex.join(words)
+    return {
+        "command": shlex.join(words),
+        "version": __version__,
+        "from_preset": "from this preset" if shipped else f"from this preset, saved as `{_PRESET_FILE}`",
+        "preset": _fenced(_in_force(preset), "yaml"),
+    }
+
+
+def _is_shipped(preset: Preset) -> bool:
+    """Whether a preset is the one that ropext has under its name."""
+    file = resources.files("ropext.preset_files").joinpath(f"{preset.name}.yaml")
+    return file.is_file() and file.read_text(encoding="utf-8") == preset.text
+
+
+def _in_force(preset: Preset) -> str:
+    """The preset as it was used: its own text, or, where that was changed by `--set`, its values."""
+    if not preset.overrides:
+        # An editor's line names a schema beside the preset, which is not here.
+        return re.sub(r"(?m)^# yaml-language-server:.*\n", "", preset.text)
+    about = f"{preset.base_model} to {preset.target_window} tokens by {preset.method}"
+    keys = ("base_model", "initial_window", "target_window", "method", "parameters", "requires", "references")
+    values = {"name": preset.name, "description": about, **{key: getattr(preset, key) for key in keys}}
+    parameters = dict(preset.parameters)
+    if "dimension_scores" in parameters:  # and no path of this machine
+        parameters["dimension_scores"] = Path(parameters["dimension_scores"]).name
+    values = json.loads(json.dumps({**values, "parameters": parameters}))
+    shown = {key: value for key, value in values.items() if value or key == "parameters"}
+    return str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None))
 
 
 def _fenced(text: str, language: str) -> str:

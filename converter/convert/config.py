@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ropext.converter import __version__, model_code
 from ropext.converter.checkpoint.description import TEXT, describe
+from ropext.converter.checkpoint.facts import extended_class
 from ropext.converter.checkpoint.families import FAMILIES
+from ropext.converter.methods.registry import method
 
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.description import Description
     from ropext.converter.checkpoint.facts import ModelFacts
-    from ropext.converter.methods.baking import Baked
+    from ropext.converter.methods.base import Baked
     from ropext.converter.preset import Preset
 
 __all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config", "partial_keys", "stock_keys", "without_window"]
@@ -66,12 +68,12 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
         "base": base,
     }
     top = {
-        "architectures": [model_code.extended_class(facts.model_type, facts.architecture)],
+        "architectures": [extended_class(facts)],
         "auto_map": model_code.auto_map(facts.model_type),
     }
     if description.text_place:
         return {**config, **_both_dtypes(config), TEXT: {**kept, **changed}, **top, "rope_ext": block}
-    return {**kept, **changed, **top, **_dual_chunk_attention(facts, preset, baked), "rope_ext": block}
+    return {**kept, **changed, **top, **_runtime_keys(facts, preset, baked), "rope_ext": block}
 
 
 def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
@@ -182,21 +184,7 @@ def without_window(text: Mapping[str, Any], description: Description) -> dict[st
     return off
 
 
-_DUAL_CHUNK = ("qwen2", "qwen3")
-"""Families for which other runtimes have, or had, DCA in their own model classes."""
-
-
-def _dual_chunk_attention(facts: ModelFacts, preset: Preset, baked: Baked) -> dict[str, Any]:
-    """DCA as those runtimes read it; nothing for other methods, nor for a switch that they do not have."""
-    parameters = baked.parameters
-    if preset.method != "dca" or facts.model_type not in _DUAL_CHUNK or "activate_beyond" in parameters:
-        return {}
-    if facts.layers is not None:
-        return {}  # they have it in all layers or none
-    settings = {
-        "chunk_size": parameters["chunk_size"],
-        "local_size": parameters["local_window"],
-        # From here on attention is scaled; 0: never.
-        "original_max_position_embeddings": preset.initial_window if parameters["temperature"] else 0,
-    }
-    return {"dual_chunk_attention_config": settings}
+def _runtime_keys(facts: ModelFacts, preset: Preset, baked: Baked) -> dict[str, Any]:
+    """What other runtimes read the method from, if they have it."""
+    keys = method(preset.method).runtime_keys
+    return keys(preset, facts, baked) if keys else {}

@@ -5,8 +5,6 @@ llama.cpp multiplies nothing else: it divides the angle of pair i by entry i of 
 
 from __future__ import annotations
 
-import os
-import secrets
 import struct
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,10 @@ from ropext.converter.checkpoint.facts import ModelFacts
 from ropext.converter.checkpoint.rope import MAX_HEAD_DIM, float32, plain_inv_freq
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.files.gguf_structure import check_structure
-from ropext.converter.methods.baking import bake
-from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.files.replace import beside
+from ropext.converter.methods.registry import FIXED_FREQUENCIES, bake
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit
+from ropext.converter.presets.fit import check_fit
 
 __all__ = ["patch_gguf"]
 
@@ -65,20 +63,17 @@ def patch_gguf(source: Path, output: Path, preset: Preset, *, force: bool = Fals
         )
     divisors = [float32(w / new) for w, new in zip(plain, baked.inv_freq, strict=True)]
     length = max(facts.trained_length, preset.target_window)
-    temporary = output.with_name(f".{output.name}.ropext-{secrets.token_hex(4)}")
     try:
-        _write(reader, temporary, divisors, length)
-        os.replace(temporary, output)
+        with beside(output) as temporary:
+            _write(reader, temporary, divisors, length)
     except _LIBRARY as error:
         raise RopextError(f"{source}: cannot be copied: {error}.") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return divisors
 
 
 def _check(source: Path, output: Path, preset: Preset, *, force: bool) -> None:
-    if preset.method not in FREQUENCY_METHODS or preset.method == "dynamic_ntk":
-        can = ", ".join(method for method in FREQUENCY_METHODS if method != "dynamic_ntk")
+    if preset.method not in FIXED_FREQUENCIES:
+        can = ", ".join(FIXED_FREQUENCIES)
         raise UsageError(f"{preset.name}: {preset.method} has no fixed frequencies; a GGUF file takes {can}.")
     if not source.is_file():
         raise UsageError(f"{source}: there is no such file.")
@@ -119,34 +114,41 @@ def _require_whole(reader: Any, source: Path) -> None:
         raise RopextError(f"{source}: general.alignment: {alignment!r} is no power of two from 8 on.")
 
 
-def _facts(reader: Any, source: str) -> ModelFacts:
-    """What a preset may ask for, from the file's metadata."""
+class _Metadata:
+    """The keys of a GGUF file, read with a message for each that is missing or odd."""
 
-    def value(key: str, default: Any = None) -> Any:
-        field = reader.get_field(key)
+    def __init__(self, reader: Any, source: str) -> None:
+        self._reader, self._source = reader, source
+
+    def value(self, key: str, default: Any = None) -> Any:
+        field = self._reader.get_field(key)
         try:
             found = default if field is None else field.contents()
         except _LIBRARY as error:
-            raise RopextError(f"{source}: {key} in its metadata cannot be read: {error}.") from None
+            raise RopextError(f"{self._source}: {key} in its metadata cannot be read: {error}.") from None
         if found is None:
-            raise RopextError(f"{source}: no {key} in its metadata; ropext needs it.")
+            raise RopextError(f"{self._source}: no {key} in its metadata; ropext needs it.")
         return found
 
-    def count(key: str, default: int | None = None) -> int:
-        found = value(key, default)
+    def count(self, key: str, default: int | None = None) -> int:
+        found = self.value(key, default)
         if type(found) is not int or not 0 < found < 2**31:
-            raise RopextError(f"{source}: {key}: {found!r} is not a positive whole number.")
+            raise RopextError(f"{self._source}: {key}: {found!r} is not a positive whole number.")
         return found
 
-    architecture = value("general.architecture")
+
+def _facts(reader: Any, source: str) -> ModelFacts:
+    """Return what a preset may ask for, from the file's metadata."""
+    metadata = _Metadata(reader, source)
+    architecture = metadata.value("general.architecture")
     if architecture != _ARCHITECTURE:
         raise RopextError(f"{source}: its architecture is {architecture}; llama.cpp reads divisors for llama.")
-    scaling = value("llama.rope.scaling.type", "none")
+    scaling = metadata.value("llama.rope.scaling.type", "none")
     if scaling != "none":
         raise RopextError(f"{source}: is scaled already (llama.rope.scaling.type {scaling}); start from its base.")
-    heads = count("llama.attention.head_count")
-    width = count("llama.rope.dimension_count", max(1, count("llama.embedding_length") // heads))
-    theta = value("llama.rope.freq_base", 10000.0)
+    heads = metadata.count("llama.attention.head_count")
+    width = metadata.count("llama.rope.dimension_count", max(1, metadata.count("llama.embedding_length") // heads))
+    theta = metadata.value("llama.rope.freq_base", 10000.0)
     if width % 2 or width > MAX_HEAD_DIM:
         raise RopextError(f"{source}: heads of {width} dimensions are not an even number up to {MAX_HEAD_DIM}.")
     if not isinstance(theta, int | float) or not 1 < theta < 1e30:
@@ -156,17 +158,17 @@ def _facts(reader: Any, source: str) -> ModelFacts:
         model_type="llama",
         architecture="LlamaForCausalLM",
         head_dim=width,
-        num_hidden_layers=count("llama.block_count"),
+        num_hidden_layers=metadata.count("llama.block_count"),
         num_attention_heads=heads,
-        num_key_value_heads=count("llama.attention.head_count_kv", heads),
+        num_key_value_heads=metadata.count("llama.attention.head_count_kv", heads),
         rope_theta=float(theta),
         rope_type="default" if _divisors(reader) is None else "llama3",
-        trained_length=count("llama.context_length"),
+        trained_length=metadata.count("llama.context_length"),
     )
 
 
 def _divisors(reader: Any) -> list[float] | None:
-    """Those that the file has already: a base of rope_type llama3."""
+    """Return the divisors that the file has already, as a base of rope_type llama3 does."""
     found = [tensor for tensor in reader.tensors if tensor.name == TENSOR]
     return [float(each) for each in found[0].data.flat] if found else None
 

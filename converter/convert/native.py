@@ -5,23 +5,20 @@ Each spelling is chosen so that transformers 4.55 to 5.x compute what the shippe
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ropext.converter.checkpoint.description import describe
 from ropext.converter.checkpoint.families import FAMILIES
-from ropext.converter.checkpoint.rope import float32, plain_periods
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.methods.frequencies import FREQUENCY_METHODS, ntk_theta, yarn_attention_factor
+from ropext.converter.methods.registry import FREQUENCY_METHODS, spell
 
 from .config import GUARD, extended_config, partial_keys
 
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.description import Description
     from ropext.converter.checkpoint.facts import ModelFacts
-    from ropext.converter.methods.baking import Baked
+    from ropext.converter.methods.base import Baked, Rope
     from ropext.converter.preset import Preset
 
 __all__ = ["UnsupportedSpelling", "native_config", "require_native"]
@@ -29,21 +26,6 @@ __all__ = ["UnsupportedSpelling", "native_config", "require_native"]
 
 class UnsupportedSpelling(RopextError):
     """The family's stock class does not take the keys that a method needs."""
-
-
-@dataclass(frozen=True)
-class _Rope:
-    """What stock keys say.
-
-    Attributes:
-        theta: RoPE's base.
-        scaling: the dictionary with its `rope_type`; None where theta is all.
-        length: `max_position_embeddings`, tokens.
-    """
-
-    theta: float
-    scaling: dict[str, Any] | None
-    length: int
 
 
 def require_native(method: str) -> None:
@@ -82,7 +64,7 @@ def native_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, 
     description = describe(config)
     _require_one_rope(config, description)
     extended = extended_config(config, facts, preset, baked)
-    rope = _SPELLINGS[preset.method](preset, facts, baked)
+    rope = spell(preset, facts, baked)
     if rope.scaling and facts.model_type in _OWN_SCALING:
         raise UnsupportedSpelling(
             f"--native: the stock configuration class of {facts.model_type} does not take rope_type "
@@ -134,7 +116,7 @@ def _require_one_rope(config: Mapping[str, Any], description: Description) -> No
     )
 
 
-def _rope_keys(config: Mapping[str, Any], description: Description, rope: _Rope) -> dict[str, Any]:
+def _rope_keys(config: Mapping[str, Any], description: Description, rope: Rope) -> dict[str, Any]:
     """Return every key of RoPE, as transformers 4 and 5 read them."""
     family = FAMILIES[description.text_model_type]
     scaling: dict[str, Any] | None = rope.scaling and {"type": rope.scaling["rope_type"], **rope.scaling}
@@ -146,85 +128,3 @@ def _rope_keys(config: Mapping[str, Any], description: Description, rope: _Rope)
         parameters |= part
         scaling = scaling and {**scaling, **part}
     return keys | {"rope_scaling": scaling, "rope_parameters": parameters}
-
-
-def _length(preset: Preset, facts: ModelFacts) -> int:
-    return max(facts.trained_length, preset.target_window)
-
-
-def _longrope(preset: Preset, facts: ModelFacts, baked: Baked) -> _Rope:
-    """Any fixed frequencies: one divisor for each pair, the same for short and long prompts."""
-    periods = plain_periods(facts.rope_theta, facts.rotary_dim)
-    factors = [_divisor(period, wanted) for period, wanted in zip(periods, baked.inv_freq, strict=True)]
-    length = _length(preset, facts)
-    scaling = {
-        "rope_type": "longrope",
-        "short_factor": factors,
-        "long_factor": factors,
-        "factor": 1.0,
-        "attention_factor": facts.attention_factor,
-        # Not the trained length: runtimes that ignore attention_factor derive one from the ratio of the two.
-        "original_max_position_embeddings": length,
-    }
-    return _Rope(facts.rope_theta, scaling, length)
-
-
-def _divisor(period: float, wanted: float) -> float:
-    """The factor with which float32 arithmetic, `1 / (factor * period)`, comes nearest to a frequency."""
-    exact = 1 / (wanted * period)
-    near = [float32(exact * (1 + step * 2**-24)) for step in range(-4, 5)]
-    return min(near, key=lambda factor: (abs(float32(1 / float32(factor * period)) - wanted), abs(factor - exact)))
-
-
-def _linear(preset: Preset, facts: ModelFacts, baked: Baked) -> _Rope:
-    if facts.rope_type != "default":
-        return _longrope(preset, facts, baked)
-    factor = float(baked.parameters["scaling_factor"])
-    return _Rope(facts.rope_theta, {"rope_type": "linear", "factor": factor}, _length(preset, facts))
-
-
-def _ntk(preset: Preset, facts: ModelFacts, baked: Baked) -> _Rope:
-    if facts.rope_type != "default":
-        return _longrope(preset, facts, baked)
-    theta = ntk_theta(facts.rope_theta, baked.parameters["scaling_factor"], facts.rotary_dim)
-    return _Rope(theta, None, _length(preset, facts))
-
-
-def _dynamic_ntk(preset: Preset, facts: ModelFacts, baked: Baked) -> _Rope:
-    # Stock classes take the window from which on theta grows from max_position_embeddings alone.
-    scaling = {"rope_type": "dynamic", "factor": float(baked.parameters["scaling_factor"])}
-    return _Rope(facts.rope_theta, scaling, preset.initial_window)
-
-
-def _yarn(preset: Preset, facts: ModelFacts, baked: Baked) -> _Rope:
-    factor, attention_factor = (float(baked.parameters[key]) for key in ("scaling_factor", "attention_factor"))
-    # Some versions take the ratio of the two lengths for the factor, whatever `factor` says.
-    length = round(factor * preset.initial_window)
-    if not math.isclose(length / preset.initial_window, factor, rel_tol=1e-9):
-        raise RopextError(
-            f"--native: scaling_factor {factor:g} times initial_window {preset.initial_window} is no whole number of "
-            f"tokens, which stock YaRN needs; set scaling_factor to {length / preset.initial_window!r}."
-        )
-    usual = yarn_attention_factor(factor)
-    scaling = {
-        "rope_type": "yarn",
-        "factor": factor,
-        "original_max_position_embeddings": preset.initial_window,
-        "attention_factor": attention_factor,
-        "beta_fast": float(baked.parameters["beta_fast"]),
-        "beta_slow": float(baked.parameters["beta_slow"]),
-    }
-    if not baked.parameters["truncate"]:
-        scaling["truncate"] = False
-    if not math.isclose(attention_factor, usual):
-        scaling["attn_factor"] = attention_factor / usual  # vLLM's name, a multiple of the usual one
-    return _Rope(facts.rope_theta, scaling, length)
-
-
-_SPELLINGS: Mapping[str, Callable[[Preset, ModelFacts, Baked], _Rope]] = {
-    "dprope": _longrope,
-    "dynamic_ntk": _dynamic_ntk,
-    "linear": _linear,
-    "ntk": _ntk,
-    "yarn": _yarn,
-}

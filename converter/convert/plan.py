@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ropext.converter import __version__, model_code
+from ropext.converter import model_code
 from ropext.converter.files.json_object import parse_object
 from ropext.converter.hub.types import LocalSource
-from ropext.converter.names import CARD, CONFIG, PROVENANCE
+from ropext.converter.names import CARD, CODE_LICENSE, CONFIG, PROVENANCE
 from ropext.converter.text import printable
 
 from .card import kept_of_base, make_card
 from .config import changes, dump_json, extended_config
 from .native import native_config
+from .record import Record, WrittenFile
 from .tokenizer import FILE as TOKENIZER_CONFIG
 from .tokenizer import GENERATION, adapt_tokenizer_config, keys_of_elsewhere, with_known_settings
 
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.read import Checkpoint
     from ropext.converter.checkpoint.roles import SourceFile, Stamp
-    from ropext.converter.methods.baking import Baked
+    from ropext.converter.methods.base import Baked
     from ropext.converter.preset import Preset
 
 __all__ = ["Plan", "PlannedFile", "make_plan"]
@@ -69,7 +70,7 @@ class Plan:
         files: the output's files, in the order in which they are written.
         config: the new `config.json`.
         config_changes: its top-level changes, as (key, before, after).
-        provenance: what `ropext.json` says beside the list of files.
+        record: what `ropext.json` will say, before any file is written.
         notes: what the user should know.
         native: stock classes load it, without remote code.
     """
@@ -80,13 +81,17 @@ class Plan:
     files: tuple[PlannedFile, ...]
     config: Mapping[str, Any]
     config_changes: tuple[tuple[str, Any, Any], ...]
-    provenance: Mapping[str, Any]
+    record: Record
     notes: tuple[str, ...]
     native: bool = False
 
     def size_of(self, *actions: Action) -> int:
         """Sum up the files with one of these actions, in bytes."""
         return sum(file.size or 0 for file in self.files if file.action in actions)
+
+    def record_of(self, files: Iterable[WrittenFile]) -> Record:
+        """Return the record of a conversion that wrote these files."""
+        return self.record.with_written(files, [file.path for file in self.files if file.action == "link"])
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values, without file contents."""
@@ -129,18 +134,19 @@ def make_plan(
     Raises:
         RopextError: a tokenizer file cannot be adapted, or stock keys cannot say the method's numbers.
     """
-    local = local or LocalSource(checkpoint.folder)
+    local = replace(local or LocalSource(checkpoint.folder), folder=checkpoint.folder)
     make_config = native_config if native else extended_config
     config = make_config(checkpoint.config, checkpoint.facts, preset, baked)
     code = {} if native else model_code.code(checkpoint.facts.model_type, preset.method)
     kept = kept_of_base(checkpoint.text(CARD) or "")
-    card = make_card(checkpoint.facts, kept, preset, baked, replace(local, folder=checkpoint.folder), native=native)
+    card = make_card(checkpoint.facts, kept, preset, baked, local, native=native)
     settings, dropped = _settings(checkpoint, preset)
     replaced = {CONFIG, CARD, *(file.path for file in settings)}
     files = [
         *(_carried(file) for file in checkpoint.files if file.path not in replaced),
         *settings,
         *(_generated(path, data, "model code") for path, data in code.items()),
+        *([_generated(CODE_LICENSE, model_code.license_text(), "terms of the model code")] if code else []),
         _generated(CARD, card.encode(), "model card"),
         PlannedFile(PROVENANCE, "generate", None, "provenance and digests"),
         # The last: a folder without it cannot be loaded, so a half-written one never is.
@@ -153,7 +159,7 @@ def make_plan(
         files=tuple(files),
         config=config,
         config_changes=changes(checkpoint.config, config),
-        provenance=_provenance(preset, checkpoint, local, native=native),
+        record=Record.of(preset, local, native=native),
         notes=(*checkpoint.notes, *dropped, *baked.notes),
         native=native,
     )
@@ -185,22 +191,6 @@ def _carried(file: SourceFile) -> PlannedFile:
 
 def _generated(path: str, content: bytes, why: str) -> PlannedFile:
     return PlannedFile(path, "generate", len(content), why, content=content)
-
-
-def _provenance(preset: Preset, checkpoint: Checkpoint, local: LocalSource, *, native: bool) -> dict[str, Any]:
-    # No date and no path of this machine: the same conversion gives the same file, and it may be published.
-    return {
-        "format": 1,
-        "ropext_version": __version__,
-        "method": preset.method,
-        "native": native,
-        "preset": {"name": preset.name, "text": preset.text, "overrides": list(preset.overrides)},
-        "source": {
-            "repo_id": local.repo_id,
-            "revision": local.revision,
-            "folder": None if local.repo_id else checkpoint.folder.name,
-        },
-    }
 
 
 def _settings(checkpoint: Checkpoint, preset: Preset) -> tuple[list[PlannedFile], list[str]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import stat
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,15 @@ from ropext.converter.files.atomic_folder import (
     terminated_as_exception,
 )
 from ropext.converter.files.links import LinkMode
+from ropext.converter.files.replace import replace_file
 from ropext.converter.model_code import sha256
 from ropext.converter.names import CONFIG, PROVENANCE
 
 from .config import dump_json
 from .plan import Plan, PlannedFile
+from .record import WrittenFile
 
-__all__ = ["Progress", "Result", "WrittenFile", "provenance", "sealed", "write"]
+__all__ = ["Progress", "Result", "write"]
 
 Progress = Callable[[str, int, int], None]
 """Called with a file's path, its bytes copied so far and its size."""
@@ -36,23 +38,6 @@ Progress = Callable[[str, int, int], None]
 _CHUNK = 4 << 20
 _READ_ANYWAY = 1 << 28
 """Bytes of linked weights up to which they are read for their digests unasked."""
-
-
-@dataclass(frozen=True)
-class WrittenFile:
-    """One file as it was written.
-
-    Attributes:
-        path: its name within the output, with forward slashes.
-        method: `reflink`, `hardlink`, `symlink`, `copy` or `generate`.
-        size: in bytes.
-        sha256: its digest; None for linked weights, which are not read, unless a download cache knew it.
-    """
-
-    path: str
-    method: str
-    size: int
-    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -161,12 +146,10 @@ def _write_files(
             written.append(_write_file(file, target, link, progress, digests=digests))
     config = dump_json(plan.config)
     described = _generated(CONFIG, config)
-    record = dump_json(provenance(plan, [*written, described]))
+    record = plan.record_of([*written, described]).dump()
     (folder / PROVENANCE).write_bytes(record)
     # Never a part of it under its own name, however suddenly this ends.
-    part = folder / f"{CONFIG}.part"
-    part.write_bytes(config)
-    os.rename(part, folder / CONFIG)
+    replace_file(folder / CONFIG, config)
     return (*written, _generated(PROVENANCE, record), described)
 
 
@@ -183,10 +166,19 @@ def _write_file(file: PlannedFile, target: Path, link: LinkMode, progress: Progr
     if method in ("hardlink", "symlink") and file.stamp and stamp_of(target.stat()) != file.stamp:
         raise _changed(file)
     if method != "copy":
+        if method == "reflink":
+            _as_readable(target, file.source)
         known = file.sha256 or (_digest(target, told) if digests else None)
         return WrittenFile(file.path, method, file.size or 0, known)
     size, digest = _copy(file.source, target, told)
+    _as_readable(target, file.source)
     return WrittenFile(file.path, method, size, digest)
+
+
+def _as_readable(target: Path, source: Path) -> None:
+    """Let those read a new file who can read the one it was made of, as far as the umask lets them."""
+    made, known = stat.S_IMODE(target.stat().st_mode), stat.S_IMODE(source.stat().st_mode)
+    target.chmod(made & (known | stat.S_IRUSR | stat.S_IWUSR))
 
 
 def _check_sources(plan: Plan) -> None:
@@ -206,26 +198,6 @@ def _changed(file: PlannedFile) -> RopextError:
 
 def _generated(path: str, content: bytes) -> WrittenFile:
     return WrittenFile(path, "generate", len(content), sha256(content))
-
-
-def provenance(plan: Plan, files: Sequence[WrittenFile]) -> dict[str, Any]:
-    """Return what `ropext.json` says of files that were written."""
-    linked = {file.path for file in plan.files if file.action == "link"}
-    code = {file.path for file in plan.files if file.path.endswith(".py")}
-    return sealed(
-        {
-            **plan.provenance,
-            "link": ", ".join(sorted({file.method for file in files if file.path in linked})),
-            "code": {file.path: file.sha256 for file in files if file.path in code},
-            "files": {file.path: {"sha256": file.sha256, "bytes": file.size} for file in files},
-        }
-    )
-
-
-def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `ropext.json` with a digest of all of it but `files`, which the files themselves give away."""
-    rest = {key: value for key, value in record.items() if key not in ("sha256", "files")}
-    return {**rest, "sha256": sha256(dump_json(rest)), "files": record["files"]}
 
 
 def _copy(source: Path, target: Path, progress: Callable[[int], None]) -> tuple[int, str]:

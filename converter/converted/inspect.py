@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from ropext.converter import model_code
-from ropext.converter.checkpoint.facts import facts_of, read_config, require_supported
+from ropext.converter.checkpoint.facts import extended_class, facts_of, read_config
 from ropext.converter.checkpoint.wanted import trusted_length
+from ropext.converter.convert.record import Record, read_record
 from ropext.converter.errors import Problem, RopextError
-from ropext.converter.files.json_object import read_bounded, read_object
+from ropext.converter.files.json_object import read_bounded
 from ropext.converter.hub import client as hub
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.names import PROVENANCE
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit, list_presets
+from ropext.converter.presets.fit import check_fit
+from ropext.converter.presets.load import list_presets
 from ropext.converter.text import printable
 
 __all__ = ["inspect_source", "render"]
@@ -94,7 +96,7 @@ def _refused(config: Mapping[str, Any], source: str, why: str) -> dict[str, Any]
 def _why_not(config: Mapping[str, Any]) -> str:
     """Say why a base cannot be converted, as `convert` would; empty where it can."""
     try:
-        require_supported(facts_of(config, ""))
+        extended_class(facts_of(config, ""))
     except RopextError as error:
         return str(error).removeprefix(": ").removeprefix("config.json: ")
     return ""
@@ -111,8 +113,8 @@ def _need(preset: Preset, problem: Problem) -> str:
 
 
 def _converted(block: Mapping[str, Any], folder: Path, source: str, *, native: bool) -> dict[str, Any]:
-    provenance = _provenance(folder)
-    digests = _shipped_digests(read_config(folder)[0])
+    record = read_record(folder) if (folder / PROVENANCE).exists() else None
+    recorded, shipped = record.code if record else {}, _shipped_digests(read_config(folder)[0])
     return {
         "kind": "converted",
         "source": source,
@@ -123,10 +125,10 @@ def _converted(block: Mapping[str, Any], folder: Path, source: str, *, native: b
         "initial_window": block["initial_window"],
         "target_window": block["target_window"],
         "parameters": block["parameters"],
-        "base": {**provenance.get("source", {}), **block["base"]},
+        "base": {**(_source(record) if record else {}), **block["base"]},
         "inv_freq": len(block["inv_freq"]),
         "tables": {name: _table(table) for name, table in block["tables"].items()},
-        "code": {file.name: _code(file, provenance, digests) for file in sorted(folder.glob("*.py"))},
+        "code": {file.name: _code(file, recorded, shipped) for file in sorted(folder.glob("*.py"))},
     }
 
 
@@ -134,9 +136,10 @@ def _table(table: Mapping[str, Any]) -> dict[str, Any]:
     return {"shape": table["shape"], "bytes": len(base64.b64decode(table["bits"], validate=True))}
 
 
-def _provenance(folder: Path) -> dict[str, Any]:
-    file = folder / PROVENANCE
-    return read_object(file, str(file)) if file.exists() else {}
+def _source(record: Record) -> dict[str, Any]:
+    source = record.source
+    folder = None if source.repo_id else source.folder.name
+    return {"repo_id": source.repo_id, "revision": source.revision, "folder": folder}
 
 
 def _shipped_digests(config: Mapping[str, Any]) -> dict[str, str]:
@@ -151,10 +154,10 @@ def _shipped_digests(config: Mapping[str, Any]) -> dict[str, str]:
         return {}
 
 
-def _code(file: Path, provenance: Mapping[str, Any], shipped_digests: Mapping[str, str]) -> dict[str, Any]:
+def _code(file: Path, recorded_digests: Mapping[str, str | None], shipped_digests: Mapping[str, str]) -> dict[str, Any]:
     """Hold a file of code against what the conversion recorded and against what this ropext would write."""
     digest = model_code.sha256(read_bounded(file, str(file)))
-    recorded = provenance.get("code", {}).get(file.name)
+    recorded = recorded_digests.get(file.name)
     return {
         "sha256": digest,
         "as_recorded": digest == recorded if recorded else None,

@@ -7,29 +7,27 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ropext.converter import __version__
 from ropext.converter.checkpoint.description import base_inv_freq
-from ropext.converter.checkpoint.facts import ModelFacts, facts_of, require_supported
+from ropext.converter.checkpoint.facts import ModelFacts, extended_class, facts_of
 from ropext.converter.checkpoint.roles import inside
 from ropext.converter.convert.config import extended_config
 from ropext.converter.convert.native import native_config
+from ropext.converter.convert.record import Record, read_record
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.files.json_object import parse_object, read_bounded
-from ropext.converter.hub.types import LocalSource
-from ropext.converter.methods.baking import Baked, bake
+from ropext.converter.methods.base import Baked
+from ropext.converter.methods.registry import bake
 from ropext.converter.names import CONFIG, PROVENANCE
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit, load_preset, names_a_file
+from ropext.converter.presets.fit import check_fit
+from ropext.converter.presets.load import load_preset, names_a_file
 from ropext.converter.text import printable
 
-__all__ = ["Converted", "Rebuilt", "differences", "parse_converted", "parse_record", "read_converted", "rebuild"]
-
-FORMAT = 1
-"""Of `ropext.json`."""
+__all__ = ["Converted", "Rebuilt", "differences", "parse_converted", "read_converted", "rebuild"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,12 @@ class Converted:
     Attributes:
         name: of the folder or repository, for messages.
         config: the whole `config.json`.
-        record: the whole `ropext.json`.
+        record: what `ropext.json` says.
     """
 
     name: str
     config: Mapping[str, Any]
-    record: Mapping[str, Any]
+    record: Record
 
     @property
     def block(self) -> Mapping[str, Any]:
@@ -55,29 +53,12 @@ class Converted:
     @property
     def native(self) -> bool:
         """Whether stock classes load it."""
-        return bool(self.record["native"])
-
-    @property
-    def version(self) -> str:
-        """The ropext that made it."""
-        return str(self.record["ropext_version"])
-
-    @property
-    def files(self) -> Mapping[str, Mapping[str, Any]]:
-        """Digest and size of each file, as recorded."""
-        files: Mapping[str, Mapping[str, Any]] = self.record["files"]
-        return files
+        return self.record.native
 
     @property
     def family(self) -> str:
         """The `model_type`."""
         return str(self.config.get("model_type"))
-
-    @property
-    def source(self) -> LocalSource:
-        """Where the base came from; its folder is no more than a name."""
-        source = self.record["source"]
-        return LocalSource(Path(source.get("folder") or "base"), source.get("repo_id"), source.get("revision"))
 
     @property
     def base_config(self) -> dict[str, Any]:
@@ -128,39 +109,17 @@ def read_converted(folder: Path, config: str = CONFIG) -> Converted:
         UsageError: it is no such folder.
         RopextError: a file is missing or damaged.
     """
-    if not (folder / PROVENANCE).is_file():
-        raise UsageError(f"{folder}: is no folder that ropext converted: it has no {PROVENANCE}.")
-    record, config_json = (read_bounded(inside(folder, name), str(folder / name)) for name in (PROVENANCE, config))
-    return parse_converted(str(folder), config_json, parse_record(str(folder), record))
+    record = read_record(folder)
+    return parse_converted(str(folder), read_bounded(inside(folder, config), str(folder / config)), record)
 
 
-def parse_record(name: str, record: bytes) -> Mapping[str, Any]:
-    """Make sense of `ropext.json`.
-
-    Args:
-        name: of the folder or repository, for messages.
-        record: the file.
-
-    Raises:
-        RopextError: it is damaged, or a newer ropext's.
-    """
-    found = parse_object(record, f"{name}: {PROVENANCE}")
-    if found.get("format") != FORMAT:
-        raise RopextError(
-            f"{name}: {PROVENANCE}: has format {found.get('format')!r}, and this ropext, {__version__}, reads {FORMAT}."
-        )
-    for where, fault in _record_faults(found):
-        raise RopextError(f"{name}: {PROVENANCE}: {where}: {fault}; convert again.")
-    return found
-
-
-def parse_converted(name: str, config: bytes, record: Mapping[str, Any]) -> Converted:
+def parse_converted(name: str, config: bytes, record: Record) -> Converted:
     """Make sense of `config.json`, beside what `ropext.json` says.
 
     Args:
         name: of the folder or repository, for messages.
         config: the file.
-        record: as `parse_record` returns it.
+        record: what `ropext.json` says.
 
     Raises:
         RopextError: it is damaged, or no converted checkpoint's.
@@ -170,32 +129,6 @@ def parse_converted(name: str, config: bytes, record: Mapping[str, Any]) -> Conv
     if not isinstance(block, dict) or not isinstance(block.get("base"), dict):
         raise RopextError(f"{name}: {CONFIG}: rope_ext: is not there, or not as ropext writes it; convert again.")
     return converted
-
-
-def _record_faults(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, kind in (("ropext_version", str), ("method", str), ("native", bool), ("preset", dict), ("source", dict)):
-        if not isinstance(record.get(key), kind):
-            yield key, "is missing or damaged"
-            return
-    preset, files = record["preset"], record.get("files")
-    overrides = preset.get("overrides")
-    if not isinstance(preset.get("text"), str) or not isinstance(overrides, list):
-        yield "preset", "is damaged"
-    elif not all(isinstance(each, str) for each in overrides):
-        yield "preset.overrides", "is damaged"
-    if not isinstance(files, dict):
-        yield "files", "is missing or damaged"
-        return
-    for path, entry in files.items():
-        if not isinstance(entry, dict) or not _is_plain(path):
-            yield f"files: {printable(path)}", "is damaged"
-        elif not isinstance(entry.get("sha256"), str | None) or type(entry.get("bytes")) is not int:
-            yield f"files: {path}", "is damaged"
-
-
-def _is_plain(path: str) -> bool:
-    parts = PurePosixPath(path).parts
-    return bool(parts) and not PurePosixPath(path).is_absolute() and ".." not in parts and "\\" not in path
 
 
 def rebuild(converted: Converted) -> Rebuilt:
@@ -208,10 +141,10 @@ def rebuild(converted: Converted) -> Rebuilt:
         RopextError: the record does not give a configuration.
     """
     base = converted.base_config
-    facts = facts_of(base, converted.source.repo_id or converted.source.folder.name)
-    require_supported(facts)
-    recorded = converted.record["preset"]
-    text, overrides = recorded["text"], list(recorded["overrides"])
+    source, recorded = converted.record.source, converted.record.preset
+    facts = facts_of(base, source.repo_id or source.folder.name)
+    extended_class(facts)  # or it cannot be converted
+    text, overrides = recorded.text, list(recorded.overrides)
     with TemporaryDirectory(prefix="ropext-") as scratch:
         file = Path(scratch) / ("preset.json" if text.lstrip().startswith("{") else "preset.yaml")
         file.write_bytes(text.encode())

@@ -10,28 +10,29 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ropext.converter import __version__, model_code
 from ropext.converter.checkpoint.roles import inside, is_within
-from ropext.converter.convert.card import Kept, kept_of_card, make_card, names_tag, require_valid
+from ropext.converter.convert.card import Kept, Published, kept_of_card, make_card, published
 from ropext.converter.convert.config import changes, dump_json
-from ropext.converter.convert.write import sealed
+from ropext.converter.convert.record import Entry, Record
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.atomic_folder import terminated_as_exception
 from ropext.converter.files.json_object import read_bounded
+from ropext.converter.files.model_card import require_valid
+from ropext.converter.files.replace import beside, replace_file
 from ropext.converter.hub import client as hub
-from ropext.converter.names import CARD, CONFIG, PROVENANCE
+from ropext.converter.names import CARD, CODE_LICENSE, CONFIG, PROVENANCE
 
-from .read import Converted, read_converted, rebuild
+from .read import read_converted, rebuild
 
 __all__ = ["Upgraded", "rewrite_card", "upgrade"]
 
 _BEFORE = f".{CONFIG}.before-upgrade"
-_NEW = "ropext-new"
 
 
 @dataclass(frozen=True)
@@ -77,23 +78,25 @@ def upgrade(folder: Path) -> Upgraded:
     _require_own(folder)
     interrupted = not (folder / CONFIG).is_file() and (folder / _BEFORE).is_file()
     converted = read_converted(folder, _BEFORE if interrupted else CONFIG)
-    if _number(converted.version) > _number(__version__):
-        newer = f"was made by ropext {converted.version}, which is newer than this one, {__version__}"
+    version = converted.record.ropext_version
+    if _number(version) > _number(__version__):
+        newer = f"was made by ropext {version}, which is newer than this one, {__version__}"
         raise RopextError(f"{folder}: {newer}; upgrade ropext first.")
     rebuilt = rebuild(converted)
     code = {} if converted.native else model_code.code(converted.family, rebuilt.preset.method)
     ordered = _in_order_of(converted.config, rebuilt.config)
     config = dump_json({**ordered, "rope_ext": rebuilt.config["rope_ext"]})
-    record = dump_json(_record(converted, code, config))
-    wanted = {**code, PROVENANCE: record, CONFIG: config}
+    shipped = {**code, CODE_LICENSE: model_code.license_text()} if code else {}
+    record = _renewed(converted.record, shipped, config).dump()
+    wanted = {**shipped, PROVENANCE: record, CONFIG: config}
     written = [path for path, data in wanted.items() if not _holds(folder / path, data)]
-    removed = [path for path in converted.files if path.endswith(".py") and path not in code]
+    removed = [path for path in converted.record.code if path not in code]
     removed = [path for path in removed if is_within(folder, path) and (folder / path).is_file()]
     if written or removed:
         _replace_all(folder, {path: wanted[path] for path in dict.fromkeys([*written, CONFIG])}, removed)
     (folder / _BEFORE).unlink(missing_ok=True)
     changed = changes(converted.config, rebuilt.config)
-    return Upgraded(folder, converted.version, tuple(written), tuple(removed), changed)
+    return Upgraded(folder, version, tuple(written), tuple(removed), changed)
 
 
 def rewrite_card(
@@ -121,25 +124,25 @@ def rewrite_card(
     converted = read_converted(folder)
     rebuilt = rebuild(converted)
     before = _text(folder / CARD)
+    at = Published(repo_id, revision)
     if repo_id is None:
-        repo_id, revision = _published(before, revision)
+        found = published(before)
+        at = Published(found.repo_id, revision or found.revision)
     text = make_card(
         rebuilt.facts,
         kept_of_card(before) if before else Kept({}, ""),
         rebuilt.preset,
         rebuilt.baked,
-        converted.source,
+        converted.record.source,
         native=converted.native,
-        repo_id=repo_id,
-        revision=revision,
+        at=at,
         checked=checked,
     )
     require_valid(text, str(folder / CARD))
-    entry = {"sha256": model_code.sha256(text.encode()), "bytes": len(text.encode())}
-    record = {**converted.record, "files": {**converted.files, CARD: entry}}
+    record = converted.record.with_files({CARD: Entry.of(text.encode())})
     with _explained(folder):
-        _replace(folder / CARD, text.encode())
-        _replace(folder / PROVENANCE, dump_json(record))
+        replace_file(folder / CARD, text.encode())
+        replace_file(folder / PROVENANCE, record.dump())
     return text
 
 
@@ -154,15 +157,14 @@ def _number(version: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", version)[:3]]
 
 
-def _record(converted: Converted, code: Mapping[str, bytes], config: bytes) -> dict[str, Any]:
-    """`ropext.json` with the new code and configuration, in the order of a new conversion."""
-    new = {path: {"sha256": model_code.sha256(data), "bytes": len(data)} for path, data in code.items()}
-    files: dict[str, Any] = {}
-    for path, entry in converted.files.items():
+def _renewed(record: Record, shipped: Mapping[str, bytes], config: bytes) -> Record:
+    """Return the record with the new code and configuration, in the order of a new conversion."""
+    new = {path: Entry.of(data) for path, data in shipped.items()}
+    files: dict[str, Entry] = {}
+    for path, entry in record.files.items():
         files |= new if path.endswith(".py") else {path: entry}
-    files[CONFIG] = {"sha256": model_code.sha256(config), "bytes": len(config)}
-    digests = {path: entry["sha256"] for path, entry in new.items()}
-    return sealed({**converted.record, "ropext_version": __version__, "code": digests, "files": files})
+    files[CONFIG] = Entry.of(config)
+    return replace(record, ropext_version=__version__, files=files).sealed()
 
 
 def _in_order_of(old: Any, new: Any) -> Any:
@@ -171,16 +173,6 @@ def _in_order_of(old: Any, new: Any) -> Any:
         return new
     keys = dict.fromkeys([*(key for key in old if key in new), *new])
     return {key: _in_order_of(old.get(key), new[key]) for key in keys}
-
-
-def _published(card: str, revision: str | None) -> tuple[str | None, str | None]:
-    """The repository that a card's snippet names, and the revision, where that is not of `main` or of a push."""
-    path = re.search(r'^path = "([^"\n]+)"', card, re.MULTILINE)
-    pinned = re.search(r'^revision = "([^"\n]+)"', card, re.MULTILINE)
-    if not path or not hub.is_hub_id(path[1]):
-        return None, revision
-    kept = pinned and pinned[1] != "main" and not names_tag(pinned[1])
-    return path[1], revision or (pinned[1] if pinned and kept else None)
 
 
 # Files
@@ -198,40 +190,15 @@ def _holds(file: Path, data: bytes) -> bool:
     return whole and file.read_bytes() == data
 
 
-def _beside(file: Path) -> Path:
-    return file.with_name(f".{file.name}.{_NEW}")
-
-
-def _write_anew(file: Path, data: bytes) -> None:
-    """Write a file that is nobody else's: what lies there under its name, a link perhaps, goes first."""
-    file.unlink(missing_ok=True)
-    file.write_bytes(data)
-
-
-def _replace(file: Path, data: bytes) -> None:
-    """Put a new file in the place of an old one: what is linked to that stays as it is."""
-    temp = _beside(file)
-    try:
-        _write_anew(temp, data)
-        os.replace(temp, file)
-    finally:
-        temp.unlink(missing_ok=True)
-
-
 def _replace_all(folder: Path, files: Mapping[str, bytes], removed: Sequence[str]) -> None:
-    with terminated_as_exception(), _explained(folder):
-        try:
-            for path, data in files.items():
-                _write_anew(_beside(folder / path), data)
-            if (folder / CONFIG).is_file():
-                os.replace(folder / CONFIG, folder / _BEFORE)
-            for path in removed:
-                (folder / path).unlink(missing_ok=True)
-            for path in sorted(files, key=lambda path: path == CONFIG):
-                os.replace(_beside(folder / path), folder / path)
-        finally:
-            for path in files:
-                _beside(folder / path).unlink(missing_ok=True)
+    with terminated_as_exception(), _explained(folder), ExitStack() as written:
+        # They take their places in the opposite order, so that `config.json` comes last.
+        for path in sorted(files, key=lambda path: path != CONFIG):
+            written.enter_context(beside(folder / path)).write_bytes(files[path])
+        if (folder / CONFIG).is_file():
+            os.replace(folder / CONFIG, folder / _BEFORE)
+        for path in removed:
+            (folder / path).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -16,7 +16,9 @@ from .json_object import read_object
 
 __all__ = ["foreign"]
 
-_LEFTOVER = re.compile(r"\.config\.json\.before-upgrade|\.[^/]+\.ropext-new|(.*/)?__pycache__/[^/]+\.pyc")
+_LEFTOVER = re.compile(
+    r"\.config\.json\.before-upgrade|\.[^/]+\.ropext-[0-9a-f]{8}(\.[^/]+)?|(.*/)?__pycache__/[^/]+\.pyc"
+)
 """What an upgrade that was killed leaves, and what Python writes beside code."""
 
 

@@ -1,6 +1,7 @@
-"""Whether a GGUF file's own lengths and counts can be true, before a library believes them.
+"""Whether a GGUF file's metadata is as long as it says, before the library believes it.
 
-Layout: magic, version, how many tensors and keys; the keys with their values; the tensors' names, shapes and places.
+The library refuses most of what is wrong. It does not notice that a value is cut off, and never ends with an array that
+claims to be long. Layout: magic, version, how many tensors and keys; the keys with their values; the tensors.
 """
 
 from __future__ import annotations
@@ -11,13 +12,8 @@ from pathlib import Path
 
 __all__ = ["check_structure"]
 
-MAX_ENTRIES = 65_536
-"""Keys, and tensors."""
-
 MAX_ELEMENTS = 4_000_000
 """Entries of all arrays: several times the largest vocabulary with its merges."""
-
-MAX_DIMENSIONS = 8
 
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY = 8, 9
@@ -27,15 +23,10 @@ def check_structure(file: Path) -> None:
     """Walk through the metadata of a GGUF file.
 
     Raises:
-        ValueError: it is none, cut off, or claims more than it can hold.
+        ValueError: it is empty, cut off, or claims more than it can hold.
     """
-    if not file.is_file():
-        raise ValueError("it is no regular file")
-    with file.open("rb") as stream:
-        if not stream.read(1):
-            raise ValueError("it is empty")
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _Walk(data).all()
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        _Walk(data).all()
 
 
 class _Walk:
@@ -45,19 +36,13 @@ class _Walk:
         self.data, self.at, self.order, self.elements = data, 0, "<", 0
 
     def all(self) -> None:
-        if self.data[:4] != b"GGUF":
-            raise ValueError("it does not begin with GGUF")
         self.at = 4
         if self.number("I") & 0xFFFF == 0:
             self.order = ">"  # a file for machines of the other byte order
-        tensors, keys = self.number("Q"), self.number("Q")
-        if max(tensors, keys) > MAX_ENTRIES:
-            raise ValueError(f"it claims {tensors} tensors and {keys} keys")
-        for _ in range(keys):
+        self.skip(8)  # how many tensors there are
+        for _ in range(self.number("Q")):
             self.text()
             self.value(self.number("I"))
-        for _ in range(tensors):
-            self.tensor()
 
     def skip(self, count: int) -> None:
         if count > len(self.data) - self.at:
@@ -94,13 +79,3 @@ class _Walk:
             return
         for _ in range(count):
             self.value(kind)
-
-    def tensor(self) -> None:
-        self.text()
-        dimensions = self.number("I")
-        if dimensions > MAX_DIMENSIONS:
-            raise ValueError(f"byte {self.at}: a tensor of {dimensions} dimensions")
-        shape = [self.number("Q") for _ in range(dimensions)]
-        self.skip(4)
-        if max(self.number("Q"), *shape, 0) > 2**40:
-            raise ValueError(f"byte {self.at}: a tensor of shape {shape} cannot be in it")

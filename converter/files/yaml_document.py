@@ -6,7 +6,6 @@ win.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ import yaml
 from ropext.converter.errors import InvalidPreset, KeyPath, Problem, dotted
 from ropext.converter.preset import Document
 
-__all__ = ["MAX_BYTES", "load", "metadata", "parse"]
+__all__ = ["MAX_BYTES", "load", "parse"]
 
 
 MAX_BYTES = 256 * 1024
@@ -65,36 +64,6 @@ def parse(text: str, file: str) -> Document:
     builder = _Builder(file)
     data = None if node is None else builder.build(node, ())
     return Document(data, builder.lines, tuple(builder.problems))
-
-
-def metadata(text: str) -> dict[str, Any]:
-    """Read the metadata of a model card; empty where it is none, too long, or more than plain values.
-
-    Args:
-        text: YAML, as the Hub reads it.
-    """
-    if len(text) > MAX_BYTES:
-        return {}
-    try:
-        found = yaml.load(text, Loader=_PlainLoader)
-        json.dumps(found, ensure_ascii=False, default=str).encode()
-    # PyYAML's constructors fail in many ways, on `!!int ""` with an IndexError.
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader without aliases and merges, by which a few lines can stand for billions of values."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "an alias", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
-        node: yaml.Node | None = super().compose_node(parent, index)
-        return node
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Leave `<<` where it is: it is refused as a key."""
 
 
 def _fatal(file: str, line: int, message: str) -> InvalidPreset:

@@ -7,7 +7,8 @@ from pathlib import Path
 from ropext.converter.checkpoint.facts import read_facts
 from ropext.converter.preset import Preset
 
-from .load import check_fit, list_presets
+from .fit import check_fit
+from .load import list_presets
 from .suggested import require_method
 
 __all__ = ["presets"]

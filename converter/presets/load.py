@@ -1,30 +1,29 @@
-"""Presets: found by name or file, changed by `--set`, checked, and held against a model."""
+"""Presets: found by name or file, made of keys, written, and checked."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ropext.converter.errors import Fault, InvalidPreset, KeyPath, Problem, UsageError, dotted
-from ropext.converter.files.yaml_document import MAX_BYTES, load, parse
-from ropext.converter.lengths import tokens
-from ropext.converter.methods.rules import base_faults, preset_faults, size_faults
+from ropext.converter.errors import Fault, InvalidPreset, UsageError, dotted
+from ropext.converter.files.yaml_document import MAX_BYTES, load
+from ropext.converter.methods import registry
 from ropext.converter.methods.schemas import METHODS, fill_defaults, preset_schema, schema_for
-from ropext.converter.preset import Override, Places, Preset
+from ropext.converter.preset import Places, Preset
 from ropext.converter.text import did_you_mean
+
+from .fit import preset_faults
+from .overrides import with_overrides
 
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.facts import ModelFacts
 
 __all__ = [
-    "check_fit",
     "found_preset",
     "list_presets",
     "load_preset",
@@ -35,11 +34,6 @@ __all__ = [
 ]
 
 _SUFFIXES = (".yaml", ".yml", ".json")
-_FILE_PARAMETERS = ("dimension_scores",)
-_GROUP_SIZE = ("parameters", "group_size")
-_WINDOWS = (("initial_window",), ("target_window",))
-_LENGTHS = ("initial_window", "target_window", "local_window", "window", "chunk_size", "shift", "activate_beyond")
-"""Keys whose values are numbers of tokens."""
 
 
 def load_preset(name_or_file: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> Preset:
@@ -91,12 +85,10 @@ def names_a_file(content: bytes, overrides: Sequence[str]) -> bool:
     Raises:
         UsageError: an override names no key.
     """
-    data = load(content, "preset").data
-    for text in overrides if isinstance(data, Mapping) else ():
-        override = _read_override(text, data.get("method"))
-        data = _with_value(data, override, override.path)
+    data, _, _ = with_overrides(load(content, "preset").data, overrides)
     parameters = data.get("parameters") if isinstance(data, Mapping) else None
-    return isinstance(parameters, Mapping) and any(key in parameters for key in _FILE_PARAMETERS)
+    files = {key for method in METHODS for key in registry.method(method).file_parameters}
+    return isinstance(parameters, Mapping) and not files.isdisjoint(parameters)
 
 
 def write_preset(file: Path, data: Mapping[str, Any]) -> Preset:
@@ -142,35 +134,6 @@ def list_presets() -> list[Preset]:
     return [load_preset(name) for name in _shipped()]
 
 
-def check_fit(preset: Preset, facts: ModelFacts) -> list[Problem]:
-    """What the preset demands that the model is not; empty when it fits."""
-    unmet = [key for key, wanted in preset.requires.items() if not _equal(wanted, getattr(facts, key))]
-    problems = [preset.problem(_unmet(preset, facts, key), "requires", key) for key in unmet]
-    if preset.initial_window > facts.longest_length:
-        message = f"is {preset.initial_window}, but {facts.source} was trained to {facts.longest_length} tokens"
-        problems.append(preset.problem(f"{message}; set it to at most that", "initial_window"))
-    faults = list(base_faults(preset.method, facts.rope_type)) if "rope_type" not in unmet else []
-    if "head_dim" not in unmet:
-        faults += size_faults(preset.method, preset.parameters, facts.head_dim, facts.rotary_dim)
-    problems += [preset.problem(fault.message, *map(str, fault.path)) for fault in faults]
-    if not problems and "dimension_scores" in preset.parameters:
-        from ropext.converter.methods.baking import scores_problem
-
-        problems += filter(None, [scores_problem(preset, facts)])
-    return problems
-
-
-def _unmet(preset: Preset, facts: ModelFacts, key: str) -> str:
-    found = f"is {preset.requires[key]}, but {facts.source} has {getattr(facts, key)}"
-    return f"{found}; `ropext inspect {facts.source}` lists the presets that fit"
-
-
-def _equal(wanted: object, found: object) -> bool:
-    if isinstance(wanted, (int, float)) and isinstance(found, (int, float)):
-        return math.isclose(wanted, found, rel_tol=1e-9)
-    return wanted == found
-
-
 # Finding
 
 
@@ -204,96 +167,15 @@ def _shipped() -> Mapping[str, Path]:
     return dict(sorted((path.stem, path) for path in files if path.suffix == ".yaml"))
 
 
-# Overriding
-
-
-def _read_override(text: str, method: object) -> Override:
-    key, equals, value = text.partition("=")
-    key = key.strip()
-    if not key or not equals:
-        raise UsageError(f"--set {text}: write it as KEY=VALUE, such as --set target_window=16384")
-    try:
-        document = parse(value, f"--set {key}")
-    except InvalidPreset as error:
-        raise UsageError(str(error)) from None
-    if document.problems:
-        raise UsageError("\n".join(map(str, document.problems)))
-    return _located(_measured(Override(key, _resolve(key, method), document.data)))
-
-
-def _resolve(key: str, method: object) -> KeyPath:
-    """The path that an override's key stands for."""
-    path = tuple(key.split("."))
-    top = preset_schema()["properties"]
-    known = schema_for(method)["properties"] if isinstance(method, str) and method in METHODS else {}
-    if path[0] in top:
-        return path
-    if path[0] in known:
-        return ("parameters", *path)
-    near = did_you_mean(path[0], [*top, *known])
-    raise UsageError(f"--set {key}: unknown key{near or '.'} The keys here: {', '.join([*top, *known])}")
-
-
-def _measured(override: Override) -> Override:
-    """Numbers of tokens may be written as everywhere on the command line: 64k."""
-    whole = override.path in _WINDOWS and isinstance(override.value, int)
-    if whole or (override.path[-1] in _LENGTHS and isinstance(override.value, str)):
-        return replace(override, value=tokens(override.value, f"--set {override.key}"))
-    return override
-
-
-def _located(override: Override) -> Override:
-    """A file named on the command line is looked for from where the command runs, not beside the preset."""
-    if override.path[-1] in _FILE_PARAMETERS and isinstance(override.value, str):
-        return replace(override, value=str(Path.cwd() / override.value))
-    return override
-
-
-def _with_value(data: Any, override: Override, path: KeyPath) -> dict[str, Any]:
-    """A copy of `data` with the override's value at `path`; groups on the way are made where missing."""
-    if not isinstance(data, Mapping | None):
-        raise UsageError(f"--set {override.key}: nothing can be set inside {data!r}; set the whole value")
-    head, *rest = path
-    inner = (data or {}).get(head)
-    return {**(data or {}), str(head): _with_value(inner, override, tuple(rest)) if rest else override.value}
-
-
 # Building
 
 
 def _load(content: bytes, file: str, directory: Path, overrides: Sequence[str]) -> Preset:
     document = load(content, file)
-    data = document.data
-    read: list[Override] = []
-    for text in overrides if isinstance(data, Mapping) else ():
-        override = _read_override(text, data.get("method"))
-        data = _with_value(data, override, override.path)
-        read.append(override)
-    for override in _followers(data, read):
-        data = _with_value(data, override, override.path)
-        read.append(override)
-        overrides = [*overrides, f"{override.key}={override.value}"]
+    data, read, texts = with_overrides(document.data, overrides)
     places = Places(file, document, tuple(read))
     _refuse_faults(preset_faults(data, directory), places)
-    return _preset(data, content.decode("utf-8-sig"), directory, tuple(overrides), places)
-
-
-def _followers(data: Any, overrides: Sequence[Override]) -> list[Override]:
-    """What follows from a target window that was set, by the published rule, and was not set beside it."""
-    paths = [override.path for override in overrides]
-    if ("target_window",) not in paths or not {("parameters",), _GROUP_SIZE}.isdisjoint(paths):
-        return []
-    parameters = data.get("parameters")
-    if data.get("method") != "self_extend" or not isinstance(parameters, Mapping):
-        return []
-    wanted = (parameters.get("local_window"), data.get("initial_window"), data["target_window"])
-    lengths = [each for each in wanted if type(each) is int]
-    if len(lengths) < 3 or lengths[0] < 1 or lengths != sorted(set(lengths)):
-        return []  # and what is wrong is said when the preset is checked
-    from ropext.converter.methods.rules import group_size
-
-    window, initial, target = lengths
-    return [Override("group_size", _GROUP_SIZE, group_size(initial, target, window))]
+    return _preset(data, content.decode("utf-8-sig"), directory, tuple(texts), places)
 
 
 def _refuse_faults(faults: Iterable[Fault], places: Places) -> None:

@@ -17,10 +17,10 @@ from ropext.converter.methods.schemas import METHODS
 from ropext.converter.preset import Preset
 from ropext.converter.text import did_you_mean
 
-from .load import check_fit, found_preset, list_presets, make_preset
+from .load import found_preset, load_preset, make_preset
 
 if TYPE_CHECKING:
-    from ropext.converter.methods.suggestions import Suggestion
+    from ropext.converter.methods.base import Suggestion
 
 __all__ = [
     "Suggestions",
@@ -29,22 +29,6 @@ __all__ = [
     "require_method",
     "suggest",
 ]
-
-_ORDER = (
-    ("dpe", "its factors were found for this model"),
-    ("rerope", "in our own table it found 12 of 12 passkeys up to twice the trained length, and needs no search"),
-    ("self_extend", "in our own table it knew numbers at twice the trained length, and is near the base before it"),
-    ("dynamic_ntk", "in our own table it knew numbers at twice the trained length, and is the base before it"),
-    ("jet_long", "in our own table it is the base up to its window, and keeps perplexity beyond"),
-    ("gali", "in our own table it knew fewer numbers than the methods above"),
-    ("dca", "in our own table it keeps perplexity, and knew fewer numbers than the methods above"),
-    ("yarn", "other runtimes read it without code; in our own table it knew fewer numbers than the methods above"),
-    ("dprope", "other runtimes read it without code"),
-    ("ntk", "other runtimes read it without code"),
-    ("string", "it is made for the trained length, and reaches little beyond"),
-    ("linear", "without training it ruins most models"),
-)
-"""Methods, as docs/smollm2.md measured them at twice the trained length, the best first, and why they stand there."""
 
 
 @dataclass(frozen=True)
@@ -106,18 +90,17 @@ def suggest(
     if method is not None:
         require_method(method)
     wanted = want(source, target, initial_window)
-    found = sorted(_all(wanted), key=lambda each: (each.parameters is None, _place(each.method)))
-    found = [each for each in found if method in (None, each.method)]
-    best = next((each.method for each in found if each.parameters is not None), None)
+    found = [each for each in _all(wanted) if method in (None, each.method)]
+    best = next((each for each in found if each.parameters is not None), None)
     return Suggestions(
         source=str(source),
         model_type=wanted.facts.model_type,
         trained=wanted.trained,
         target=wanted.target,
         methods=tuple(found),
-        recommended=best,
-        why=dict(_ORDER)[best] if best else "no method reaches this length on this model",
-        presets=_fitting(wanted, method),
+        recommended=best.method if best else None,
+        why=best.reason if best else "no method reaches this length on this model",
+        presets=tuple(load_preset(name) for each in found for name in each.presets),
     )
 
 
@@ -178,21 +161,9 @@ def require_method(method: str) -> None:
 
 
 def _all(wanted: Wanted) -> list[Suggestion]:
-    from ropext.converter.methods.suggestions import suggest as suggest_all  # and with it numpy
+    from .recommend import recommend  # and with it numpy
 
-    return suggest_all(wanted.facts, wanted.inv_freq, wanted.target, wanted.trained.tokens)
-
-
-def _place(method: str) -> int:
-    names = [name for name, _ in _ORDER]
-    return names.index(method) if method in names else len(names)
-
-
-def _fitting(wanted: Wanted, method: str | None) -> tuple[Preset, ...]:
-    wanted_methods = [name for name, _ in _ORDER] if method is None else [method]
-    chosen = [each for each in list_presets() if each.method in wanted_methods]
-    reaching = [each for each in chosen if each.target_window >= wanted.target and not check_fit(each, wanted.facts)]
-    return tuple(sorted(reaching, key=lambda each: (_place(each.method), each.name)))
+    return recommend(wanted.facts, wanted.inv_freq, wanted.target, wanted.trained.tokens)
 
 
 def _name(source: str, method: str, target: int) -> str:

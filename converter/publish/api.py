@@ -12,7 +12,8 @@ from ropext.converter.hub import client as hub
 from ropext.converter.preset import Preset
 
 from .contents import Contents, contents_of, read_folder
-from .push import Pushed, plan_push
+from .plan import plan_push
+from .push import Pushed
 from .push import push as carry_out
 
 __all__ = ["converted_contents", "push"]
@@ -80,6 +81,6 @@ def converted_contents(
         local = hub.resolve(place, revision)
         plan = plan_checkpoint(preset, read_checkpoint(local.folder, place), local, native=native)
         return contents_of(plan, reading=reading)
-    checkpoint, local, repository, absent = read_remote_checkpoint(place, revision)
-    plan = plan_checkpoint(preset, checkpoint, local, native=native)
-    return contents_of(plan, repository, absent, reading)
+    remote = read_remote_checkpoint(place, revision)
+    plan = plan_checkpoint(preset, remote.checkpoint, remote.local, native=native)
+    return contents_of(plan, remote.repository, remote.absent, reading)

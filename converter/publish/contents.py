@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ropext.converter.checkpoint.roles import inside, is_within
+from ropext.converter.checkpoint.roles import is_within
 from ropext.converter.convert.card import with_repository, with_tag
 from ropext.converter.convert.config import dump_json
 from ropext.converter.convert.plan import Plan
-from ropext.converter.convert.write import WrittenFile, provenance
+from ropext.converter.convert.record import Entry, Record, WrittenFile
+from ropext.converter.converted.read import read_converted
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.contents import Outgoing, Reading, matches, outgoing, paths_in
-from ropext.converter.files.json_object import parse_object, read_object
 from ropext.converter.hub.types import Repository
 from ropext.converter.model_code import sha256
 from ropext.converter.names import CARD, CONFIG, PROVENANCE
@@ -63,11 +63,8 @@ def read_folder(folder: Path, reading: Reading | None = None) -> Contents:
     """
     if not (folder / CONFIG).is_file() or not (folder / PROVENANCE).is_file():
         raise UsageError(f"{folder}: is no folder that ropext converted: it needs {CONFIG} and {PROVENANCE}.")
-    record = read_object(inside(folder, PROVENANCE), str(folder / PROVENANCE))
-    block = read_object(inside(folder, CONFIG), str(folder / CONFIG)).get("rope_ext")
-    source, listed = record.get("source"), record.get("files")
-    if not isinstance(block, dict) or not isinstance(source, dict) or not isinstance(listed, dict):
-        raise UsageError(f"{folder}: is no folder that ropext converted: {CONFIG} or {PROVENANCE} is another's.")
+    converted = read_converted(folder)
+    source, listed = converted.record.source, converted.record.files
     missing = [path for path in listed if not (is_within(folder, path) and (folder / path).is_file())]
     if missing:
         raise RopextError(f"{folder}: {missing[0]} is missing, which {PROVENANCE} lists; convert again.")
@@ -80,9 +77,9 @@ def read_folder(folder: Path, reading: Reading | None = None) -> Contents:
     return Contents(
         name=str(folder),
         files=tuple(outgoing(path, (folder / path).resolve(), None, reading) for path in found),
-        base=_text(source.get("repo_id")),
-        revision=_text(source.get("revision")),
-        summary=_summary(block),
+        base=source.repo_id,
+        revision=source.revision,
+        summary=_summary(converted.block),
         notes=(f"left out, being pickles or links: {', '.join(left_out)}",) if left_out else (),
     )
 
@@ -114,13 +111,12 @@ def contents_of(
         written.append(WrittenFile(file.path, "hub" if file.action == "link" else "generate", files[-1].size, known))
     config = dump_json(plan.config)
     written.append(WrittenFile(CONFIG, "generate", len(config), sha256(config)))
-    files += [outgoing(PROVENANCE, dump_json(provenance(plan, written))), outgoing(CONFIG, config)]
-    source = plan.provenance["source"]
+    files += [outgoing(PROVENANCE, plan.record_of(written).dump()), outgoing(CONFIG, config)]
     return Contents(
         name=plan.preset,
         files=tuple(sorted(files, key=lambda file: file.path)),
-        base=source["repo_id"],
-        revision=source["revision"],
+        base=plan.record.source.repo_id,
+        revision=plan.record.source.revision,
         summary=_summary(plan.config["rope_ext"]),
         notes=plan.notes,
         origin=origin,
@@ -157,16 +153,11 @@ def _with_card(contents: Contents, edit: Callable[[str], str]) -> Contents:
     if CARD in files:
         with suppress(UnicodeDecodeError):
             files[CARD] = outgoing(CARD, edit(files[CARD].read().decode()).encode())
-    record = parse_object(files[PROVENANCE].read(), f"{contents.name}: {PROVENANCE}")
-    for path, entry in record["files"].items():
-        if path == CARD or (isinstance(entry, dict) and entry.get("sha256") is None):
-            record["files"][path] = {"sha256": files[path].sha256, "bytes": files[path].size}
-    files[PROVENANCE] = outgoing(PROVENANCE, dump_json(record))
+    record = Record.parse(files[PROVENANCE].read(), contents.name)
+    renewed = [path for path, entry in record.files.items() if path == CARD or entry.sha256 is None]
+    record = record.with_files({path: Entry(files[path].sha256, files[path].size) for path in renewed})
+    files[PROVENANCE] = outgoing(PROVENANCE, record.dump())
     return replace(contents, files=tuple(files.values()))
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _summary(block: Mapping[str, Any]) -> str:

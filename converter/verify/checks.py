@@ -6,7 +6,7 @@ Nothing of the checkpoint is executed: its code is compared, byte by byte, with 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from ropext.converter.checkpoint.config_keys import known_generation_keys, unkno
 from ropext.converter.checkpoint.facts import without_private
 from ropext.converter.checkpoint.places import Place, find_place
 from ropext.converter.checkpoint.read import INDEX, SINGLE, require_metadata, require_tensors
-from ropext.converter.convert.config import FORMAT, dump_json
+from ropext.converter.convert.config import FORMAT
+from ropext.converter.convert.record import Entry, Record, stray_faults
 from ropext.converter.convert.tokenizer import FILE as TOKENIZER_CONFIG
 from ropext.converter.convert.tokenizer import GENERATION, keys_of_elsewhere
-from ropext.converter.convert.write import sealed
-from ropext.converter.converted.read import Converted, Rebuilt, differences, parse_converted, parse_record, rebuild
+from ropext.converter.converted.read import Converted, Rebuilt, differences, parse_converted, rebuild
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.contents import Reading
 from ropext.converter.files.json_object import parse_object
@@ -31,7 +31,9 @@ from ropext.converter.text import printable, size_text
 from .loaded import is_carried, is_loaded
 from .report import Check, Faults, Report, Unchecked, Unpromised, carried_out, require_none, summary
 
-__all__ = ["Check", "Report", "verify"]
+__all__ = ["Check", "Hear", "Report", "verify"]
+
+Hear = Callable[[str, Check | None], None]
 
 
 def verify(
@@ -41,6 +43,7 @@ def verify(
     quick: bool = False,
     whole: bool = False,
     reading: Reading | None = None,
+    hear: Hear | None = None,
 ) -> Report:
     """Check a converted folder, or a repository as far as that goes without its weights.
 
@@ -50,6 +53,7 @@ def verify(
         quick: read no weights, and run no model.
         whole: run the model as it is, and not a part of it.
         reading: told of bytes as they are read.
+        hear: called when a check begins, with its name and None, and when it ends, with its name and what came out.
 
     Raises:
         UsageError: it is nothing that ropext converted, or a repository that is to be run whole.
@@ -58,26 +62,37 @@ def verify(
     place = find_place(str(source), revision, reading)
     if whole and not place.here:
         raise UsageError(f"{source}: its weights are not here, so --forward does not apply to it; download it first.")
-    return _Verification(place, quick=quick, whole=whole).report()
+    return _Verification(place, quick=quick, whole=whole, hear=hear).report()
 
 
 class _Verification:
     """The checks of one checkpoint. Each returns what it did, or raises what it found."""
 
-    def __init__(self, place: Place, *, quick: bool, whole: bool) -> None:
-        self.place, self.quick, self.whole = place, quick, whole
-        self.record: Mapping[str, Any] = {}
+    def __init__(self, place: Place, *, quick: bool, whole: bool, hear: Hear | None) -> None:
+        self.place, self.quick, self.whole, self.hear = place, quick, whole, hear or (lambda name, check: None)
+        self.found: Record | None = None
         self.checks: list[Check] = []
 
     def report(self) -> Report:
         """Do all of them."""
-        self.checks.append(carried_out("record", self.check_record))
-        if self.record:
+        self._carry_out("record")
+        if self.found:
             for name in ("files", "weights", "headers", "code", "config", "reference", "base"):
-                self.checks.append(carried_out(name, getattr(self, f"check_{name}")))
+                self._carry_out(name)
         return Report(
-            self.place.name, str(self.record.get("ropext_version", "")), tuple(self.checks), self.place.revision
+            self.place.name, self.found.ropext_version if self.found else "", tuple(self.checks), self.place.revision
         )
+
+    def _carry_out(self, name: str) -> None:
+        self.hear(name, None)
+        self.checks.append(carried_out(name, getattr(self, f"check_{name}")))
+        self.hear(name, self.checks[-1])
+
+    @property
+    def record(self) -> Record:
+        """What `ropext.json` says, once it is read."""
+        assert self.found
+        return self.found
 
     @cached_property
     def converted(self) -> Converted:
@@ -92,47 +107,43 @@ class _Verification:
         return rebuild(self.converted)
 
     @property
-    def files(self) -> Mapping[str, Mapping[str, Any]]:
+    def files(self) -> Mapping[str, Entry]:
         """As recorded."""
-        files: Mapping[str, Mapping[str, Any]] = self.record["files"]
-        return files
+        return self.record.files
 
     @property
     def same_version(self) -> bool:
         """Whether this ropext made it."""
-        return bool(self.record["ropext_version"] == __version__)
+        return self.record.ropext_version == __version__
 
     def check_record(self) -> str:
         """`ropext.json`: as ropext writes it, and of the same conversion as `config.json`."""
         data = self.place.read(PROVENANCE)
-        self.record = parse_record(self.place.name, data)
+        self.found = Record.parse(data, self.place.name)
         self.place.fetch(path for path in {CONFIG, TOKENIZER_CONFIG, GENERATION, *self.files} if not _is_weights(path))
-        version = str(self.record["ropext_version"])
+        version = self.record.ropext_version
         faults = [] if _VERSION.fullmatch(version) else [f"{PROVENANCE}: ropext_version: {version!r} is none"]
-        faults += [] if dump_json(self.record) == data else [f"{PROVENANCE}: is not laid out as ropext writes it"]
-        faults += [f"{PROVENANCE}: is not what its sha256 says"] if sealed(self.record) != self.record else []
-        code = {path: entry["sha256"] for path, entry in self.files.items() if path.endswith(".py")}
-        faults += [f"{PROVENANCE}: code: is not as under files"] if code != self.record.get("code") else []
+        faults += stray_faults(data, self.record)
         for key, found, given in self._named_twice():
             faults += [f"{PROVENANCE}: {key} is {given!r}, and {CONFIG} says {found!r}"] if found != given else []
         require_none(faults)
-        return f"made by ropext {self.record['ropext_version']}, {self.record['method']}"
+        return f"made by ropext {self.record.ropext_version}, {self.record.method}"
 
     def _named_twice(self) -> Iterator[tuple[str, Any, Any]]:
         try:
             block = self.converted.block
         except RopextError:
             return  # and said where it is checked
-        yield "method", block.get("method"), self.record["method"]
-        yield "preset", block.get("preset"), self.record["preset"].get("name")
-        yield "ropext_version", block.get("ropext_version"), self.record["ropext_version"]
+        yield "method", block.get("method"), self.record.method
+        yield "preset", block.get("preset"), self.record.preset.name
+        yield "ropext_version", block.get("ropext_version"), self.record.ropext_version
 
     def check_files(self) -> str:
         """Every file but weights: there, of its size and its digest; none beside them that loading would use."""
         paths = [path for path in self.files if not _is_weights(path)]
         edited = [CARD] if CARD in paths and list(self._file_faults(CARD)) else []
         faults = [fault for path in paths if path != CARD for fault in self._file_faults(path)]
-        faults += [f"{path}: no digest of it is recorded" for path in paths if not self.files[path]["sha256"]]
+        faults += [f"{path}: no digest of it is recorded" for path in paths if not self.files[path].sha256]
         faults += [f"{printable(path)}: is no file that a conversion makes" for path in paths if not is_carried(path)]
         faults += [f"{printable(path)}: {why}" for path, why in self.place.astray() if not _is_weights(path)]
         pickled = [path for path in paths if path in self.place.paths and is_pickled(self.place.head(path))]
@@ -152,9 +163,9 @@ class _Verification:
         entry = self.files[path]
         if path not in self.place.paths:
             yield f"{path}: is missing"
-        elif self.place.size(path) != entry["bytes"]:
-            yield f"{path}: has {self.place.size(path)} bytes, and {entry['bytes']} were recorded"
-        elif entry["sha256"] and self.place.sha256(path) != entry["sha256"]:
+        elif self.place.size(path) != entry.size:
+            yield f"{path}: has {self.place.size(path)} bytes, and {entry.size} were recorded"
+        elif entry.sha256 and self.place.sha256(path) != entry.sha256:
             yield f"{path}: is not what was recorded: its SHA-256 is another"
 
     def check_weights(self) -> str:
@@ -163,14 +174,14 @@ class _Verification:
             raise Unchecked("not read (--quick)")
         paths = [path for path in self.files if _is_weights(path)]
         astray = [(path, why) for path, why in self.place.astray() if _is_weights(path)]
-        if "symlink" not in str(self.record.get("link")):
+        if "symlink" not in self.record.link:
             require_none([f"{printable(path)}: {why}" for path, why in astray])
         require_none([fault for path in paths for fault in self._file_faults(path)])
         if astray:
             raise Unchecked(
                 f"{printable(astray[0][0])}: {astray[0][1]}: what is there can change; copy it into the folder"
             )
-        unknown = [path for path in paths if not self.files[path]["sha256"]]
+        unknown = [path for path in paths if not self.files[path].sha256]
         if unknown:
             raise Unchecked(
                 f"{len(unknown)} of {len(paths)} files have no digest, as they were linked unread; "
@@ -195,7 +206,7 @@ class _Verification:
             if path not in self.place.paths:
                 raise Faults([f"{path}: is missing"])
             shapes = self.place.shapes(path)
-            require_tensors(shapes.keys(), names, Path(path))
+            require_tensors(shapes.keys(), names, path)
             held |= shapes
         if self.quick:
             return f"{len(held)} tensors; not compared with {CONFIG} (--quick)"
@@ -225,10 +236,10 @@ class _Verification:
     def check_code(self) -> str:
         """The shipped code: byte for byte what ropext ships."""
         held = {path for path in self.place.paths if path.endswith(".py")}
-        if self.record["native"]:
+        if self.record.native:
             require_none([f"{path}: a native export has no code" for path in sorted(held)])
             return "none, as a native export has none"
-        version = str(self.record["ropext_version"])
+        version = self.record.ropext_version
         wanted = model_code.under_version(self.converted.family, self.rebuilt.preset.method, version)
         faults = [f"{path}: is missing" for path in sorted(wanted.keys() - held)]
         faults += [
@@ -256,7 +267,7 @@ class _Verification:
         faults = list(differences(config, rebuilt))
         if faults and not self.same_version:
             raise Unchecked(
-                f"made by ropext {self.record['ropext_version']}; this one, {__version__}, would write it otherwise: "
+                f"made by ropext {self.record.ropext_version}; this one, {__version__}, would write it otherwise: "
                 f"{summary(faults)}"
             )
         require_none(([self._of_older_format()] if self.older_format else []) + faults)
@@ -297,7 +308,7 @@ class _Verification:
 
         done = check_base(self._subject())
         if done is None:
-            raise Unpromised(f"{self.record['method']} promises nothing: it changes every length")
+            raise Unpromised(f"{self.record.method} promises nothing: it changes every length")
         return done
 
     def _subject(self) -> Any:

@@ -17,12 +17,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ropext.converter.checkpoint.model_cache import cache_in, cache_name
-from ropext.converter.checkpoint.model_classes import parts_of
 from ropext.converter.convert.config import extended_config
 from ropext.converter.convert.native import UnsupportedSpelling, native_config
 from ropext.converter.converted.read import Converted, Rebuilt
 from ropext.converter.errors import RopextError
-from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.methods.registry import FREQUENCY_METHODS, method
+from ropext.converter.model_classes import parts_of
 from ropext.modeling.rope_ext_model import decoder_of
 from ropext.modeling.rope_ext_positions import NOTES, Notes
 
@@ -146,7 +146,7 @@ def _check_frequencies(subject: Subject, layers: int) -> str:
     converted, rebuilt = subject.converted, subject.rebuilt
     of_preset = (converted.base_config, rebuilt.facts, rebuilt.preset, rebuilt.baked)
     ours = extended_config(*of_preset) if converted.native else converted.config
-    own = replace(subject, converted=replace(converted, config=ours, record={**converted.record, "native": False}))
+    own = replace(subject, converted=replace(converted, config=ours, record=replace(converted.record, native=False)))
     model = make_model(own, ours, layers)
     position = rebuilt.preset.initial_window
     ids, positions = _ids(2 * BEYOND, model), torch.cat((torch.arange(BEYOND), position + torch.arange(BEYOND)))[None]
@@ -303,7 +303,7 @@ def check_base(subject: Subject) -> str | None:
 def _promised(converted: Converted, rebuilt: Rebuilt) -> int:
     """Up to which length the checkpoint is to be the base, in tokens; 0: at none."""
     preset = rebuilt.preset
-    if preset.method == "dynamic_ntk":
+    if method(preset.method).grows:
         return preset.initial_window
     if preset.method in FREQUENCY_METHODS:
         return 0

@@ -22,9 +22,9 @@ from torch import Tensor
 from ropext.converter import model_code
 from ropext.converter.checkpoint.description import describe
 from ropext.converter.checkpoint.families import FAMILIES
-from ropext.converter.checkpoint.model_classes import decoded, model_class
 from ropext.converter.converted.read import Converted, Rebuilt
 from ropext.converter.errors import RopextError
+from ropext.converter.model_classes import decoded, model_class
 from ropext.converter.text import size_text
 
 from .report import Unchecked

@@ -33,7 +33,7 @@ def test_convert_by_a_loaded_preset_and_paths(tiny_llama, tiny_preset, tmp_path)
     assert preset.target_window == 1024
     assert preset.overrides == ('target_window="1k"', "local_window=32")
     assert ropext.convert(tiny_llama, preset=preset, output=tmp_path / "out").output == tmp_path / "out"
-    assert ropext.verify(str(tmp_path / "out"), quick=True).good
+    assert not ropext.verify(str(tmp_path / "out"), quick=True).bad
 
 
 @pytest.mark.parametrize("target", ["1k", "1024", 1024])
@@ -47,7 +47,7 @@ def test_convert_by_a_method(tiny_llama, target):
     assert done.preset.text.startswith("name: tiny-llama-yarn-1k\n")
     assert "base_model: ./tiny-llama\n" in done.preset.text
     assert str(tiny_llama.parent) not in (done.output / "ropext.json").read_text()
-    assert ropext.verify(str(done.output), quick=True).good
+    assert not ropext.verify(str(done.output), quick=True).bad
 
 
 def test_plan_writes_nothing(tiny_llama):
@@ -163,7 +163,7 @@ def test_evaluate(tiny_llama, tiny_preset, capfd):
     assert done.complete
     assert done.output == Path("results")
     assert done.files == (Path("results/tiny-llama/passkey.jsonl"),)
-    assert seen == [("tiny-llama passkey", each, 4) for each in range(5)]
+    assert seen == [("tiny-llama: loading", 0, 0), *(("tiny-llama passkey", each, 4) for each in range(5))]
     first, *rest = map(json.loads, done.files[0].read_text().splitlines())
     assert first["settings"]["task"] == "passkey"
     assert [each["value"]["preset"] for each in rest] == [None, None, "tiny-dpe", "tiny-dpe"]

@@ -35,7 +35,7 @@ def test_the_base_misses(base, prompt):
     assert not ask(base, prompt, trust_remote_code=False).found
 
 
-@pytest.mark.parametrize("method", ["dpe", "dprope", "gali"])
+@pytest.mark.parametrize("method", ["rerope", "dpe", "dprope", "gali"])
 def test_the_converted_model_finds(method, base, prompt, folder):
     preset = load_preset(f"smollm2-135m-{method}")
     converted = convert_checkpoint(preset, str(base), folder / preset.name)

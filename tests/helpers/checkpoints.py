@@ -3,6 +3,8 @@
 import json
 import struct
 
+from ropext.converter.convert.record import Record
+
 LLAMA3 = {
     "rope_type": "llama3",
     "factor": 8.0,
@@ -63,3 +65,8 @@ def snapshot(folder, cache, digests):
         blob.write_bytes(file.read_bytes())
         (revision / file.name).symlink_to(f"../../blobs/{blob.name}")
     return revision
+
+
+def sealed(record):
+    """Return the bytes of a `ropext.json` that somebody changed on purpose: with the digest that belongs to it."""
+    return Record.parse(json.dumps(record).encode(), "changed").sealed().dump()

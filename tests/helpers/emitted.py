@@ -12,7 +12,7 @@ import transformers
 from ropext.converter import model_code
 from ropext.converter.checkpoint.facts import facts_of
 from ropext.converter.convert.config import dump_json, extended_config
-from ropext.converter.methods.baking import Baked
+from ropext.converter.methods.base import Baked
 from ropext.converter.presets.load import make_preset
 from tests.helpers import tiny
 from tests.reference.regions import FREQUENCY_METHODS

@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from ropext.converter import model_code
 from ropext.converter.checkpoint.families import FAMILIES as FAMILY_ROWS
-from ropext.converter.checkpoint.model_classes import configuration_class, model_class
+from ropext.converter.model_classes import configuration_class, model_class
 from ropext.modeling.configuration_llama_ext import GUARD
 from tests.helpers import tiny
 

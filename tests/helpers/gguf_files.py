@@ -4,14 +4,14 @@ import gguf
 import numpy as np
 
 
-def write_gguf(file, arch="llama", divisors=None, **more):
+def write_gguf(file, arch="llama", divisors=None, context=64, heads=4, theta=10000.0, **more):
     writer = gguf.GGUFWriter(file, arch)
-    writer.add_context_length(64)
+    writer.add_context_length(context)
     writer.add_embedding_length(64)
     writer.add_block_count(1)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_rope_freq_base(10000.0)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(min(heads, 2))
+    writer.add_rope_freq_base(theta)
     writer.add_array("tokenizer.ggml.tokens", ["a", "ü", ""])
     writer.add_array("tokenizer.ggml.scores", [0.5, 1.5, 2.5])
     if "scaling" in more:

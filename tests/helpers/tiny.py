@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from ropext.converter.checkpoint.model_cache import cache_name
-from ropext.converter.checkpoint.model_classes import configuration_class, model_class
+from ropext.converter.model_classes import configuration_class, model_class
 from ropext.modeling.configuration_llama_ext import GUARD
 
 DATA = Path(__file__).parents[1] / "data"

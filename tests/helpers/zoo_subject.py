@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ropext.converter.checkpoint.description import describe
-from ropext.converter.checkpoint.model_classes import parts_of
 from ropext.converter.convert.apply import plain
 from ropext.converter.errors import RopextError
+from ropext.converter.model_classes import parts_of
 from ropext.modeling.rope_ext_model import attach, decoder_of
 from tests.helpers import tiny
 from tests.reference import stock

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 from transformers import CompileConfig
 
-from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.methods.registry import FREQUENCY_METHODS
 from tests.helpers import families, tiny
 from tests.helpers.tiny import generate, left_padded
 from tests.modeling.test_methods import oracle

@@ -14,7 +14,7 @@ from ropext.converter.checkpoint.facts import facts_of
 from ropext.converter.checkpoint.families import supported
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.errors import RopextError
-from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.methods.registry import FREQUENCY_METHODS
 from ropext.converter.presets.load import load_preset
 from ropext.modeling.rope_ext_dpe import Dpe
 from ropext.modeling.rope_ext_model import decoder_of

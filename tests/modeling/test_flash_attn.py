@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.methods.registry import FREQUENCY_METHODS
 from ropext.modeling.rope_ext_attention import flash_attention, packaged_attention
 from tests.helpers import families, tiny
 from tests.helpers.tiny import generate, left_padded

@@ -13,6 +13,7 @@ from ropext.converter.checkpoint.families import FAMILIES
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.presets.load import load_preset
 from tests.helpers import zoo
+from tests.helpers.saved import saved
 from tests.modeling.test_loading import preset_file
 
 FAMILY_SAMPLE = ["llama", "gpt_oss", "gemma3_text", "gemma2", "qwen3", "glm4", "gpt_neox", "deepseek_v3", "smollm3"]
@@ -25,12 +26,7 @@ def bases(tmp_path_factory):
     place = tmp_path_factory.mktemp("bases")
 
     def save(family):
-        folder = place / family
-        if not folder.exists():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                zoo.build(family).save_pretrained(folder)
-        return folder
+        return saved(family, place)
 
     return save
 

@@ -1,71 +1,21 @@
 """The frequency methods: what is baked and what is shipped, against the oracles and against transformers' own."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers import LlamaForCausalLM
 
-from ropext.converter.checkpoint.rope import float32, plain_inv_freq
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.errors import InvalidPreset
-from ropext.converter.methods import frequencies
-from ropext.converter.methods.baking import bake
 from ropext.converter.presets.load import load_preset
 from tests.helpers import tiny
 from tests.helpers.checkpoints import LLAMA3, edit_config
+from tests.helpers.scaled_rope import inv_freq_of_transformers
 from tests.modeling.test_loading import preset_file
 from tests.reference import dynamic_ntk, linear, ntk, yarn
 from tests.reference.rope import llama_logits
 
 pytestmark = pytest.mark.usefixtures("no_grad")
-MODELS = [(10000.0, 16, 64), (10000.0, 128, 4096), (100000.0, 64, 8192), (500000.0, 128, 8192)]
-
-
-def inv_freq_of_transformers(theta, head_dim, length, scaling):
-    sizes = {"hidden_size": head_dim, "num_attention_heads": 1, "max_position_embeddings": length}
-    config = LlamaConfig(**sizes, rope_theta=theta, rope_scaling=scaling and dict(scaling))  # which it adds to
-    inv_freq, attention_factor = ROPE_INIT_FUNCTIONS[scaling["rope_type"]](config, "cpu")
-    return inv_freq.tolist(), attention_factor
-
-
-@pytest.mark.parametrize(("theta", "head_dim", "window"), MODELS)
-@pytest.mark.parametrize("factor", [2.0, 3.7, 16.0])
-def test_linear_is_that_of_transformers(theta, head_dim, window, factor):
-    expected, _ = inv_freq_of_transformers(theta, head_dim, window, {"rope_type": "linear", "factor": factor})
-    np.testing.assert_allclose(frequencies.linear(plain_inv_freq(theta, head_dim), factor), expected, rtol=2e-7)
-
-
-@pytest.mark.parametrize(("theta", "head_dim", "window"), MODELS)
-@pytest.mark.parametrize("factor", [2.0, 3.5, 16.0])
-@pytest.mark.parametrize("options", [{}, {"beta_fast": 24.0, "beta_slow": 2.0}, {"truncate": False}], ids=str)
-def test_yarn_is_that_of_transformers_and_of_the_oracle(theta, head_dim, window, factor, options):
-    baked = frequencies.yarn(theta, head_dim, window, factor, **options)
-    scaling = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": window, **options}
-    expected, attention_factor = inv_freq_of_transformers(theta, head_dim, round(window * factor), scaling)
-    np.testing.assert_allclose(baked, expected, rtol=4e-7)
-    assert frequencies.yarn_attention_factor(factor) == attention_factor
-    naive = yarn.frequencies(theta, head_dim, window, scaling_factor=factor, **options)
-    np.testing.assert_allclose(baked, naive, rtol=1e-5)
-
-
-@pytest.mark.parametrize(("theta", "head_dim", "window"), MODELS)
-@pytest.mark.parametrize("factor", [2.0, 3.5, 16.0])
-def test_ntk_is_a_larger_theta(theta, head_dim, window, factor):
-    raised = plain_inv_freq(frequencies.ntk_theta(theta, factor, head_dim), head_dim)
-    np.testing.assert_allclose(raised, ntk.frequencies(theta, head_dim, factor), rtol=1e-6)
-    np.testing.assert_allclose(frequencies.ntk(plain_inv_freq(theta, head_dim), factor), raised, rtol=1e-6)
-
-
-def test_what_is_baked_is_exact_in_float32():
-    plain = plain_inv_freq(10000.0, 128)
-    for baked in (frequencies.linear(plain, 3.7), frequencies.ntk(plain, 3.7), frequencies.yarn(1e4, 128, 4096, 3.7)):
-        assert baked == [float32(frequency) for frequency in baked]
-
-
-# A whole model
 
 
 def convert(source, folder, method, **parameters):
@@ -168,13 +118,3 @@ def test_what_goes_by_theta_alone_is_refused_on_a_scaled_base(method, tiny_llama
 def test_refuses_what_makes_no_sense(method, parameters, message, tmp_path):
     with pytest.raises(InvalidPreset, match=message):
         load_preset(str(preset_file(tmp_path, "tiny", method, parameters)))
-
-
-def test_bakes_a_published_preset():
-    from tests.converter.presets.test_presets import TINY
-
-    facts = replace(TINY, head_dim=128, trained_length=8192, rope_theta=500000.0)
-    baked = bake(load_preset("llama3-8b-yarn-8k-32k"), facts, plain_inv_freq(500000.0, 128))
-    assert baked.parameters["scaling_factor"] == 4.0
-    assert baked.inv_freq[0] == 1.0
-    assert baked.inv_freq[-1] == pytest.approx(plain_inv_freq(500000.0, 128)[-1] / 4, rel=1e-6)

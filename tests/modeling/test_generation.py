@@ -2,7 +2,7 @@
 
 import pytest
 
-from ropext.converter.checkpoint.model_classes import configuration_class, model_class
+from ropext.converter.model_classes import configuration_class, model_class
 from tests.helpers import tiny
 
 pytestmark = pytest.mark.usefixtures("no_grad")

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.methods.registry import FREQUENCY_METHODS
 from ropext.modeling import rope_ext_attention, rope_ext_dca
 from tests.helpers import tiny
 from tests.reference.rope import llama_logits

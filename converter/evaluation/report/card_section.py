@@ -6,20 +6,19 @@ All else of the card stays as it is, to the letter, but for its sentence that no
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ropext.converter.checkpoint.roles import inside
-from ropext.converter.convert.config import dump_json
+from ropext.converter.convert.card import RESULTS, UNMEASURED, results_place
+from ropext.converter.convert.record import Entry, read_record
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.files.json_object import read_bounded, read_object
-from ropext.converter.model_code import sha256
-from ropext.converter.names import CARD, CONFIG, PROVENANCE
+from ropext.converter.files.json_object import read_bounded
+from ropext.converter.files.model_card import newline_of, with_key
+from ropext.converter.files.replace import beside, replace_file
+from ropext.converter.names import CARD, PROVENANCE
 
 from .drawing import save
 from .pictures import Kind, Measure, pictures
@@ -33,9 +32,6 @@ PICTURE = "results.png"
 """The picture beside the card."""
 
 _BEGIN, _END = "<!-- ropext report: begin -->", "<!-- ropext report: end -->"
-_HEADINGS = ("## Limits", "# The base model's card")
-"""Before the first of these the section goes; the second begins what is others'."""
-_UNMEASURED = "Nothing was measured on this checkpoint. "
 _DATASET = "ropext-"
 """What the names of this section's data sets begin with in `model-index`."""
 
@@ -56,39 +52,23 @@ def update_card(folder: Path, experiments: Sequence[Experiment], kinds: Sequence
         UsageError: the folder is no converted checkpoint, or its preset was not measured.
         RopextError: the card cannot be read, or matplotlib is not installed.
     """
-    preset = _preset(folder)
+    record = read_record(folder)
+    preset = record.preset.name
     own = _own(experiments, preset, folder)
     card = folder / CARD
     text = _read(card)
     drawn = [picture for _, picture in pictures(own, kinds, measure)]
-    newline = "\r\n" if "\r\n" in text else "\n"
-    section = _section(own, [picture.title for picture in drawn]).replace("\n", newline)
-    renewed = _with_metadata(_with_section(text, section, card), preset, own, newline, card)
+    section = _section(own, [picture.title for picture in drawn]).replace("\n", newline_of(text))
+    renewed = with_key(_with_section(text, section, card), "model-index", partial(_model_index, preset, own), str(card))
     written = [card]
     if drawn:
-        temp = folder / f".{PICTURE}.new.png"
-        temp.unlink(missing_ok=True)  # a link perhaps
-        try:
+        with beside(folder / PICTURE) as temp:
             save(drawn, temp)
-            os.replace(temp, folder / PICTURE)
-        finally:
-            temp.unlink(missing_ok=True)
         written.insert(0, folder / PICTURE)
-    _replace(card, renewed.encode())
-    return [*written, *_record(folder, written)]
-
-
-def _preset(folder: Path) -> str:
-    """The name of the preset that a folder was converted with."""
-    file = folder / CONFIG
-    block = read_object(inside(folder, CONFIG), str(file)).get("rope_ext") if file.is_file() else None
-    name = block.get("preset") if isinstance(block, dict) else None
-    if not name and (folder / PROVENANCE).is_file():  # a native export
-        found = read_object(inside(folder, PROVENANCE), str(folder / PROVENANCE)).get("preset")
-        name = found.get("name") if isinstance(found, dict) else found
-    if not isinstance(name, str) or not name:
-        raise UsageError(f"--card {folder}: is no folder that `ropext convert` wrote")
-    return name
+    replace_file(card, renewed.encode())
+    entries = {file.name: Entry.of(file.read_bytes()) for file in written}
+    replace_file(folder / PROVENANCE, record.with_files(entries).dump())
+    return [*written, folder / PROVENANCE]
 
 
 def _own(experiments: Sequence[Experiment], preset: str, folder: Path) -> list[Experiment]:
@@ -112,31 +92,6 @@ def _read(card: Path) -> str:
         raise RopextError(f"{card}: is not UTF-8") from None
 
 
-def _replace(file: Path, content: bytes) -> None:
-    """Put a new file in the place of an old one; what else is linked to that stays as it is."""
-    temp = file.with_name(f".{file.name}.new")
-    temp.unlink(missing_ok=True)  # a link perhaps
-    try:
-        temp.write_bytes(content)
-        os.replace(temp, file)
-    finally:
-        temp.unlink(missing_ok=True)
-
-
-def _record(folder: Path, written: Sequence[Path]) -> list[Path]:
-    """Bring the digests of `ropext.json` up to date."""
-    file = folder / PROVENANCE
-    provenance = read_object(inside(folder, PROVENANCE), str(file)) if file.is_file() else {}
-    files = provenance.get("files")
-    if not isinstance(files, dict):
-        return []
-    for each in written:
-        content = each.read_bytes()
-        files[each.name] = {"sha256": sha256(content), "bytes": len(content)}
-    _replace(file, dump_json(provenance))
-    return [file]
-
-
 # The text
 
 
@@ -147,75 +102,23 @@ def _section(experiments: Sequence[Experiment], titles: Sequence[str]) -> str:
 
 def _with_section(text: str, section: str, card: Path) -> str:
     """The card with the section in the place of the one before, or in its own."""
-    end = _headed(text, _HEADINGS[1:])
-    own, rest = text[:end].replace(_UNMEASURED, "", 1), text[end:]
+    _, end = results_place(text)
+    own, rest = text[:end].replace(UNMEASURED, "", 1), text[end:]
     begins, ends = own.count(_BEGIN), own.count(_END)
     if (begins, ends) == (1, 1) and own.index(_BEGIN) < own.index(_END):
         return own[: own.index(_BEGIN)] + section + own[own.index(_END) + len(_END) :] + rest
     if begins or ends:
         raise RopextError(f"{card}: `{_BEGIN}` and `{_END}` do not stand there once each, in this order; remove both")
-    newline = "\r\n" if "\r\n" in text else "\n"
+    newline = newline_of(text)
     # The heading stands before the markers: what is under a heading of its own is kept when the card is written anew.
-    section = f"## Results{2 * newline}{section}{newline}"
-    place = _headed(own, _HEADINGS)
+    section = f"## {RESULTS}{2 * newline}{section}{newline}"
+    place, _ = results_place(own)
     if place < len(own):
         return f"{own[:place]}{section}{newline}{own[place:]}{rest}"
     return f"{own.rstrip()}{2 * newline}{section}{newline if rest else ''}{rest}"
 
 
-def _headed(text: str, headings: Sequence[str]) -> int:
-    """Where the first of some headings begins, code left out; the end of the text where there is none."""
-    fence, place = "", 0
-    for line in text.splitlines(keepends=True):
-        run = re.match(r" {0,3}(`{3,}|~{3,})", line)
-        if run and (not fence or (run[1].startswith(fence) and not line.strip().strip(fence[0]))):
-            fence = "" if fence else run[1]
-        elif not fence and line.rstrip() in headings:
-            return place
-        place += len(line)
-    return len(text)
-
-
 # The metadata
-
-
-def _with_metadata(text: str, preset: str, experiments: Sequence[Experiment], newline: str, card: Path) -> str:
-    """The card with `model-index` in its metadata, everything else of which stays as it is written."""
-    match = re.match(r"(\ufeff?---[ \t]*\r?\n)(.*?)(\r?\n)(---[ \t]*(?:\r?\n|$))", text, re.DOTALL)
-    written = match[2] if match else ""
-    try:
-        node = yaml.compose(written, Loader=yaml.SafeLoader)
-        metadata = yaml.safe_load(written)
-    except (yaml.YAMLError, ValueError):
-        raise RopextError(f"{card}: its metadata is not valid YAML; repair it first") from None
-    if metadata is not None and not isinstance(metadata, dict):
-        raise RopextError(f"{card}: its metadata is no mapping; repair it first")
-    index = _model_index(preset, experiments, (metadata or {}).get("model-index"))
-    lines = yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True, width=1000).rstrip("\n")
-    lines = lines.replace("\n", newline)
-    if not match:
-        return f"---{newline}{lines}{newline}---{newline}{newline}{text}"
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    before = next((pair for pair in pairs if pair[0].value == "model-index"), None)
-    if before is None:
-        renewed = f"{written.rstrip()}{newline}{lines}" if written.strip() else lines
-    else:
-        renewed = written[: before[0].start_mark.index] + lines + written[_last(before[1]) :]
-    try:
-        right = yaml.safe_load(renewed) == {**(metadata or {}), "model-index": index}
-    except yaml.YAMLError:
-        right = False
-    if not right:
-        raise RopextError(f"{card}: its metadata cannot be added to as it is written; put one key on each line")
-    return text[: match.start(2)] + renewed + text[match.end(2) :]
-
-
-def _last(node: yaml.Node) -> int:
-    """Where what is written of a node ends; a block's own mark is where the next thing begins."""
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
-        last = node.value[-1]
-        return _last(last[1] if isinstance(last, tuple) else last)
-    return int(node.end_mark.index)
 
 
 def _model_index(preset: str, experiments: Sequence[Experiment], before: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.files.replace import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +103,7 @@ def save(pictures: Sequence[Picture], file: Path) -> None:
         RopextError: matplotlib is not installed.
     """
     check_file(file)
-    file.write_bytes(_rendered(pictures, file.suffix.lower()[1:]))
+    replace_file(file, _rendered(pictures, file.suffix.lower()[1:]))
 
 
 def inline_svg(picture: Picture, name: str) -> str:

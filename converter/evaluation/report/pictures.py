@@ -31,6 +31,12 @@ _COLUMNS = 3
 _INTERVALS = 6
 """So many curves, at most, have their intervals drawn."""
 _BANDS = 10
+_AXES = {
+    "exact": "exact match, percent",
+    "score": "average, percent",
+    "log_probability": "log-probability of the answer, nats",
+}
+"""Labels of axes that the titles of tables are too long for."""
 
 
 def pictures(
@@ -183,9 +189,7 @@ def _draw_curves(part: SubFigure, experiment: Experiment, metric: Metric) -> Non
         highest, lowest = max(highest, *y), min(lowest, *y)
     axes.set_xticks([place(length) for length in lengths], [tokens(length) for length in lengths])
     axes.set_xlabel("length, tokens")
-    axes.set_ylabel(
-        {"exact": "exact match, percent", "score": "average, percent"}.get(metric.name, _lower(metric.title))
-    )
+    axes.set_ylabel(_AXES.get(metric.name, _lower(metric.title)))
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     if metric.name in ("exact", "score"):

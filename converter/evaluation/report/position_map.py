@@ -17,9 +17,10 @@ import numpy.typing as npt
 from ropext.converter.checkpoint.description import base_inv_freq
 from ropext.converter.checkpoint.facts import facts_of, read_config
 from ropext.converter.errors import InvalidPreset, UsageError
-from ropext.converter.methods.baking import Baked, bake
+from ropext.converter.methods.base import Baked
+from ropext.converter.methods.registry import bake
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit
+from ropext.converter.presets.fit import check_fit
 
 if TYPE_CHECKING:
     from ropext.modeling.rope_ext_method import Method
@@ -122,7 +123,7 @@ def _required(preset: Preset) -> dict[str, Any]:
         raise UsageError(
             f"{preset.name}: does not say what {', '.join(absent)} of its model are; name the model by --model"
         )
-    from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+    from ropext.converter.methods.registry import FREQUENCY_METHODS
 
     head_dim, rope_type = preset.requires["head_dim"], preset.requires["rope_type"]
     if rope_type != "default" and preset.method in FREQUENCY_METHODS:
@@ -148,7 +149,7 @@ def position_map(target: Target, length: int | None = None) -> PositionMap:
         target: the preset on its model.
         length: of the text; the preset's target window by default (tokens).
     """
-    from ropext.converter.checkpoint.model_classes import parts_of
+    from ropext.converter.model_classes import parts_of
     from ropext.modeling.rope_ext_frequencies import FrequencyMethod
 
     length = length or target.preset.target_window

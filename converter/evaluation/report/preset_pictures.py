@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ropext.converter.methods.dprope import count_angles
+from ropext.converter.methods.dprope_solver import count_angles
 
 from .drawing import WIDTH, Picture, legend, line_style, tokens
 from .position_map import PositionMap, Target, position_map

@@ -116,25 +116,21 @@ def read_results(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
         paths: files, or folders to look for `*.jsonl` in.
 
     Returns:
-        One experiment for each task, model and set of settings, by model and in the order of `TASKS`; and what was left
-        out, in words.
+        One experiment for each task, base model and set of settings, by model and in the order of `TASKS`; and what was
+        left out, in words. A converted model stands beside its base, by its preset's name, where that was measured too.
 
     Raises:
         UsageError: there is nothing there to report.
         RopextError: a file is none of measurements, or damaged.
     """
+    runs, left_out = _runs(paths)
     read: dict[str, _Gathered] = {}
-    left_out: list[str] = []
-    for file, named in _files(paths):
-        settings, lines = _read(file)
-        task = settings.get("task")
-        if not isinstance(task, str) or task not in TASKS:
-            if named:
-                raise RopextError(f"{file}: holds no results of {', '.join(TASKS)}, as `ropext eval` writes them")
-            left_out.append(f"{file}: holds no results of {', '.join(TASKS)}; left out")
-            continue
-        same = {key: value for key, value in settings.items() if key not in _ORIGIN}
-        read.setdefault(json.dumps(same, sort_keys=True), _Gathered(same)).add(file, settings, lines)
+    bases = {_asked(run.same): run.same for run in runs if not run.converted}
+    for run in sorted(runs, key=lambda run: bool(run.converted)):
+        base = bases.get(_asked({**run.same, "source": run.converted.get("base")})) if run.converted else None
+        same = run.same if base is None else base
+        gathered = read.setdefault(json.dumps(same, sort_keys=True), _Gathered(same))
+        gathered.add(run, BASE if base is None else gathered.unused(run.converted.get("preset"), run.same["source"]))
     found = [gathered.experiment() for gathered in read.values()]
     if not any(each.values for each in found):
         raise UsageError(f"{', '.join(map(str, paths))}: no results here; `ropext eval` makes them")
@@ -142,6 +138,52 @@ def read_results(paths: Sequence[Path]) -> tuple[list[Experiment], list[str]]:
     models = list(dict.fromkeys(each.source for each in found))
     found.sort(key=lambda each: (models.index(each.source), order.index(each.task)))
     return [each for each in found if each.values], left_out
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A file of measurements.
+
+    Attributes:
+        file: where it is.
+        settings: its first line.
+        lines: the lines after it, with their numbers.
+    """
+
+    file: Path
+    settings: Mapping[str, Any]
+    lines: Sequence[tuple[int, Mapping[str, Any]]]
+
+    @property
+    def same(self) -> dict[str, Any]:
+        """What other files of the same experiment say too."""
+        return {key: value for key, value in self.settings.items() if key not in (*_ORIGIN, "converted")}
+
+    @property
+    def converted(self) -> Mapping[str, Any]:
+        """The base and the preset of a converted model; empty for a base."""
+        said = self.settings.get("converted")
+        return said if isinstance(said, dict) else {}
+
+
+def _runs(paths: Sequence[Path]) -> tuple[list[_Run], list[str]]:
+    """Return the files of measurements, and what was left out, in words."""
+    runs: list[_Run] = []
+    left_out: list[str] = []
+    for file, named in _files(paths):
+        settings, lines = _read(file)
+        if isinstance(settings.get("task"), str) and settings["task"] in TASKS:
+            runs.append(_Run(file, settings, lines))
+        elif named:
+            raise RopextError(f"{file}: holds no results of {', '.join(TASKS)}, as `ropext eval` writes them")
+        else:
+            left_out.append(f"{file}: holds no results of {', '.join(TASKS)}; left out")
+    return runs, left_out
+
+
+def _asked(same: Mapping[str, Any]) -> str:
+    """Return what a base and what it was converted to have in common if they were asked the same."""
+    return json.dumps({key: value for key, value in same.items() if key != "trained_length"}, sort_keys=True)
 
 
 def _files(paths: Sequence[Path]) -> list[tuple[Path, bool]]:
@@ -205,21 +247,28 @@ class _Gathered:
         self._values: dict[tuple[str, int, int, str], tuple[object, Value]] = {}
         self._twice: dict[str, None] = {}
 
-    def add(self, file: Path, settings: Mapping[str, Any], lines: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
-        versions = settings.get("versions")
+    def unused(self, *names: object) -> str:
+        """Return the first of some names that no preset has yet."""
+        taken = {preset for preset, *_ in self._values}
+        free = [name for name in names if isinstance(name, str) and name not in (*taken, BASE)]
+        return free[0] if free else f"{names[-1]} (converted)"
+
+    def add(self, run: _Run, unnamed: str) -> None:
+        """Add a file, whose measurements without a preset are of the name given."""
+        versions = run.settings.get("versions")
         named = versions.items() if isinstance(versions, dict) else ()
         origin = Origin(
-            str(settings.get("command") or ""),
+            str(run.settings.get("command") or ""),
             ", ".join(f"{name} {version}" for name, version in named),
-            str(settings.get("machine") or ""),
+            str(run.settings.get("machine") or ""),
         )
         self._origins[origin] = None
-        for number, line in lines:
+        for number, line in run.lines:
             value = line.get("value")
             wrong = _wrong(value, self._settings["task"])
             if wrong or not isinstance(value, dict):
-                raise RopextError(f"{file}:{number}: is no measurement of {self._settings['task']}: {wrong}")
-            preset = value["preset"] or BASE
+                raise RopextError(f"{run.file}:{number}: is no measurement of {self._settings['task']}: {wrong}")
+            preset = value["preset"] or unnamed
             subtask = value["task"] if "task" in _OF_TASK[self._settings["task"]] else ""
             where = (preset, value["length"], value["seed"], subtask)
             if where in self._values and self._values[where][0] != line.get("key"):

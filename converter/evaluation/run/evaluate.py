@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ropext
-from ropext.converter.errors import UsageError
+from ropext.converter.checkpoint.roles import inside
+from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.tasks.items import Task, make_task
+from ropext.converter.files.json_object import read_object
 from ropext.converter.lengths import tokens
+from ropext.converter.names import PROVENANCE
 from ropext.converter.preset import Preset
 from ropext.converter.presets.load import load_preset
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["BACKENDS", "Asking", "Evaluation", "evaluate"]
 
 Asking = Callable[[str, int, int], None]
-"""Called with what is asked of whom, how much of it is answered, and how much there is."""
+"""Called with what is being done, how many questions are answered, and how many there are (0: unknown)."""
 
 BACKENDS = ("transformers", "vllm")
 
@@ -155,12 +158,15 @@ def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
     from .transformers_model import trained_length
 
     share = launched_share()
+    told = how.progress if how.progress and share.rank == 0 else lambda name, done, total: None
+    told(f"{Path(source).name}: loading", 0, 0)
     same = {"task": how.task, "source": Path(source).name, **task.settings, "seed": how.seed, "dtype": how.dtype}
     folder = hub.resolve(source).folder
-    trained = trained_length(read_config(folder)[0])
+    config = read_config(folder)[0]
+    trained = trained_length(config)
     if not (lengths := how.lengths or ((trained, trained * 3 // 2, 2 * trained) if trained else ())):
         raise UsageError(f"{source}: does not say how far it was trained to read; give --lengths")
-    about = {"trained_length": trained, **_about()}
+    about = {"trained_length": trained, **_about(), **_origin(folder, config)}
     if how.backend == "vllm":
         same["backend"] = "vllm"
         about["versions"] |= {"vllm": _vllm(how, share)}
@@ -170,7 +176,6 @@ def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
         judge = Judge(model, wanted, records)
         work = [(preset, item) for preset in how.presets for item in range(len(wanted))]
         mine = share.of(work)
-        told = how.progress if how.progress and share.rank == 0 else lambda name, done, total: None
         for done, (preset, item) in enumerate(mine):
             told(f"{Path(source).name} {how.task}", done, len(mine))
             judge.result(preset, item)
@@ -209,12 +214,21 @@ def _vllm(how: _Settings, share: Share) -> str:
 
 def _about() -> dict[str, Any]:
     """How results came about, beside what they depend on."""
-    import torch
-
-    from .origin import processor, versions
+    from .origin import machine, versions
 
     typed = Path(sys.argv[0])
     by_name = typed.stem == "ropext" or typed == Path(ropext.__file__).with_name("__main__.py")
     command = shlex.join(["ropext", *sys.argv[1:]]) if by_name else "ropext eval"
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
-    return {"command": command, "versions": versions(), "machine": machine}
+    return {"command": command, "versions": versions(), "machine": machine()}
+
+
+def _origin(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the names of a converted model's base and preset, as far as it knows them; nothing for a base."""
+    if "rope_ext" not in config:
+        return {}
+    try:
+        record = read_object(inside(folder, PROVENANCE), PROVENANCE)
+        source, preset = record["source"], record["preset"]["name"]
+        return {"converted": {"base": Path(source["repo_id"] or source["folder"]).name, "preset": preset}}
+    except (OSError, RopextError, KeyError, TypeError, ValueError):
+        return {"converted": {"base": None, "preset": config["rope_ext"].get("preset")}}

@@ -9,12 +9,19 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-__all__ = ["processor", "versions"]
+__all__ = ["machine", "processor", "versions"]
 
 
 def versions() -> dict[str, str]:
     """Of the packages that numbers depend on."""
     return {name: version(name) for name in ("ropext", "torch", "transformers")}
+
+
+def machine() -> str:
+    """Return the name of the GPU, or of the CPU where there is none."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
 
 
 def processor() -> str:

@@ -11,20 +11,22 @@ import torch
 import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, DynamicCache
+from transformers.utils import logging
 
 from ropext.converter.checkpoint.description import TEXT, Description, base_inv_freq, describe
 from ropext.converter.checkpoint.facts import ModelFacts, read_config
 from ropext.converter.checkpoint.families import supported
 from ropext.converter.checkpoint.model_cache import cache_name
-from ropext.converter.checkpoint.model_classes import configuration_class, decoded, model_class
 from ropext.converter.checkpoint.read import read_checkpoint
 from ropext.converter.convert.apply import Applied, apply
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
 from ropext.converter.evaluation.asking import Answer, prompt_ids
-from ropext.converter.methods.baking import bake
+from ropext.converter.methods.registry import bake
 from ropext.converter.methods.schemas import METHODS
+from ropext.converter.model_classes import configuration_class, decoded, model_class
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import check_fit, make_preset
+from ropext.converter.presets.fit import check_fit
+from ropext.converter.presets.load import make_preset
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Prompt
@@ -56,8 +58,9 @@ class SwitchableModel:
         self._source = str(folder)
         self._config, _ = read_config(folder)
         self._facts, self._why_not = _facts(folder, self._config)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        self.model = _load(folder, self._config, device, dtype)
+        with _quietly():
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            self.model = _load(folder, self._config, device, dtype)
         self._applied: Applied | None = None
 
     @property
@@ -195,6 +198,20 @@ def _facts(folder: Path, config: Mapping[str, Any]) -> tuple[ModelFacts | None, 
         return read_checkpoint(folder).facts, ""
     except RopextError as error:
         return None, str(error)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep transformers' remarks and its bar, which would stand beside our own, off the terminal."""
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _load(folder: Path, written: Mapping[str, Any], device: str, dtype: str) -> Any:

@@ -31,8 +31,8 @@ def failure(run, *args, status=1):
 
 def test_whole_command_is_the_preset(run, tiny_llama, tiny_preset):
     result = run("convert", "--preset", tiny_preset)
-    files = ["README.md", "config.json", "configuration_llama_ext.py", "generation_config.json"]
-    assert sorted(os.listdir("tiny-dpe"))[:4] == files
+    files = ["LICENSE.ropext", "README.md", "config.json", "configuration_llama_ext.py", "generation_config.json"]
+    assert sorted(os.listdir("tiny-dpe"))[:5] == files
     assert "dpe, 64 → 256 tokens" in result.stdout
     assert "428.7 KiB linked" in result.stdout
     assert "from_pretrained(" in result.stdout
@@ -204,7 +204,7 @@ def test_interrupt(run, tiny_llama, tiny_preset, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(writing, "_copy", interrupt)
-    assert failure(run, "--preset", tiny_preset, status=130) == "interrupted"
+    assert failure(run, "--preset", tiny_preset, status=130).startswith("interrupted: nothing unfinished is left")
 
 
 # What it costs

@@ -72,6 +72,21 @@ def test_a_preset_in_place_and_converted_answer_alike(task, method, folder, tiny
         assert without_seconds(by_preset[None]) != without_seconds(alone)
 
 
+def test_it_ends_with_its_numbers_base_and_converted_side_by_side(folder, tiny_preset, tmp_path):
+    converted, out = tmp_path / "converted", tmp_path / "results"
+    assert run("convert", folder, "-p", tiny_preset, "-o", converted).exit_code == 0
+    result = run("eval", "ppl", folder, converted, "-o", out, "-l", "200,300")
+    assert result.exit_code == 0, result.output
+    lines = [line.split()[0] for line in result.stdout.splitlines() if line.strip()]
+    assert lines.index("base") < lines.index("tiny-dpe")
+    assert "200 TOKENS" in result.stdout
+    assert result.stdout.count(f"Perplexity: {folder.name}") == 1
+    again = run("eval", "ppl", folder, converted, "-o", out, "-l", "200,300", "--resume", "--json")
+    (experiment,) = json.loads(again.stdout)["experiments"]
+    assert {(each["preset"], each["length"]) for each in experiment["estimates"]} >= {("base", 200), ("tiny-dpe", 300)}
+    assert json.loads(run("report", out, "--json").stdout)["experiments"] == [experiment]
+
+
 def test_results_are_gone_on_with_and_added_to(folder, tiny_preset, tmp_path):
     out = tmp_path / "results"
     file = out / folder.name / "niah.jsonl"
@@ -202,7 +217,7 @@ def test_pickles_and_code_of_a_folder_are_left_alone(folder, tmp_path):
 
 
 def test_without_the_harness_it_is_said(folder, monkeypatch):
-    monkeypatch.setattr("ropext.converter.cli.evaluate.find_spec", lambda name: None)
+    monkeypatch.setattr("ropext.converter.evaluation.run.harness.find_spec", lambda name: None)
     result = run("eval", "lm-eval", folder, "--tasks", "longbench")
     assert result.exit_code == 1
     assert "pip install 'lm-eval[hf]'" in result.stderr

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import MistralConfig, MistralForCausalLM
 
-from ropext.converter.checkpoint.model_classes import configuration_class, model_class
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.convert.apply import apply
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
+from ropext.converter.model_classes import configuration_class, model_class
 from ropext.converter.presets.load import load_preset
 from ropext.modeling.rope_ext_model import decoder_of
 from tests.helpers import families, tiny, zoo

@@ -9,15 +9,15 @@ import transformers
 from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from ropext.converter.checkpoint.model_classes import configuration_class, model_class
 from ropext.converter.cli.app import main
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.convert.config import GUARD
 from ropext.converter.convert.native import require_native
 from ropext.converter.converted.inspect import inspect_source, render
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.methods.frequencies import FREQUENCY_METHODS
+from ropext.converter.methods.registry import FREQUENCY_METHODS
 from ropext.converter.methods.schemas import METHODS
+from ropext.converter.model_classes import configuration_class, model_class
 from ropext.converter.presets.load import load_preset
 from tests.helpers import tiny, zoo, zoo_composites
 from tests.helpers.checkpoints import LLAMA3, edit_config

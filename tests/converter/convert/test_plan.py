@@ -5,18 +5,14 @@ import json
 from importlib import resources
 
 import pytest
-import yaml
 
 from ropext.converter import model_code
 from ropext.converter.checkpoint.description import base_inv_freq
 from ropext.converter.checkpoint.read import read_checkpoint
-from ropext.converter.convert.card import split_front_matter
 from ropext.converter.convert.config import GUARD
 from ropext.converter.convert.plan import make_plan
-from ropext.converter.convert.tokenizer import adapt_tokenizer_config
 from ropext.converter.errors import RopextError
-from ropext.converter.hub.types import LocalSource
-from ropext.converter.methods.baking import bake
+from ropext.converter.methods.registry import bake
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.presets.load import load_preset
 from tests.helpers.checkpoints import LLAMA3, edit_config, shard
@@ -154,6 +150,7 @@ def test_actions(plan, tiny_llama):
     code = dict.fromkeys(model_code.code("llama", "dpe"), "generate")
     assert actions == {
         "LICENSE": "copy",
+        "LICENSE.ropext": "generate",
         "README.md": "generate",
         "config.json": "generate",
         "generation_config.json": "copy",
@@ -227,70 +224,7 @@ def test_plan_as_json(plan):
     } in (report["files"])
 
 
-# The tokenizer
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (
-            '{"tokenizer_class": "X", "model_max_length": 64}',
-            '{"tokenizer_class": "X", "model_max_length": 256}',
-        ),
-        (
-            '{"model_max_length":64.0 ,\r\n"tokenizer_class": "X"}',
-            '{"model_max_length":256 ,\r\n"tokenizer_class": "X"}',
-        ),
-        (
-            '{"tokenizer_class": "X", "a": {"model_max_length": 1}, "model_max_length" : 64}',
-            '{"tokenizer_class": "X", "a": {"model_max_length": 1}, "model_max_length" : 256}',
-        ),
-        (
-            '{"tokenizer_class": "X", "template": "é \\"model_max_length\\": 1", "model_max_length": 1}',
-            '{"tokenizer_class": "X", "template": "é \\"model_max_length\\": 1", "model_max_length": 256}',
-        ),
-        (
-            '{\n  "model_max_length": 64\n}\n',
-            '{\n  "tokenizer_class": "LlamaTokenizerFast",\n  "model_max_length": 256\n}\n',
-        ),
-        ('{"tokenizer_class": null}', '{"tokenizer_class": "LlamaTokenizerFast"}'),
-        ("{}\n", '{"tokenizer_class": "LlamaTokenizerFast"}\n'),
-    ],
-)
-def test_tokenizer_config_is_edited_in_place(before, after):
-    assert adapt_tokenizer_config(before, {"model_type": "llama"}, 256) == after
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"tokenizer_class": "X", "model_max_length": 1000000000000000019884624838656}',
-        '{"tokenizer_class": "X", "model_max_length": 256}',
-        '{"tokenizer_class": "X", "model_max_length": null}',
-        '{ "tokenizer_class" : "X" }',
-    ],
-)
-def test_tokenizer_config_that_will_do_is_kept(text):
-    assert adapt_tokenizer_config(text, {"model_type": "llama"}, 256) == text
-
-
-def test_tokenizer_class_may_stand_in_the_model_config():
-    config = {"model_type": "llama", "tokenizer_class": "X"}
-    assert adapt_tokenizer_config("{}", config, 256) == "{}"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "not valid JSON"),
-        ("[]", "expected a JSON object"),
-        ('{"auto_map": {"AutoTokenizer": ["x.Y", null]}}', "the tokenizer brings its own code"),
-        ('{"model_max\\u005flength": 1}', "cannot set model_max_length to 256"),
-    ],
-)
-def test_tokenizer_configs_that_are_refused(text, message):
-    with pytest.raises(RopextError, match=f"tokenizer_config.json: {message}"):
-        adapt_tokenizer_config(text, {"model_type": "llama"}, 256)
+# The tokenizer and the record
 
 
 def test_tokenizer_without_a_config_gets_one(plan, tiny_llama):
@@ -298,54 +232,5 @@ def test_tokenizer_without_a_config_gets_one(plan, tiny_llama):
     assert json.loads(content(plan(), "tokenizer_config.json")) == {"tokenizer_class": "LlamaTokenizerFast"}
 
 
-# The card
-
-
-def test_card(plan, tiny_llama, tiny_preset):
-    (tiny_llama / "README.md").write_text(
-        "---\nlicense: llama3\nlanguage: [en, de]\ntags: [old]\n---\n# Tiny\n\nIts own words.\n"
-    )
-    local = LocalSource(tiny_llama, "org/tiny", "c" * 40)
-    metadata, text = split_front_matter(content(plan("target_window=128", local=local), "README.md").decode())
-    assert metadata == {
-        "license": "llama3",
-        "language": ["en", "de"],
-        "base_model": "org/tiny",
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["ropext", "long-context", "rope", "dpe", "custom_code", "old"],
-    }
-    assert tiny_preset.read_text().strip() in text
-    assert f"ropext convert org/tiny --preset tiny-dpe --revision {'c' * 40} --set target_window=128" in text
-    assert "from 64 to 128 tokens by **dpe**" in text
-    assert "trust_remote_code=True" in text
-    assert text.rstrip().endswith("# The base model's card\n\n# Tiny\n\nIts own words.")
-
-
-def test_card_of_a_local_base_claims_no_repository(plan):
-    metadata, text = split_front_matter(content(plan(), "README.md").decode())
-    assert "base_model" not in metadata
-    assert "The model `tiny-llama`" in text
-
-
-def test_preset_cannot_break_out_of_its_block(plan, tiny_preset):
-    tiny_preset.write_text(tiny_preset.read_text() + "# ```\n")
-    assert "\n````yaml\n" in content(plan(), "README.md").decode()
-
-
-@pytest.mark.parametrize("text", ["no front matter", "---\nopen", "---\n: [\n---\nx", "---\n- list\n---\nx"])
-def test_odd_front_matter_is_ignored(plan, tiny_llama, text):
-    (tiny_llama / "README.md").write_text(text)
-    metadata, _ = split_front_matter(content(plan(), "README.md").decode())
-    assert set(metadata) == {"library_name", "pipeline_tag", "tags"}
-    assert yaml.safe_dump(metadata)
-
-
-def test_base_card_that_is_no_text(plan, tiny_llama):
-    (tiny_llama / "README.md").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RopextError, match=r"README.md: not UTF-8"):
-        plan()
-
-
 def test_provenance_names_no_path_of_this_machine(plan, tmp_path):
-    assert str(tmp_path) not in json.dumps(plan().provenance)
+    assert str(tmp_path) not in plan().record_of([]).dump().decode()

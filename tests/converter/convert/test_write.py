@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ import pytest
 from ropext.converter.convert import write as writing
 from ropext.converter.convert.config import dump_json
 from ropext.converter.convert.plan import Plan, PlannedFile
+from ropext.converter.convert.record import Record, RecordedPreset
 from ropext.converter.convert.write import write
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files import atomic_folder, links
+from ropext.converter.hub.types import LocalSource
 
 WEIGHTS = b"weights" * 1000
 
@@ -30,6 +33,7 @@ def plan(tmp_path):
     (source / "model.safetensors").write_bytes(WEIGHTS)
     (source / "LICENSE").write_text("terms")
     config = {"model_type": "llama"}
+    record = Record("dpe", False, RecordedPreset("p", "name: p"), LocalSource(source))
     files = (
         PlannedFile("model.safetensors", "link", len(WEIGHTS), "", source=source / "model.safetensors"),
         PlannedFile("LICENSE", "copy", 5, "", source=source / "LICENSE"),
@@ -37,7 +41,7 @@ def plan(tmp_path):
         PlannedFile("ropext.json", "generate", None, ""),
         PlannedFile("config.json", "generate", None, "", content=dump_json(config)),
     )
-    return Plan("p", "dpe", source, files, config, (), {"format": 1}, ())
+    return Plan("p", "dpe", source, files, config, (), record, ())
 
 
 @pytest.fixture
@@ -101,7 +105,22 @@ def test_config_is_written_last(plan, output, monkeypatch):
     real = writing.Path.write_bytes
     monkeypatch.setattr(writing.Path, "write_bytes", lambda self, data: (seen.append(self.name), real(self, data))[1])
     write(plan, output)
-    assert seen[-1] == "config.json.part"
+    assert re.fullmatch(r"\.config\.ropext-[0-9a-f]{8}\.json", seen[-1])
+
+
+@pytest.mark.parametrize(
+    ("mode", "mask", "made"), [(0o600, 0o022, 0o600), (0o664, 0o027, 0o640), (0o444, 0o022, 0o644)]
+)
+def test_who_can_read_the_base_can_read_a_copy(plan, output, mode, mask, made):
+    source = plan.source / "model.safetensors"
+    source.chmod(mode)
+    before = os.umask(mask)
+    try:
+        write(plan, output, link="copy")
+    finally:
+        os.umask(before)
+    assert (output / "model.safetensors").stat().st_mode & 0o777 == made
+    assert (output / "config.json").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 # Links
@@ -283,7 +302,7 @@ def test_force_replaces_no_file_that_was_edited(plan, output, name):
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "broken"), MemoryError()])
 @pytest.mark.parametrize(
     "function",
-    ["convert.write._copy", "convert.write.provenance", "convert.write.move_into_place", "files.atomic_folder._swap"],
+    ["convert.write._copy", "convert.record.Record.dump", "convert.write.move_into_place", "files.atomic_folder._swap"],
 )
 @pytest.mark.parametrize("force", [False, True])
 def test_nothing_is_left_behind(plan, output, monkeypatch, error, function, force):
@@ -308,7 +327,7 @@ def test_old_output_comes_back(plan, output, monkeypatch, error):
 
     def rename(source, target):
         calls.append(target)
-        if len(calls) == 3:  # config.json, the old folder, the new one
+        if len(calls) == 2:  # the old folder, the new one
             raise error
         real(source, target)
 

@@ -11,15 +11,15 @@ from huggingface_hub import ModelCard
 
 from ropext.converter.cli.app import main
 from ropext.converter.convert.api import convert_checkpoint
-from ropext.converter.convert.card import kept_of_card, split_front_matter
+from ropext.converter.convert.card import kept_of_card
 from ropext.converter.convert.config import dump_json
-from ropext.converter.convert.write import sealed
-from ropext.converter.converted import upgrade as upgrading
 from ropext.converter.converted.upgrade import rewrite_card, upgrade
 from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.files.model_card import split
 from ropext.converter.model_code import sha256
 from ropext.converter.presets.load import load_preset
 from ropext.converter.verify.checks import verify
+from tests.helpers.checkpoints import sealed
 
 
 @pytest.fixture
@@ -35,8 +35,9 @@ def older(current, tmp_path):
     (folder / "rope_ext_dpe.py").write_text("# older\n")
     (folder / "rope_ext_gone.py").write_text("# gone\n")
     (folder / "rope_ext_band.py").unlink()
+    (folder / "LICENSE.ropext").unlink()
     record = json.loads((folder / "ropext.json").read_text()) | {"ropext_version": "0.0.9"}
-    del record["files"]["rope_ext_band.py"]
+    del record["files"]["rope_ext_band.py"], record["files"]["LICENSE.ropext"]
     record["files"]["rope_ext_gone.py"] = {"sha256": "0" * 64, "bytes": 7}
     (folder / "ropext.json").write_bytes(dump_json(record))
     config = json.loads((folder / "config.json").read_text())
@@ -72,7 +73,7 @@ def first_format(current, tmp_path):
     (folder / "config.json").write_bytes(data)
     record["files"]["config.json"] = {"sha256": sha256(data), "bytes": len(data)}
     record["code"] = {path: entry["sha256"] for path, entry in record["files"].items() if path.endswith(".py")}
-    (folder / "ropext.json").write_bytes(dump_json(sealed(record)))
+    (folder / "ropext.json").write_bytes(sealed(record))
     return folder
 
 
@@ -95,7 +96,7 @@ def test_upgraded_is_what_a_new_conversion_is(older, current):
     assert contents(older) == contents(current)
     assert (older / "model.safetensors").stat().st_ino == inode
     assert done.removed == ("rope_ext_gone.py",)
-    assert {"rope_ext_dpe.py", "rope_ext_band.py", "ropext.json", "config.json"} == set(done.written)
+    assert {"rope_ext_dpe.py", "rope_ext_band.py", "LICENSE.ropext", "ropext.json", "config.json"} == set(done.written)
     assert not verify(str(older), quick=True).bad
 
 
@@ -121,7 +122,7 @@ def test_verify_says_what_to_do_about_an_older_format(first_format):
 
 def test_again_is_nothing(current):
     before = {path.name: path.stat().st_mtime_ns for path in current.iterdir()}
-    assert "is what ropext" in run("upgrade", current).stdout
+    assert "is up to date with ropext" in run("upgrade", current).stdout
     assert {path.name: path.stat().st_mtime_ns for path in current.iterdir()} == before
 
 
@@ -143,7 +144,7 @@ def test_kill_at_each_step(older, current, tmp_path, monkeypatch):
             left[0] -= 1
             real(source, target)
 
-        monkeypatch.setattr(upgrading.os, "replace", step)
+        monkeypatch.setattr(os, "replace", step)
         try:
             upgrade(folder)
             break
@@ -151,7 +152,7 @@ def test_kill_at_each_step(older, current, tmp_path, monkeypatch):
             if (folder / "config.json").exists():
                 assert (folder / "config.json").read_bytes() == old
                 assert (folder / "rope_ext_dpe.py").read_text() == "# older\n"
-        monkeypatch.setattr(upgrading.os, "replace", real)
+        monkeypatch.setattr(os, "replace", real)
         upgrade(folder)
         assert contents(folder) == contents(current)
     assert last > 3
@@ -160,14 +161,14 @@ def test_kill_at_each_step(older, current, tmp_path, monkeypatch):
 def test_full_disk(older, monkeypatch):
     before = contents(older)
 
-    real = upgrading.Path.write_bytes
+    real = Path.write_bytes
 
     def fail(self, data):
         if older in self.parents:
             raise OSError(28, "No space left on device")
         return real(self, data)
 
-    monkeypatch.setattr(upgrading.Path, "write_bytes", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(RopextError, match="No space left on device; run the same command again"):
         upgrade(older)
     monkeypatch.undo()
@@ -229,14 +230,14 @@ def test_what_others_wrote_stays(current):
     text = text.replace("## Limits", "## Results\n\n```\n## no heading\n```\n\n| a |\n\n## Limits")
     card.write_text(text.replace("license: mit", "license: mit\ndatasets: [some/data]"))
     text = rewrite_card(current)
-    assert "## Results\n\n```\n## no heading\n```\n\n| a |\n\n## Limits" in text
-    assert split_front_matter(text)[0]["datasets"] == ["some/data"]
+    assert "## Results\n\n```\n## no heading\n```\n\n| a |\n\n## Use" in text
+    assert split(text)[0]["datasets"] == ["some/data"]
     assert "Nothing was measured" not in text
-    assert kept_of_card(text).sections.startswith("## Results")
+    assert [section.title for section in kept_of_card(text).sections] == ["Results"]
 
 
 def test_comment_of_a_preset_is_no_section(current):
-    assert kept_of_card("# t\n\n```yaml\n## made of\nname: x\n```\n").sections == ""
+    assert kept_of_card("# t\n\n```yaml\n## made of\nname: x\n```\n").sections == ()
 
 
 def test_metadata_that_the_hub_refuses(current):

@@ -20,7 +20,6 @@ from ropext.converter.cli.app import main
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.convert.config import dump_json
 from ropext.converter.convert.native import UnsupportedSpelling
-from ropext.converter.convert.write import sealed
 from ropext.converter.converted.read import read_converted, rebuild
 from ropext.converter.errors import RopextError
 from ropext.converter.model_code import sha256
@@ -32,7 +31,8 @@ from ropext.converter.verify.checks import verify
 from ropext.modeling import rope_ext_band, rope_ext_contacts
 from tests.converter.convert import test_quantized
 from tests.helpers import families, tiny, zoo, zoo_composites
-from tests.helpers.checkpoints import LLAMA3, edit_config, write_header
+from tests.helpers.checkpoints import LLAMA3, edit_config, sealed, write_header
+from tests.helpers.saved import saved
 from tests.modeling.test_loading import preset_file, write_preset
 
 NATIVE = ("dprope", "linear", "ntk", "yarn", "dynamic_ntk")
@@ -86,7 +86,7 @@ def record_anew(folder):
         data = (folder / path).read_bytes()
         record["files"][path] = {"sha256": sha256(data), "bytes": len(data)}
     record["code"] = {path: entry["sha256"] for path, entry in record["files"].items() if path.endswith(".py")}
-    (folder / "ropext.json").write_bytes(dump_json(sealed(record)))
+    (folder / "ropext.json").write_bytes(sealed(record))
 
 
 def change_config(folder, change):
@@ -108,6 +108,13 @@ def test_what_was_converted_is_good(made, name, native):
     promised = name not in NATIVE or name == "dynamic_ntk"
     assert found.pop("base") == ("good" if promised else "none")
     assert set(found.values()) == {"good"}
+
+
+def test_each_check_is_told_as_it_begins_and_ends(made):
+    heard = []
+    report = verify(str(made("dpe")), quick=True, hear=lambda name, check: heard.append((name, check)))
+    assert heard == [pair for check in report.checks for pair in ((check.name, None), (check.name, check))]
+    assert [check.name for check in report.checks] == list(CHECKS)
 
 
 def test_each_line_says_what_was_done(made):
@@ -220,12 +227,7 @@ def others(tmp_path_factory):
     place = tmp_path_factory.mktemp("others")
 
     def make(name, table=zoo):
-        folder = place / name
-        if not folder.exists():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                table.build(name).save_pretrained(folder)
-        return folder
+        return saved(name, place, table)
 
     return make
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ropext.converter import model_code
+from . import model_code
 
 __all__ = ["configuration_class", "decoded", "model_class", "parts_of"]
 
