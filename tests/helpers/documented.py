@@ -21,7 +21,7 @@ class Command:
     Attributes:
         page: the file, relative to the repository.
         line: where it begins.
-        words: as a shell splits it; without comment, redirection, variables and the brackets of optional parts.
+        words: as a shell splits it; without comment, redirection, pipe, variables and the brackets of optional parts.
         whole: it stands in a block of code, where a command has all that it needs; else in a sentence.
     """
 
@@ -76,8 +76,8 @@ def _until_next(lines: list[str]) -> Iterator[str]:
 
 def _words(typed: str) -> tuple[str, ...]:
     words = shlex.split(typed.replace("\\\n", " "), comments=True)
-    if ">" in words:
-        words = words[: words.index(">")]
+    ends = [at for at, word in enumerate(words) if word in (">", "|")]
+    words = words[: ends[0]] if ends else words
     while words and re.match(r"[A-Z_0-9]+=", words[0]):
         words = words[1:]
     words = [re.sub(r"^\[(--?\w)", r"\1", word) for word in words if word not in ("…", "DIR…")]
