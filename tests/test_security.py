@@ -35,7 +35,7 @@ TESTS = {
     ],
     "Time and memory are bounded": [
         (HOSTILE, "test_large_files_take_bounded_memory"),
-        (HOSTILE, "test_headers_of_all_files_are_bounded_together"),
+        (HOSTILE, "test_tensors_of_all_files_are_bounded_together"),
         (SHOWN, "test_a_body_that_does_not_end_is_given_up"),
     ],
     "Keys of `config.json`": [

@@ -10,7 +10,6 @@ import torch
 
 from ropext.converter import __version__
 from ropext.converter.convert.config import dump_json
-from ropext.converter.convert.write import sealed
 from ropext.converter.model_code import sha256
 
 EVIL = "import os\nos.environ['ROPEXT_TAMPERED'] = '1'\n"
@@ -38,7 +37,10 @@ def redigest(folder, *added, change=None):
     record["code"] = {path: entry["sha256"] for path, entry in record["files"].items() if path.endswith(".py")}
     if change:
         change(record)
-    (folder / "ropext.json").write_bytes(dump_json(sealed(record)))
+    # What ropext itself would refuse to read is sealed too.
+    rest = {key: value for key, value in record.items() if key not in ("sha256", "files")}
+    sealed = {**rest, "sha256": sha256(dump_json(rest)), "files": record["files"]}
+    (folder / "ropext.json").write_bytes(dump_json(sealed))
 
 
 def edited(name, change):
