@@ -253,7 +253,7 @@ def test_upgrade_deletes_and_writes_nothing_outside(folder, tmp_path, way):
         redigest(folder, "sub/precious.py")
     else:
         redigest(folder, change=lambda r: r["files"].update({"../outside/precious.py": {"sha256": None, "bytes": 8}}))
-    (folder / ".rope_ext_dpe.py.ropext-new").symlink_to(outside / "precious.py")
+    (folder / ".config.json.before-upgrade").symlink_to(outside / "precious.py")
     (folder / "rope_ext_dpe.py").unlink()
     try:
         upgrade(folder)
