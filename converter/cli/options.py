@@ -140,6 +140,35 @@ RESULTS = click.option(
 )
 
 
+_MODELS = click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+_PRESETS = click.option(
+    "--preset",
+    "-p",
+    "presets",
+    multiple=True,
+    metavar="NAME|FILE",
+    shell_complete=complete_presets,
+    help="Also measure the base with this preset. May be given several times.",
+)
+_NO_BASE = click.option("--no-base", is_flag=True, help="Measure only the presets, not the base.")
+_LENGTHS = click.option(
+    "--lengths",
+    "-l",
+    type=Lengths(),
+    default=(),
+    show_default="once, 1.5 times and twice the trained length",
+    help="Prompt lengths, e.g. 4k,8k,16k.",
+)
+_RESUME = click.option("--resume", is_flag=True, help="Go on with the results that are there.")
+_BACKEND = click.option(
+    "--backend",
+    type=click.Choice(("transformers", "vllm")),
+    default="transformers",
+    show_default=True,
+    help="Program that runs the model. With vllm: bases and native exports only.",
+)
+
+
 def measured(samples: int | None, what: str) -> Callable[[Any], Any]:
     """Return the arguments and options that all tasks of `ropext eval` take.
 
@@ -147,44 +176,6 @@ def measured(samples: int | None, what: str) -> Callable[[Any], Any]:
         samples: the default of --samples; None for all documents of a file.
         what: help of --samples.
     """
-    return options(
-        click.argument("models", metavar="MODEL...", nargs=-1, required=True),
-        click.option(
-            "--preset",
-            "-p",
-            "presets",
-            multiple=True,
-            metavar="NAME|FILE",
-            shell_complete=complete_presets,
-            help="Also measure the base with this preset. May be given several times.",
-        ),
-        click.option("--no-base", is_flag=True, help="Measure only the presets, not the base."),
-        click.option(
-            "--lengths",
-            "-l",
-            type=Lengths(),
-            default=(),
-            show_default="once, 1.5 times and twice the trained length",
-            help="Prompt lengths, e.g. 4k,8k,16k.",
-        ),
-        click.option(
-            "--samples",
-            "-n",
-            type=click.IntRange(1),
-            default=samples,
-            show_default=samples is not None or "all",
-            help=what,
-        ),
-        SEED,
-        RESULTS,
-        click.option("--resume", is_flag=True, help="Go on with the results that are there."),
-        click.option(
-            "--backend",
-            type=click.Choice(("transformers", "vllm")),
-            default="transformers",
-            show_default=True,
-            help="Program that runs the model. With vllm: bases and native exports only.",
-        ),
-        DEVICE,
-        AS_JSON,
-    )
+    shown = samples is not None or "all"
+    count = click.option("--samples", "-n", type=click.IntRange(1), default=samples, show_default=shown, help=what)
+    return options(_MODELS, _PRESETS, _NO_BASE, _LENGTHS, count, SEED, RESULTS, _RESUME, _BACKEND, DEVICE, AS_JSON)

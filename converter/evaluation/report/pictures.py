@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ropext.converter.evaluation.tasks.ruler import THRESHOLD
 
@@ -95,46 +95,18 @@ def _means(experiment: Experiment, preset: str, metric: Metric) -> str:
 
 
 def _draw_heatmaps(part: SubFigure, experiment: Experiment, measure: Measure, rows: int) -> None:
-    import numpy as np
-    from matplotlib import colormaps
-    from matplotlib.colors import BoundaryNorm
-    from matplotlib.ticker import MaxNLocator
-
     presets, bands, lengths = experiment.presets, depths(experiment), experiment.lengths
+    grids = [_grid(experiment, preset, measure) for preset in presets]
+    norm = _norm(grids, measure)
     columns = _panels(len(presets))
-    grids = {preset: np.full((len(bands), len(lengths)), np.nan) for preset in presets}
-    for preset, grid in grids.items():
-        for row, (_, low, high) in enumerate(bands):
-            for column, length in enumerate(lengths):
-                found = by_depth(experiment, preset, length, low, high)
-                if found:
-                    grid[row, column] = found[MEASURES.index(measure)]
-    levels = np.linspace(0, 100, _BANDS + 1)
-    if measure != "exact":
-        finite = np.concatenate([grid[np.isfinite(grid)] for grid in grids.values()])
-        levels = MaxNLocator(_BANDS).tick_values(*(finite.min(), finite.max()) if len(finite) else (-1, 0))
-    colours = colormaps["Blues"].resampled(len(levels) - 1)
-    norm = BoundaryNorm(levels, len(levels) - 1)
     panels = part.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for place, axes in enumerate(panels.flat):
-        if place >= len(presets):
-            axes.set_visible(False)
-            continue
-        grid = grids[presets[place]]
-        axes.set_facecolor("white")
-        axes.patch.set(hatch="////", edgecolor="0.75")
-        mesh = axes.pcolormesh(np.ma.masked_invalid(grid), cmap=colours, norm=norm, edgecolors="white", linewidth=0.5)
-        for row, column in zip(*np.nonzero(np.isfinite(grid)), strict=True):
-            value = grid[row, column]
-            dark = float(norm(value)) >= 0.55 * (len(levels) - 1)
-            text = f"{value:.0f}" if measure == "exact" else f"{value:.1f}"
-            colour = "white" if dark else "black"
-            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6, color=colour)
-        axes.set_title(experiment.name(presets[place]))
-        axes.set_xticks(np.arange(len(lengths)) + 0.5, [tokens(length) for length in lengths])
-        axes.set_yticks(np.arange(len(bands)) + 0.5, [name for name, *_ in bands])
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
+    for axes in panels.flat[len(presets) :]:
+        axes.set_visible(False)
+    for place, (preset, grid, axes) in enumerate(zip(presets, grids, panels.flat, strict=False)):
+        mesh = _draw_grid(axes, grid, norm, measure)
+        axes.set_title(experiment.name(preset))
+        axes.set_xticks([column + 0.5 for column in range(len(lengths))], [tokens(length) for length in lengths])
+        axes.set_yticks([row + 0.5 for row in range(len(bands))], [name for name, *_ in bands])
         if place + columns >= len(presets):  # the foot of its column
             axes.tick_params(labelbottom=True)
     panels[0, 0].invert_yaxis()
@@ -144,6 +116,52 @@ def _draw_heatmaps(part: SubFigure, experiment: Experiment, measure: Measure, ro
     part.suptitle(f"{TASKS[experiment.task]}, {experiment.source}", fontsize=9)
     part.supxlabel("length, tokens", fontsize=8)
     part.supylabel("depth, percent", fontsize=8)
+
+
+def _grid(experiment: Experiment, preset: str, measure: Measure) -> Any:
+    """The measure by depth and length, NaN where nothing was measured."""
+    import numpy as np
+
+    bands, lengths = depths(experiment), experiment.lengths
+    grid = np.full((len(bands), len(lengths)), np.nan)
+    for row, (_, low, high) in enumerate(bands):
+        for column, length in enumerate(lengths):
+            found = by_depth(experiment, preset, length, low, high)
+            if found:
+                grid[row, column] = found[MEASURES.index(measure)]
+    return grid
+
+
+def _norm(grids: Sequence[Any], measure: Measure) -> Any:
+    """Bands of values that share a colour in all grids."""
+    import numpy as np
+    from matplotlib.colors import BoundaryNorm
+    from matplotlib.ticker import MaxNLocator
+
+    levels = np.linspace(0, 100, _BANDS + 1)
+    if measure != "exact":
+        finite = np.concatenate([grid[np.isfinite(grid)] for grid in grids])
+        levels = MaxNLocator(_BANDS).tick_values(*(finite.min(), finite.max()) if len(finite) else (-1, 0))
+    return BoundaryNorm(levels, len(levels) - 1)
+
+
+def _draw_grid(axes: Any, grid: Any, norm: Any, measure: Measure) -> Any:
+    """Draw one grid with its numbers, hatched where nothing was measured."""
+    import numpy as np
+    from matplotlib import colormaps
+
+    axes.set_facecolor("white")
+    axes.patch.set(hatch="////", edgecolor="0.75")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    colours = colormaps["Blues"].resampled(norm.N)
+    mesh = axes.pcolormesh(np.ma.masked_invalid(grid), cmap=colours, norm=norm, edgecolors="white", linewidth=0.5)
+    for row, column in zip(*np.nonzero(np.isfinite(grid)), strict=True):
+        value = grid[row, column]
+        text = f"{value:.0f}" if measure == "exact" else f"{value:.1f}"
+        colour = "white" if float(norm(value)) >= 0.55 * norm.N else "black"
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6, color=colour)
+    return mesh
 
 
 # Curves
