@@ -298,15 +298,17 @@ class _Verification:
 
     def check_reference(self) -> str:
         """The model loads, and reads as a reference does."""
+        subject = self._subject()
         from .model import check_reference
 
-        return check_reference(self._subject())
+        return check_reference(subject)
 
     def check_base(self) -> str:
         """Within the method's windows, the model is the base."""
+        subject = self._subject()
         from .model import check_base
 
-        done = check_base(self._subject())
+        done = check_base(subject)
         if done is None:
             raise Unpromised(f"{self.record.method} promises nothing: it changes every length")
         return done
