@@ -28,9 +28,9 @@ __all__ = [
 ]
 
 HOW_TO_READ = (
-    "In brackets: 95% intervals. Those of shares are Wilson's, over questions; those of differences Student's, over "
-    "prompts that both read. “No difference”: the interval covers it. Without brackets: there are too few prompts for "
-    "an interval, or the number has none."
+    "In brackets: 95% intervals. Intervals of shares are Wilson's, over questions. Intervals of differences are "
+    "Student's, over the prompts that both models read. “Not resolved”: the interval includes zero, or one for a "
+    "ratio; use more samples. Without brackets: there are too few prompts for an interval, or the number has none."
 )
 
 _LONGEST_SETTING = 60
@@ -133,7 +133,7 @@ def _cell(metric: Metric, found: Estimate | None) -> str:
     joint = " to " if metric.beside else "–"
     interval = f"({write(found.low)}{joint}{write(found.high)})"
     if metric.beside and found.covers(metric.neutral):
-        return f"no difference {interval}"
+        return f"not resolved {interval}"
     return f"{write(found.value)} {interval}"
 
 

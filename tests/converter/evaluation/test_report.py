@@ -238,7 +238,7 @@ def test_markdown(run, results):
     rows = re.findall(r"^\| (base|tiny-dpe) \| (.*) \| (.*) \|$", part, re.MULTILINE)
     assert rows[0] == ("base", "100 (68–100)", "0 (0–32)")
     assert rows[1] == ("tiny-dpe", "88 (53–98)", "88 (53–98)")
-    assert rows[4][1].startswith("no difference (−0.")
+    assert rows[4][1].startswith("not resolved (−0.")
     assert rows[4][2].startswith("+7.91 (")
     assert rows[5] == ("tiny-dpe", "1.10", "1.10")
     assert f"\n    {ORIGIN['command']}\n" in part
