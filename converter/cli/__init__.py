@@ -1,1 +1,5 @@
 """The command `ropext`: click and rich are imported here and nowhere else."""
+
+from .app import main
+
+__all__ = ["main"]

@@ -13,7 +13,7 @@ from ropext.converter.checkpoint.families import FAMILIES
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.methods.registry import FREQUENCY_METHODS, spell
 
-from .config import GUARD, extended_config, partial_keys
+from .config import GUARD, extended_config, partial_keys, without_window
 
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.description import Description
@@ -56,7 +56,8 @@ def native_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, 
         baked: the numbers that it comes to for this base.
 
     Returns:
-        Every key of the base, RoPE's in both spellings, and the `rope_ext` block, which stock classes ignore.
+        Every key of the base, its windows among them; RoPE's in both spellings; the `rope_ext` block, which stock
+        classes ignore.
 
     Raises:
         RopextError: stock keys cannot say these numbers.
@@ -72,6 +73,8 @@ def native_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, 
         )
     stock = {key: value for key, value in extended.items() if value != GUARD and key != "auto_map"}
     stock |= {key: config[key] for key, value in extended.items() if value == GUARD and key in config}
+    # A frequency method needs no layer to see more than it saw in training.
+    stock |= {key: config[key] for key in without_window(config, description) if key in config}
     if "original_max_position_embeddings" in config:
         # Configurations with this key of their own put it above the one inside the dictionary.
         original = (rope.scaling or {}).get("original_max_position_embeddings", rope.length)

@@ -87,6 +87,17 @@ def test_a_window_below_the_trained_length(tiny_llama, tmp_path):
         torch.testing.assert_close(stock(ids).logits, shipped(ids).logits, atol=2e-5, rtol=0)
 
 
+def test_a_sliding_window_stays(tiny_llama, tmp_path):
+    edit_config(tiny_llama, model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=16)
+    native = convert(tiny_llama, tmp_path, "linear", native=True)
+    assert config_of(native)["sliding_window"] == 16
+    stock = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    scaled = AutoModelForCausalLM.from_pretrained(native)
+    ids = tiny.tokens(80)
+    scaled.model.rotary_emb.inv_freq = stock.model.rotary_emb.inv_freq
+    torch.testing.assert_close(scaled(ids).logits, stock(ids).logits)  # nothing but the frequencies differs
+
+
 @pytest.mark.parametrize("method", FREQUENCY_METHODS)
 def test_nothing_of_ours_is_needed(method, tiny_llama, tmp_path):
     native = convert(tiny_llama, tmp_path, method, native=True)
