@@ -281,7 +281,10 @@ class _Verification:
     def _strays(self, config: Mapping[str, Any]) -> Iterator[str]:
         """Name what would make transformers run code that is not the conversion's."""
         strange = [*without_private(config)[1], *unknown_keys(config, converted=True)]
-        yield from (f"{printable(key)}: is no key of a converted checkpoint" for key in dict.fromkeys(strange))
+        yield from (
+            f"{printable(key)}: is no key that ropext knows; convert the base again, which leaves it out"
+            for key in dict.fromkeys(strange)
+        )
         references = config.get("auto_map", {})
         for reference in references.values() if isinstance(references, dict) else [references]:
             file = reference.partition(".")[0] + ".py" if isinstance(reference, str) else ""

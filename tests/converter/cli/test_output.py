@@ -1,5 +1,6 @@
 """What is written arrives: whatever the encoding, the terminal, the pipe; and an interruption says how to go on."""
 
+import errno
 import json
 import os
 import pty
@@ -142,14 +143,31 @@ def test_every_command_has_a_word_for_it():
     assert all(re.fullmatch(r"[a-z].*[^.]", entry.interrupted) for entry in app._COMMANDS.values())
 
 
-def test_a_real_interruption(tiny_llama, tmp_path):
-    os.mkfifo(tmp_path / "never.jsonl")
-    process = subprocess.Popen(
-        [*ROPEXT, "report", tmp_path / "never.jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    printed, said = process.communicate(timeout=60)
+def opened_for_writing(fifo, process):
+    """Open a FIFO once the process reads it."""
+    while process.poll() is None:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            time.sleep(0.05)
+    raise AssertionError(process.stderr.read())
+
+
+def test_a_real_interruption(tmp_path):
+    fifo = tmp_path / "never.jsonl"
+    os.mkfifo(fifo)
+    command = [*ROPEXT, "report", fifo]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        writing = opened_for_writing(fifo, process)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        try:
+            printed, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            os.close(writing)
     assert (process.returncode, printed) == (130, "")
     assert said.endswith("interrupted: nothing was changed\n")
     assert "Traceback" not in said
