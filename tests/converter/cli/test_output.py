@@ -158,8 +158,10 @@ def opened_for_writing(fifo, process):
 def test_a_real_interruption(tmp_path):
     fifo = tmp_path / "never.jsonl"
     os.mkfifo(fifo)
-    command = [*ROPEXT, "report", fifo]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # Shells let what they start in the background ignore the signal.
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen([*ROPEXT, "report", fifo], **options, **heeding) as process:
         writing = opened_for_writing(fifo, process)
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
