@@ -1,0 +1,38 @@
+"""The attention primitives by themselves."""
+
+import pytest
+import torch
+
+from ropext.modeling import rope_ext_attention as attention
+
+pytestmark = pytest.mark.usefixtures("no_grad")
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_step_never_repeats_keys_where_the_kernel_lacks_groups(grouped, threads, monkeypatch):
+    """One token on three key heads, whatever the number of threads that they are shared out among."""
+    query, key, value = torch.randn(1, 9, 1, 16), torch.randn(1, 3, 40, 16), torch.randn(1, 3, 40, 16)
+    logits = attention.grouped_logits(query, key) * 0.3
+    expected = attention.weighted_values(logits.softmax(-1), value)
+    monkeypatch.setattr(attention, "_GROUPED_HEADS", grouped and attention._GROUPED_HEADS)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch.Tensor, "repeat_interleave", None)
+    out, lse = attention.flash_attention(query, key, value, causal=False, scale=0.3)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(lse, logits.logsumexp(-1))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_merged_parts_are_attention_over_all_keys(dtype):
+    query, key, value = (torch.randn(1, 2, n, 8).to(dtype) for n in (3, 12, 12))
+    parts, logits = [], attention.grouped_logits(query, key).float()
+    for columns in (slice(0, 5), slice(5, 6), slice(6, 12)):
+        lse = logits[..., columns].logsumexp(-1)  # float32, whatever the type of the output
+        weights = logits[..., columns].softmax(-1).to(dtype)
+        parts.append((attention.weighted_values(weights, value[:, :, columns]), lse))
+    out, lse = attention.merge(parts)
+    assert out.dtype == dtype
+    expected = logits.softmax(-1) @ value.float()
+    torch.testing.assert_close(out.float(), expected, atol=2e-2 if dtype == torch.bfloat16 else 1e-5, rtol=0)
+    torch.testing.assert_close(lse, logits.logsumexp(-1))
