@@ -20,10 +20,9 @@ from typing import Any
 from ropext.converter.evaluation.tasks.passkey import Passkey
 
 from .convert.api import convert_checkpoint
+from .convert.record import read_record
 from .converted.upgrade import upgrade
 from .errors import RopextError, UsageError
-from .files.json_object import read_object
-from .names import PROVENANCE
 from .preset import Preset
 
 __all__ = ["SECONDS_A_TOKEN", "Answer", "ask", "prepare_base", "prepare_converted"]
@@ -85,8 +84,8 @@ def prepare_converted(preset: Preset, base: Path, output: Path) -> Path:
     if not output.exists() or not any(output.iterdir()):
         return convert_checkpoint(preset, str(base), output).output
     try:
-        text = read_object(output / PROVENANCE, PROVENANCE)["preset"]["text"]
-    except (OSError, RopextError, KeyError, TypeError):
+        text = read_record(output).preset.text
+    except (OSError, RopextError):
         text = None
     if text != preset.text:
         raise UsageError(

@@ -1,6 +1,6 @@
 """`ropext.json`, the record in a converted checkpoint: what it was made from, by what, and the files that were written.
 
-It is read and written here alone.
+It is read and written here; `files/foreign.py`, which must not trust it, looks up the names of files in it.
 """
 
 from __future__ import annotations

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ropext
-from ropext.converter.checkpoint.roles import inside
+from ropext.converter.convert.record import read_record
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.tasks.items import Task, make_task
-from ropext.converter.files.json_object import read_object
 from ropext.converter.lengths import tokens
-from ropext.converter.names import PROVENANCE
 from ropext.converter.preset import Preset
 from ropext.converter.presets.load import load_preset
 
@@ -124,8 +122,9 @@ def evaluate(
     if not base and not chosen:
         raise UsageError("--no-base leaves nothing to ask; name a --preset")
     made = make_task(task, samples, seed, settings)
-    for note in made.left_out if say else ():
-        say(note)  # type: ignore[misc]
+    if say:
+        for note in made.left_out:
+            say(note)
     how = _Settings(
         task=task,
         presets=(*([None] if base else []), *chosen),
@@ -227,8 +226,8 @@ def _origin(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     if "rope_ext" not in config:
         return {}
     try:
-        record = read_object(inside(folder, PROVENANCE), PROVENANCE)
-        source, preset = record["source"], record["preset"]["name"]
-        return {"converted": {"base": Path(source["repo_id"] or source["folder"]).name, "preset": preset}}
-    except (OSError, RopextError, KeyError, TypeError, ValueError):
+        record = read_record(folder)
+    except (OSError, RopextError):
         return {"converted": {"base": None, "preset": config["rope_ext"].get("preset")}}
+    base = record.source.repo_id or record.source.folder
+    return {"converted": {"base": Path(base).name, "preset": record.preset.name}}
