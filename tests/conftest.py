@@ -44,7 +44,9 @@ def module_cache(tmp_path_factory):
 
     forget()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [*sys.path])
+        # A test that took the user's own cache leaves it in the path, and its package would come first.
+        elsewhere = [each for each in sys.path if not Path(each, "transformers_modules").is_dir()]
+        patch.setattr(sys, "path", elsewhere)
         patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
         yield
     forget()
