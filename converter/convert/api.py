@@ -43,7 +43,7 @@ class Conversion:
 
     Attributes:
         output: the folder that was written.
-        preset: what it was converted with; its `text` is the YAML that the folder's record keeps.
+        preset: what it was converted with. The folder's record keeps its `text`, without folders of this machine.
         notes: what the user should know.
         written: file by file, what was written and how.
     """

@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -378,10 +377,7 @@ def _in_force(preset: Preset) -> str:
     about = f"{preset.base_model} to {preset.target_window} tokens by {preset.method}"
     keys = ("base_model", "initial_window", "target_window", "method", "parameters", "requires", "references")
     values = {"name": preset.name, "description": about, **{key: getattr(preset, key) for key in keys}}
-    parameters = dict(preset.parameters)
-    if "dimension_scores" in parameters:  # and no path of this machine
-        parameters["dimension_scores"] = Path(parameters["dimension_scores"]).name
-    values = json.loads(json.dumps({**values, "parameters": parameters}))
+    values = json.loads(json.dumps(values))
     shown = {key: value for key, value in values.items() if value or key == "parameters"}
     return str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None))
 

@@ -11,6 +11,7 @@ from ropext.converter import model_code
 from ropext.converter.files.json_object import parse_object
 from ropext.converter.hub.types import LocalSource
 from ropext.converter.names import CARD, CODE_LICENSE, CONFIG, PROVENANCE
+from ropext.converter.presets.portable import portable
 from ropext.converter.text import printable
 
 from .card import kept_of_base, make_card
@@ -139,7 +140,8 @@ def make_plan(
     config = make_config(checkpoint.config, checkpoint.facts, preset, baked)
     code = {} if native else model_code.code(checkpoint.facts.model_type, preset.method)
     kept = kept_of_base(checkpoint.text(CARD) or "")
-    card = make_card(checkpoint.facts, kept, preset, baked, local, native=native)
+    published = portable(preset)
+    card = make_card(checkpoint.facts, kept, published, baked, local, native=native)
     settings, dropped = _settings(checkpoint, preset)
     replaced = {CONFIG, CARD, *(file.path for file in settings)}
     files = [
@@ -159,7 +161,7 @@ def make_plan(
         files=tuple(files),
         config=config,
         config_changes=changes(checkpoint.config, config),
-        record=Record.of(preset, local, native=native),
+        record=Record.of(published, local, native=native),
         notes=(*checkpoint.notes, *dropped, *baked.notes),
         native=native,
     )

@@ -16,7 +16,7 @@ import yaml
 from ropext.converter.errors import InvalidPreset, KeyPath, Problem, dotted
 from ropext.converter.preset import Document
 
-__all__ = ["MAX_BYTES", "load", "parse"]
+__all__ = ["MAX_BYTES", "dump", "load", "parse"]
 
 
 MAX_BYTES = 256 * 1024
@@ -64,6 +64,11 @@ def parse(text: str, file: str) -> Document:
     builder = _Builder(file)
     data = None if node is None else builder.build(node, ())
     return Document(data, builder.lines, tuple(builder.problems))
+
+
+def dump(data: Mapping[str, Any]) -> str:
+    """Write values as YAML text, keys in their order."""
+    return str(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120))
 
 
 def _fatal(file: str, line: int, message: str) -> InvalidPreset:

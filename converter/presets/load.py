@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ropext.converter.errors import Fault, InvalidPreset, UsageError, dotted
-from ropext.converter.files.yaml_document import MAX_BYTES, load
+from ropext.converter.files.yaml_document import MAX_BYTES, dump, load
 from ropext.converter.methods import registry
 from ropext.converter.methods.schemas import METHODS, fill_defaults, preset_schema, schema_for
 from ropext.converter.preset import Places, Preset
@@ -76,7 +76,7 @@ def make_preset(data: Mapping[str, Any], directory: Path = Path(), overrides: Se
         InvalidPreset: with every problem of it and the overrides.
         UsageError: an override names no key.
     """
-    return _load(_as_yaml(data).encode(), str(data.get("name", "preset")), directory, overrides)
+    return _load(dump(data).encode(), str(data.get("name", "preset")), directory, overrides)
 
 
 def names_a_file(content: bytes, overrides: Sequence[str]) -> bool:
@@ -98,18 +98,11 @@ def write_preset(file: Path, data: Mapping[str, Any]) -> Preset:
         InvalidPreset: with every problem that it has; nothing is written then.
         FileExistsError: the file is there already.
     """
-    text = _as_yaml(data)
+    text = dump(data)
     preset = _load(text.encode(), str(file), file.parent, ())
     with file.open("x", encoding="utf-8") as stream:
         stream.write(text)
     return preset
-
-
-def _as_yaml(data: Mapping[str, Any]) -> str:
-    import yaml
-
-    text: str = yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120)
-    return text
 
 
 def found_preset(file: Path, facts: ModelFacts, initial_window: int, target_window: int, method: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ropext.converter.preset import Preset
 from ropext.converter.text import did_you_mean
 
 from .load import found_preset, load_preset, make_preset
+from .portable import folder_name
 
 if TYPE_CHECKING:
     from ropext.converter.methods.base import Suggestion
@@ -120,7 +121,7 @@ def preset_for(wanted: Wanted, method: str, *, overrides: Sequence[str] = (), na
     data = preset_data(wanted, method, name or _name(wanted.facts.source, method, wanted.target))
     folder = Path(wanted.facts.source).expanduser()
     if folder.is_dir():  # the record may be published, and where a machine keeps its models is nobody's business
-        data["base_model"] = f"./{folder.absolute().name}"
+        data["base_model"] = folder_name(folder)
     return make_preset(data, Path(), overrides)
 
 
