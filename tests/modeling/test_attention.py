@@ -23,6 +23,27 @@ def test_a_step_never_repeats_keys_where_the_kernel_lacks_groups(grouped, thread
     torch.testing.assert_close(lse, logits.logsumexp(-1))
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("length", [40, 41, 43])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_long_step_reads_the_keys_of_a_head_in_pieces(rows, length, dtype, monkeypatch):
+    """A cut of a longer cache, so that no piece is contiguous with the next head's."""
+    query = torch.randn(rows, 9, 1, 16).to(dtype)
+    key, value = (torch.randn(rows, 3, 50, 16).to(dtype)[:, :, 3 : 3 + length] for _ in range(2))
+    logits = attention.grouped_logits(query, key).float() * 0.3
+    monkeypatch.setattr(attention, "LONG", 40)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    with torch.profiler.profile(record_shapes=True) as profile:
+        out, lse = attention.flash_attention(query, key, value, causal=False, scale=0.3)
+    pieces = {1: 5, 2: 4}[rows]
+    kernels = [each.input_shapes for each in profile.events() if "flash_attention_for_cpu" in each.name]
+    assert kernels[0][1] == [3 * rows, pieces, length // pieces, 16]
+    tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    expected = attention.weighted_values(logits.softmax(-1), value.float())
+    torch.testing.assert_close(out.float(), expected, atol=tolerance, rtol=0)
+    torch.testing.assert_close(lse.float(), logits.logsumexp(-1), atol=tolerance, rtol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_merged_parts_are_attention_over_all_keys(dtype):
     query, key, value = (torch.randn(1, 2, n, 8).to(dtype) for n in (3, 12, 12))
