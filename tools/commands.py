@@ -1,4 +1,4 @@
-"""Run the commands of README and the pages: `python -m tools.commands [PAGE...]`.
+"""Run the commands of README, the pages and each `--help`: `python -m tools.commands [PAGE...]`.
 
 Each page's commands run in their order in a folder of their own. Models are tiny and random, with the names and the
 rotary settings of those that the page uses; lengths are short. A line for each command says `ok`, `failed` or why it
@@ -15,13 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ropext.converter.cli.app import main as ropext
 from tests.helpers.asked import CHARACTERS, with_tokenizer
-from tests.helpers.documented import ROOT, Command, documented
+from tests.helpers.documented import ROOT, Command, documented, examples
 
 EXPECTED = {"verify": (0, 3)}
 """Exit statuses that are right; 3 says that not everything was checked, as with `--quick`."""
@@ -36,6 +38,7 @@ NOT_HERE = {
     ("eval", "lm-eval"): "needs lm-evaluation-harness",
     ("eval", "ruler"): "needs a tokenizer of words",
 }
+QWEN3 = {"model_type": "qwen3", "head_dim": 128, "rope_theta": 1_000_000, "length": 40960}
 BASES = {
     "SmolLM2-135M-Instruct": "smollm2-135m-rerope",
     "org/model": "smollm2-135m-rerope",
@@ -43,16 +46,21 @@ BASES = {
     "meta-llama/Llama-2-7b-hf": "llama2-7b-dprope-16k",
     "meta-llama/Meta-Llama-3-8B-Instruct": "llama3-8b-dpe",
     "google/gemma-3-270m": "gemma3-270m-self_extend",
-    "Qwen/Qwen3-4B": {"model_type": "qwen3", "head_dim": 128, "rope_theta": 1_000_000, "length": 40960},
+    "Qwen/Qwen3-4B": QWEN3,
+    "Qwen/Qwen3-0.6B": QWEN3,
 }
 """Folders that stand for models: the preset whose requirements one meets, or its configuration."""
 
+SMOLLM2 = ["SmolLM2-135M-Instruct", "--preset"]
+QWEN3_YARN = ["Qwen/Qwen3-4B", "--method", "yarn", "--target", "128k"]
 CONVERTED = {
-    "my-converted-model": "smollm2-135m-rerope",
-    "DIR": "smollm2-135m-rerope",
-    "--card smollm2-135m-dpe": "smollm2-135m-dpe",
+    "my-converted-model": [*SMOLLM2, "smollm2-135m-rerope"],
+    "DIR": [*SMOLLM2, "smollm2-135m-rerope"],
+    "--card smollm2-135m-dpe": [*SMOLLM2, "smollm2-135m-dpe"],
+    "qwen3-4b-yarn": QWEN3_YARN,
+    "my-name/qwen3-4b-yarn": QWEN3_YARN,
 }
-"""Folders, the last word of each name, that stand for what a reader has converted, with the preset."""
+"""Folders, the last word of each name, that stand for what a reader has converted, and how."""
 
 SHORTER = {"--lengths": "1k", "--samples": "1", "--needles": "2", "--depths": "1", "--dtype": "float32"}
 
@@ -78,7 +86,7 @@ def shortened(words: tuple[str, ...]) -> list[str]:
     for at, word in enumerate(words[:-1]):
         if word in SHORTER and words[0] in ("eval", "calibrate"):
             found[at + 1] = SHORTER[word]
-    if words[0] == "calibrate" and "--lengths" not in words:
+    if words[0] == "calibrate" and words[1] not in ("contributions", "dprope"):
         found += ["--lengths", "1k", "--samples", "1", "--needles", "2"]
     if words[:2] == ("eval", "niah") and "--needles" not in words:
         found += ["--needles", "2"]
@@ -124,9 +132,10 @@ def prepare(folder: Path, used: str) -> None:
     (folder / "my-preset.yaml").write_text(preset.replace("name: smollm2-135m-rerope", "name: my-preset"))
     (folder / "book.txt").write_text(" ".join(f"In chapter {n} nothing happened, and it rained." for n in range(200)))
     write_gguf(folder / "base.gguf", context=8192, heads=1, theta=100_000.0)
-    for name, wanted in CONVERTED.items():
-        if name in used:
-            require(run(folder, ["convert", "SmolLM2-135M-Instruct", "-p", wanted, "-o", name.split()[-1]]))
+    write_gguf(folder / "llama2-7b.gguf", context=4096, heads=1, theta=10_000.0, width=128)
+    for name, how in CONVERTED.items():
+        if name in used and f"--output {name}" not in used:
+            require(run(folder, ["convert", *how, "--output", name.split()[-1]]))
     if "ropext report results" in used and " eval passkey " not in used:
         short = ["--lengths", "512", "--depths", "1"]
         require(run(folder, ["eval", "passkey", "SmolLM2-135M-Instruct", "-p", "smollm2-135m-dpe", *short]))
@@ -175,10 +184,12 @@ def run_page(commands: list[Command]) -> int:
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pages", nargs="*", metavar="PAGE", help="README.md, docs/presets.md, … [default: all]")
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help="README.md, docs/presets.md, help, … [default: all]")
     parser.add_argument("--list", action="store_true", help="only say what would run")
     asked = parser.parse_args()
-    commands = [each for each in documented() if each.whole and (not asked.pages or each.page in asked.pages)]
+    helps = {each.words: replace(each, page="help") for each in examples(ropext)}
+    wanted = [each for each in (*documented(), *helps.values()) if each.whole]
+    commands = [each for each in wanted if not asked.pages or each.page in asked.pages]
     pages = dict.fromkeys(each.page for each in commands)
     if asked.list:
         for each in commands:

@@ -291,7 +291,7 @@ def _grid_command(method: str) -> click.Command:
         f"Race settings of {method}: those of `ropext suggest`, and others near them. The first of those within one "
         "standard error of the best is taken."
     )
-    ending = _example(f"{method} Qwen/Qwen3-0.6B --target 128k --lengths 64k --output my-{method}.yaml")
+    ending = _example(f"{method} SmolLM2-135M-Instruct --target 10k --lengths 10k --output my-{method}.yaml")
     return click.command(method, short_help="Settings near the suggested ones.", help=help_text, epilog=ending)(command)
 
 

@@ -29,7 +29,7 @@ __all__ = ["suggest"]
     short_help="Suggest a method and parameters for a model and a length.",
     epilog=epilog(
         "suggest Qwen/Qwen3-0.6B --target 64k",
-        "suggest Qwen/Qwen3-0.6B --target 64k --method yarn --write my-yarn.yaml",
+        "suggest Qwen/Qwen3-0.6B --target 64k --method yarn --write qwen3-yarn.yaml",
         page="docs/calibrating.md",
     ),
 )

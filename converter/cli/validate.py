@@ -24,7 +24,9 @@ __all__ = ["schema", "validate"]
 
 @click.command(
     short_help="Check preset files, alone or against a model.",
-    epilog=epilog("validate smollm2-135m-rerope", "validate my-preset.yaml --model Qwen/Qwen3-4B", page="docs/json.md"),
+    epilog=epilog(
+        "validate smollm2-135m-rerope", "validate my-preset.yaml --model SmolLM2-135M-Instruct", page="docs/json.md"
+    ),
 )
 @click.argument("files", metavar="NAME|FILE...", nargs=-1, required=True, shell_complete=complete_presets)
 @click.option("--model", metavar="SOURCE", help="Also check that the presets fit this model, a folder or a Hub id.")

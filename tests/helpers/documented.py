@@ -1,4 +1,4 @@
-"""The commands that README and the pages show."""
+"""The commands that README, the pages and each `--help` show."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import click
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,6 +47,18 @@ class Command:
 def documented() -> list[Command]:
     """Every command of README and the pages, in their order."""
     return [command for page in PAGES for command in _of(page)]
+
+
+def examples(command: click.Command, path: tuple[str, ...] = ("ropext",)) -> Iterator[Command]:
+    """The examples in the help of a command and of those below it."""
+    for line in re.findall(r"^ *(ropext .*)$", command.epilog or "", re.MULTILINE):
+        yield Command(f"{' '.join(path)} --help", 1, tuple(shlex.split(line)), whole=True)
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from examples(below, (*path, name))
 
 
 def _of(page: Path) -> Iterator[Command]:

@@ -4,10 +4,10 @@ import gguf
 import numpy as np
 
 
-def write_gguf(file, arch="llama", divisors=None, context=64, heads=4, theta=10000.0, **more):
+def write_gguf(file, arch="llama", divisors=None, context=64, heads=4, theta=10000.0, width=64, **more):
     writer = gguf.GGUFWriter(file, arch)
     writer.add_context_length(context)
-    writer.add_embedding_length(64)
+    writer.add_embedding_length(width)
     writer.add_block_count(1)
     writer.add_head_count(heads)
     writer.add_head_count_kv(min(heads, 2))
