@@ -125,6 +125,8 @@ def prepare(folder: Path, used: str) -> None:
     """Put what the commands of a page take for granted into its folder."""
     from tests.helpers.gguf_files import write_gguf
 
+    made = {name: how for name, how in CONVERTED.items() if name in used and f"--output {name}" not in used}
+    used += "\n".join(how[0] for how in made.values())
     for name, wanted in BASES.items():
         if name in used or wanted in used.split() or name == "SmolLM2-135M-Instruct":
             make_base(folder / name, requirements(wanted) if isinstance(wanted, str) else wanted)
@@ -133,9 +135,8 @@ def prepare(folder: Path, used: str) -> None:
     (folder / "book.txt").write_text(" ".join(f"In chapter {n} nothing happened, and it rained." for n in range(200)))
     write_gguf(folder / "base.gguf", context=8192, heads=1, theta=100_000.0)
     write_gguf(folder / "llama2-7b.gguf", context=4096, heads=1, theta=10_000.0, width=128)
-    for name, how in CONVERTED.items():
-        if name in used and f"--output {name}" not in used:
-            require(run(folder, ["convert", *how, "--output", name.split()[-1]]))
+    for name, how in made.items():
+        require(run(folder, ["convert", *how, "--output", name.split()[-1]]))
     if "ropext report results" in used and " eval passkey " not in used:
         short = ["--lengths", "512", "--depths", "1"]
         require(run(folder, ["eval", "passkey", "SmolLM2-135M-Instruct", "-p", "smollm2-135m-dpe", *short]))

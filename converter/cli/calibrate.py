@@ -39,7 +39,7 @@ def _example(command: str) -> str:
 
 @click.group(
     short_help="Find a method's parameters for a model by measuring it.",
-    epilog=_example("self_extend Qwen/Qwen3-0.6B --target 128k --lengths 64k --output my-self_extend.yaml"),
+    epilog=_example("self_extend Qwen/Qwen3-0.6B --target 128k --lengths 64k --output qwen3-self_extend.yaml"),
 )
 def calibrate() -> None:
     """Find a method's parameters for a model and a length, and write them as a preset.
