@@ -156,7 +156,7 @@ _LENGTHS = click.option(
     "-l",
     type=Lengths(),
     default=(),
-    show_default="once, 1.5 times and twice the trained length",
+    show_default="1, 1.5 and 2 times the trained length; a converted model up to its target",
     help="Prompt lengths, e.g. 4k,8k,16k.",
 )
 _RESUME = click.option("--resume", is_flag=True, help="Go on with the results that are there.")

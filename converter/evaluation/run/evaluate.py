@@ -18,6 +18,7 @@ from ropext.converter.lengths import tokens
 from ropext.converter.preset import Preset
 from ropext.converter.presets.load import load_preset
 
+from .lengths import trained_tokens, usual_lengths
 from .shares import Share, launched_share
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def evaluate(
         models: folders or Hub ids: bases, alone and by each preset, or converted models as they are.
         presets: names, files or loaded presets to measure the bases with.
         base: measure bases without a preset too.
-        lengths: lengths of the prompts, such as `["4k", "8k"]`; by default 1, 1.5 and 2 times the trained length.
+        lengths: lengths of the prompts, such as `["4k", "8k"]`; by default 1, 1.5 and 2 times the trained length, or
+            up to the target window of a converted model.
         samples: how many prompts at each length; by default 1, of `leval` every document.
         seed: the random seed.
         output: the folder of the results.
@@ -154,7 +156,6 @@ def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
 
     from .judge import Judge
     from .records import Records
-    from .transformers_model import trained_length
 
     share = launched_share()
     told = how.progress if how.progress and share.rank == 0 else lambda name, done, total: None
@@ -162,10 +163,9 @@ def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
     same = {"task": how.task, "source": Path(source).name, **task.settings, "seed": how.seed, "dtype": how.dtype}
     folder = hub.resolve(source).folder
     config = read_config(folder)[0]
-    trained = trained_length(config)
-    if not (lengths := how.lengths or ((trained, trained * 3 // 2, 2 * trained) if trained else ())):
+    if not (lengths := how.lengths or usual_lengths(config)):
         raise UsageError(f"{source}: does not say how far it was trained to read; give --lengths")
-    about = {"trained_length": trained, **_about(), **_origin(folder, config)}
+    about = {"trained_length": trained_tokens(config), **_about(), **_origin(folder, config)}
     if how.backend == "vllm":
         same["backend"] = "vllm"
         about["versions"] |= {"vllm": _vllm(how, share)}

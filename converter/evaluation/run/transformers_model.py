@@ -31,7 +31,7 @@ from ropext.converter.presets.load import make_preset
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Prompt
 
-__all__ = ["SwitchableModel", "dtype_of", "trained_length"]
+__all__ = ["SwitchableModel", "dtype_of"]
 
 
 class SwitchableModel:
@@ -180,13 +180,6 @@ class SwitchableModel:
                 "parameters": {},
             }
         )
-
-
-def trained_length(config: Mapping[str, Any]) -> int | None:
-    """What a model was trained to read before any conversion, tokens, if its configuration tells."""
-    base = config.get("rope_ext", {}).get("base", config)
-    length: int | None = base.get("max_position_embeddings", base.get(TEXT, {}).get("max_position_embeddings"))
-    return length
 
 
 def _facts(folder: Path, config: Mapping[str, Any]) -> tuple[ModelFacts | None, str]:
