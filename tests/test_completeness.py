@@ -10,6 +10,7 @@ import pytest
 from ropext.converter import model_code
 from ropext.converter.checkpoint.families import FAMILIES, supported
 from ropext.converter.convert import config
+from ropext.converter.methods import registry
 from ropext.converter.methods.registry import FREQUENCY_METHODS
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.model_classes import parts_of
@@ -58,6 +59,13 @@ def module_of(method):
     return import_module(f"ropext.modeling.rope_ext_{method}")
 
 
+def is_explained(about):
+    """Whether the text that model cards show is two sentences with one link."""
+    sentences = re.split(r"(?<=\.) (?=[A-Z[])", about)
+    links = re.findall(r"\[[^]]+\]\(https://(?:arxiv\.org/abs/\d{4}\.\d{5}|kexue\.fm/archives/\d+)\)", about)
+    return len(sentences) == 2 and about.endswith(".") and len(links) == 1
+
+
 def missing(method):
     """What has to be added, and where."""
     for pattern, what in FILES.items():
@@ -66,6 +74,8 @@ def missing(method):
     kept = ROOT / f"converter/methods/{method}.py"
     if kept.is_file() and "METHOD = Method(" not in text(kept):
         yield f"converter/methods/{method}.py has no `METHOD = Method(...)`"
+    elif kept.is_file() and not is_explained(registry.method(method).about):
+        yield f"converter/methods/{method}.py: METHOD: about is not two sentences with a link to the publication"
     name = model_code.method_class(method)
     if (ROOT / f"modeling/rope_ext_{method}.py").is_file() and not hasattr(module_of(method), name):
         yield f"modeling/rope_ext_{method}.py has no class {name}: a class is named after its file"

@@ -15,7 +15,7 @@ import yaml
 from ropext.converter import __version__
 from ropext.converter.files.model_card import Section, front_matter, headings, sections, split
 from ropext.converter.hub.client import is_hub_id
-from ropext.converter.methods.schemas import schema_for
+from ropext.converter.methods.registry import method
 from ropext.converter.names import CODE_LICENSE
 from ropext.converter.text import in_markdown, printable
 
@@ -83,7 +83,7 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_t
 ## Method
 
 {about}
-Nothing was trained: the method only changes which positions attention computes with.
+Nothing was trained.
 
 | | |
 |---|---|
@@ -231,7 +231,7 @@ def make_card(
         base=f"[{name}](https://huggingface.co/{name})" if local.repo_id else f"The model `{name}`",
         initial=preset.initial_window,
         method=preset.method,
-        about=_about(preset.method),
+        about=method(preset.method).about,
         rows="\n".join(_rows(facts, preset, baked, local, name)),
         notes="".join(f"- {in_markdown(note)}\n" for note in baked.notes) + ("\n" if baked.notes else ""),
         **_made(preset, local, name, native=native),
@@ -310,10 +310,6 @@ def _languages(value: Any) -> Any:
 
 
 # The method and how it was made
-
-
-def _about(method: str) -> str:
-    return _linked(schema_for(method)["description"])
 
 
 def _linked(text: str) -> str:

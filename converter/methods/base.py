@@ -208,6 +208,7 @@ class Method:
     """What the converter knows of a method; its parameters are in its schema, its name is that of the file.
 
     Attributes:
+        about: what it does, for readers of a model card: two sentences in Markdown, with a link to its publication.
         suggest: parameters for a model and a length; None: there is nothing to suggest.
         reason: for or against it, in one sentence.
         measured: mean log-probability of the right answers beyond the trained length, docs/smollm2.md; None: not known.
@@ -225,6 +226,7 @@ class Method:
         grid: settings that a calibration tries; None: it has none.
     """
 
+    about: str = ""
     suggest: Callable[[Wish], Suggestion] | None = None
     reason: str = ""
     measured: float | None = None

@@ -49,6 +49,12 @@ def _runtime_keys(preset: Preset, facts: ModelFacts, baked: Baked) -> dict[str, 
 
 
 METHOD = Method(
+    about=(
+        "[Dual chunk attention](https://arxiv.org/abs/2402.17463) cuts the text into chunks, in which distances "
+        "are exact. "
+        "All older chunks lie at the same distances within the trained window, so that positions do not tell them"
+        " apart."
+    ),
     reason="Distances are exact over thousands of tokens; older chunks cannot be told apart.",
     measured=-4.58,
     suggest=_suggest,

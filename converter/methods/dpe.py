@@ -149,6 +149,11 @@ def _pack(table: npt.NDArray[np.bool_]) -> dict[str, Any]:
 
 
 METHOD = Method(
+    about=(
+        "Up to the local window distances are exact. "
+        "Beyond it, [DPE](https://arxiv.org/abs/2504.18857) divides distances by an integer scale, one for each "
+        "group of rotary pairs, so that every pair meets distances that it knows from training."
+    ),
     reason="With factors that were found on this very model it is ahead of the others on numbers hidden in prose.",
     measured=-3.08,
     suggest=_suggest,

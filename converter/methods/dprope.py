@@ -77,6 +77,11 @@ def _suggest(wish: Wish) -> Suggestion:
 
 
 METHOD = Method(
+    about=(
+        "For each rotary pair [DPRoPE](https://arxiv.org/abs/2410.01490) keeps the trained frequency or takes a "
+        "lower one, whichever leaves the pair's angles distributed most as in training. "
+        "The choice is made once, at conversion, and applies to short prompts too."
+    ),
     reason="It needs no number but the two lengths, for factors of 2 to 4; it changes short prompts too.",
     measured=-5.27,
     suggest=_suggest,

@@ -36,6 +36,11 @@ def _spell(preset: Preset, facts: ModelFacts, baked: Baked) -> Rope:
 
 
 METHOD = Method(
+    about=(
+        "Up to the initial window nothing changes. "
+        "Beyond it, [dynamic NTK scaling](https://arxiv.org/abs/2309.00071) raises RoPE's base θ with the length "
+        "of the text: the highest frequency stays, and the lowest falls most."
+    ),
     reason="Prompts up to the trained length are the base's own; only transformers follows it at every length.",
     measured=-3.07,
     suggest=_suggest,

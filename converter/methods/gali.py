@@ -33,6 +33,11 @@ def _suggest(wish: Wish) -> Suggestion:
 
 
 METHOD = Method(
+    about=(
+        "Up to the initial window nothing changes. "
+        "Beyond it, [GALI](https://arxiv.org/abs/2502.02659) spreads the tokens over positions within that "
+        "window, and interpolates attention logits where a token stands between two whole positions."
+    ),
     reason="Prompts up to the initial window are the base's own; a smaller initial window often scores better.",
     measured=-4.64,
     suggest=_suggest,

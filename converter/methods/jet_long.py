@@ -26,6 +26,11 @@ def _suggest(wish: Wish) -> Suggestion:
 
 
 METHOD = Method(
+    about=(
+        "Up to `window` tokens nothing changes. "
+        "Beyond, [Jet-Long](https://arxiv.org/abs/2607.07740) keeps distances within the local window exact, and "
+        "lets groups of farther tokens share a position; the groups grow with the length of the text."
+    ),
     reason="Short prompts are the base's own, and farther ones keep exact distances in the local window.",
     measured=-3.39,
     suggest=_suggest,

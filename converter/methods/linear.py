@@ -43,6 +43,11 @@ def _spell(preset: Preset, facts: ModelFacts, baked: Baked) -> Rope:
 
 
 METHOD = Method(
+    about=(
+        "[Position interpolation](https://arxiv.org/abs/2306.15595) divides every frequency by the same number, "
+        "so that the longest text fills the positions of the trained window. "
+        "It pushes neighbouring tokens together too, and suits models that were fine-tuned with it."
+    ),
     reason="It ruins a model that was not trained on it afterwards; take it for one that was.",
     measured=-23.55,
     suggest=_suggest,

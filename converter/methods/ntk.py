@@ -75,6 +75,11 @@ def _spell(preset: Preset, facts: ModelFacts, baked: Baked) -> Rope:
 
 
 METHOD = Method(
+    about=(
+        "[NTK-aware scaling](https://arxiv.org/abs/2309.00071) raises RoPE's base θ: the highest frequency stays,"
+        " the lowest is divided by the scaling factor, and the others lie between. "
+        "Short prompts change too."
+    ),
     reason="Any runtime reads it, as it only raises rope_theta; the last part of the target is hardly read.",
     measured=-6.52,
     suggest=_suggest,

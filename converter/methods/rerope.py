@@ -12,6 +12,10 @@ def _suggest(wish: Wish) -> Suggestion:
 
 
 METHOD = Method(
+    about=(
+        "[ReRoPE](https://kexue.fm/archives/9708) keeps distances within the local window exact. "
+        "Farther tokens all stand at the window's distance, or with `leak` at distances that grow more slowly."
+    ),
     reason="Distances in the local window are exact and none is longer, so that one number serves every length.",
     measured=-2.6,
     suggest=_suggest,

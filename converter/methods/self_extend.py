@@ -61,6 +61,11 @@ def _suggest(wish: Wish) -> Suggestion:
 
 
 METHOD = Method(
+    about=(
+        "[SelfExtend](https://arxiv.org/abs/2401.01325) keeps distances within the local window exact. "
+        "Beyond it, groups of neighbouring tokens share a position, so that the farthest token stays at a "
+        "distance that the model knows."
+    ),
     reason="Distances in the local window are exact and farther ones keep their order; a rule gives its two numbers.",
     measured=-3.06,
     suggest=_suggest,

@@ -26,6 +26,11 @@ def _suggest(wish: Wish) -> Suggestion:
 
 
 METHOD = Method(
+    about=(
+        "[STRING](https://arxiv.org/abs/2410.18745) leaves distances below its shift exact, and counts those "
+        "beyond from a smaller number. "
+        "The longest distances, which few training texts had, so become distances that many had."
+    ),
     reason="It sharpens what is read inside the trained length and reaches a third beyond it at most.",
     measured=-17.82,
     suggest=_suggest,

@@ -112,6 +112,11 @@ def _spell(preset: Preset, facts: ModelFacts, baked: Baked) -> Rope:
 
 
 METHOD = Method(
+    about=(
+        "[YaRN](https://arxiv.org/abs/2309.00071) keeps rotary pairs that turn often within the initial window, "
+        "divides the frequency of those that hardly turn, and mixes the rest. "
+        "It multiplies queries and keys by an attention factor, and changes short prompts too."
+    ),
     reason="Nearly every runtime reads it from stock keys; it changes short prompts too.",
     measured=-4.08,
     suggest=_suggest,
