@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("tests.helpers.refusals", "tests.helpers.uses")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: the models are so small that more threads than processors only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -68,6 +69,20 @@ def run(tmp_path, monkeypatch):
         return result
 
     return invoke
+
+
+@pytest.fixture
+def convert(tiny_llama, tiny_preset, tmp_path):
+    """Convert the tiny model into `out` as the shell would, whatever comes of it."""
+    from click.testing import CliRunner
+
+    from ropext.converter.cli.app import main
+
+    def run(*options):
+        return CliRunner().invoke(main, ["convert", str(tiny_llama), "-p", str(tiny_preset), "-o", output, *options])
+
+    output = str(tmp_path / "out")
+    return run
 
 
 @pytest.fixture

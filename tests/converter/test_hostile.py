@@ -10,40 +10,16 @@ import resource
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from ropext.converter.cli.app import main
 from ropext.converter.errors import RopextError
 from ropext.converter.files import json_object
-from ropext.converter.files.gguf_structure import check_structure
-from ropext.converter.text import printable
 from tests.helpers.checkpoints import shard, write_header, write_index
+from tests.helpers.refusals import refused
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def convert(tiny_llama, tiny_preset, tmp_path):
-    """Convert the tiny model as the shell would."""
-
-    def run(*options):
-        return CliRunner().invoke(main, ["convert", str(tiny_llama), "-p", str(tiny_preset), "-o", output, *options])
-
-    output = str(tmp_path / "out")
-    return run
-
-
-def refused(run, message="", status=1):
-    """Hold a run to one message and no output."""
-    assert run.exit_code == status, run.output
-    assert run.stderr.startswith("error: ")
-    assert message in run.stderr
-    assert "a fault of ropext" not in run.stderr
-    assert len(run.stderr) < 5_000
 
 
 def edit(folder, name, **changes):
@@ -259,147 +235,6 @@ def test_a_card_that_is_too_long(convert, tiny_llama):
 def test_tokenizer_settings(convert, tiny_llama, text, message):
     (tiny_llama / "tokenizer_config.json").write_text(text)
     refused(convert(), message)
-
-
-# Presets
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('description: "\\ud800"', "is not a usable str"),
-        ('"\\ud800": 1', "a key must be a word"),
-        ("initial_window: 0x" + "f" * 5_000, "is not a usable int"),
-        ("initial_window: 99999999999999999999", "is not a usable int"),
-        ("a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(9)), "unknown key"),
-        ("a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [" + "*a," * 99 + "]\nc: &c [" + "*b," * 99 + "]", "holds too much"),
-        ("a: !!python/object/apply:os.mkdir [evil]", "is not allowed"),
-        ("[" * 5_000, "nested too deeply"),
-        ("name: ../../evil", "use letters, digits"),
-        ("#" * 300_000, "too long for a preset"),
-        ("", "error"),
-    ],
-)
-def test_presets(tmp_path, text, message):
-    (tmp_path / "p.yaml").write_text(text)
-    run = CliRunner().invoke(main, ["validate", str(tmp_path / "p.yaml")])
-    assert run.exit_code == 2
-    assert message in run.stderr
-    assert not Path("evil").exists()
-
-
-def test_thousands_of_items_that_have_to_differ(tmp_path):
-    head = "name: t\ndescription: d\nbase_model: b\ninitial_window: 64\ntarget_window: 256\nmethod: dprope\n"
-    items = ",".join(f"{{a: {number}}}" for number in range(5_000))
-    (tmp_path / "p.yaml").write_text(f"{head}parameters: {{candidates: [{items}]}}\n")
-    start = time.process_time()
-    assert CliRunner().invoke(main, ["validate", str(tmp_path / "p.yaml")]).exit_code == 2
-    assert time.process_time() - start < 10
-
-
-def test_a_preset_without_end():
-    run = CliRunner().invoke(main, ["validate", "/dev/zero"])
-    assert run.exit_code == 2
-    assert "too long for a preset" in run.stderr
-
-
-# GGUF
-
-
-def _gguf(*keys, tensors=b"", counts=None):
-    counts = counts or (0, len(keys))
-    return b"GGUF" + struct.pack("<IQQ", 3, *counts) + b"".join(keys) + tensors
-
-
-def _key(kind, value):
-    return struct.pack("<Q", 1) + b"a" + struct.pack("<I", kind) + value
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"GGUF" + b"\3\0", "claims 4 bytes"),
-        (_gguf(_key(8, struct.pack("<Q", 2**62))), "claims 4611686018427387904 bytes"),
-        (_gguf(_key(9, struct.pack("<IQ", 4, 2**40))), "more than 4000000 entries"),
-        (_gguf(_key(9, struct.pack("<IQ", 4, 1000))), "claims 4000 bytes"),
-        (_gguf(_key(9, struct.pack("<IQ", 9, 1) * 5_000)), "arrays of arrays"),
-        (_gguf(_key(77, b"")), "there is no type 77"),
-    ],
-)
-def test_gguf_structure(tmp_path, data, message):
-    (tmp_path / "x.gguf").write_bytes(data)
-    with pytest.raises(ValueError, match=message):
-        check_structure(tmp_path / "x.gguf")
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"GGML" + b"\0" * 40,
-        _gguf(counts=(2**63, 0)),
-        _gguf(counts=(0, 2**40)),
-        _gguf(tensors=struct.pack("<QI", 0, 99), counts=(1, 0)),
-        _gguf(tensors=struct.pack("<QIQIQ", 0, 1, 2**62, 0, 0), counts=(1, 0)),
-    ],
-)
-def test_gguf_files_that_are_refused(tmp_path, data):
-    pytest.importorskip("gguf")
-    (tmp_path / "x.gguf").write_bytes(data)
-    args = ["gguf-patch", str(tmp_path / "x.gguf"), str(tmp_path / "y.gguf"), "-p", "smollm2-135m-yarn"]
-    refused(CliRunner().invoke(main, args), "not a GGUF file that can be read")
-    assert not (tmp_path / "y.gguf").exists()
-
-
-# What was converted
-
-
-@pytest.mark.parametrize("name", ["config.json", "ropext.json", "evil.py"])
-def test_inspect_reads_small_files_only(convert, tmp_path, name):
-    assert convert().exit_code == 0
-    (tmp_path / "out" / name).unlink(missing_ok=True)
-    os.mkfifo(tmp_path / "out" / name)
-    refused(CliRunner().invoke(main, ["inspect", str(tmp_path / "out")]))
-
-
-def test_verify_of_what_is_no_file(convert, tmp_path):
-    assert convert().exit_code == 0
-    out = tmp_path / "out"
-    for name in ("generation_config.json", "rope_ext_dpe.py", "config.json", "model.safetensors"):
-        (out / name).unlink()
-        os.mkfifo(out / name)
-    record = json.loads((out / "ropext.json").read_text())
-    record["files"]["generation_config.json"]["bytes"] = 0
-    (out / "ropext.json").write_text(json.dumps(record))
-    run = CliRunner().invoke(main, ["verify", str(out), "--quick"])
-    assert run.exit_code == 1
-    assert run.stdout.endswith("bad: record, files, headers, code, config\n")
-
-
-def test_verify_prints_neither_control_characters_nor_lines_of_others(convert, tmp_path):
-    assert convert().exit_code == 0
-    file = tmp_path / "out" / "ropext.json"
-    record = json.loads(file.read_text()) | {"ropext_version": "1\n\x1b[2Jgood       record     made"}
-    file.write_text(json.dumps(record))
-    run = CliRunner().invoke(main, ["verify", str(tmp_path / "out"), "--quick"])
-    assert run.exit_code == 1
-    assert "\x1b" not in run.stdout
-    assert len(run.stdout.splitlines()) == 9
-
-
-def test_inspect_prints_no_control_characters(convert, tmp_path):
-    assert convert().exit_code == 0
-    file = tmp_path / "out" / "config.json"
-    file.write_text(file.read_text().replace('"tiny-dpe"', '"\\u001b]0;x\\u0007"'))
-    run = CliRunner().invoke(main, ["inspect", str(tmp_path / "out")])
-    assert run.exit_code == 0
-    assert "\\x1b]0;x\\x07" in run.stdout
-    assert "\x1b" not in run.stdout
-
-
-def test_printable():
-    assert printable("ä 😀\n\tb") == "ä 😀\n\tb"
-    assert printable("\x1b\x9b\udcff\u202e") == "\\x1b\\x9b\\udcff\\u202e"
 
 
 # All together

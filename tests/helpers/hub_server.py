@@ -10,115 +10,15 @@ import base64
 import hashlib
 import json
 import re
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
-LARGE = (".safetensors", ".bin", ".model", ".arrow", ".pt")
-HUGE = 1 << 28
-ATTRIBUTES = "".join(f"*{ending} filter=lfs diff=lfs merge=lfs -text\n" for ending in LARGE).encode()
-
-
-@dataclass
-class Blob:
-    """The contents of a file, in memory or where they lie."""
-
-    data: bytes | Path
-    large: bool
-
-    @property
-    def size(self) -> int:
-        return self.data.stat().st_size if isinstance(self.data, Path) else len(self.data)
-
-    @cached_property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.data if isinstance(self.data, bytes) else self.data.read_bytes()).hexdigest()
-
-    @property
-    def content(self) -> bytes:
-        """What git holds: the file, or the pointer to it."""
-        if self.large:
-            pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {self.size}\n"
-            return pointer.encode()
-        return self.data if isinstance(self.data, bytes) else self.data.read_bytes()
-
-    @cached_property
-    def oid(self) -> str:
-        return hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
-
-
-@dataclass
-class Commit:
-    oid: str
-    title: str
-    files: dict[str, Blob]
-
-
-@dataclass
-class Repo:
-    name: str
-    private: bool = False
-    gated: str | bool = False
-    license: str | None = None
-    region: str = "us"
-    xet: bool = True
-    readers: set[str] = field(default_factory=set)
-    commits: dict[str, Commit] = field(default_factory=dict)
-    refs: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    history: list[str] = field(default_factory=list)
-    pull_requests: dict[int, str] = field(default_factory=dict)
-    objects: set[str] = field(default_factory=set)
-
-    def add(self, title: str, files: dict[str, Blob], ref: str = "main") -> Commit:
-        seed = f"{self.name} {len(self.commits)} {title} {[(path, blob.oid) for path, blob in files.items()]}"
-        commit = Commit(hashlib.sha1(seed.encode()).hexdigest(), title, files)
-        self.commits[commit.oid] = commit
-        self.refs[ref] = commit.oid
-        self.history.append(commit.oid)
-        return commit
-
-    def at(self, revision: str) -> Commit | None:
-        return self.commits.get({**self.tags, **self.refs}.get(revision, revision))
-
-    @property
-    def head(self) -> Commit:
-        return self.commits[self.refs["main"]]
-
-    def digests(self, revision: str = "main") -> dict[str, str]:
-        """What the repository holds, to compare two."""
-        commit = self.at(revision)
-        assert commit
-        return {path: blob.oid for path, blob in sorted(commit.files.items())}
-
-
-@dataclass
-class Seen:
-    """One request, as it came in."""
-
-    method: str
-    path: str
-    received: int
-    sent: int = 0
-
-    @property
-    def short(self) -> str:
-        return f"{self.method} {urlsplit(self.path).path}"
-
-
-class Refused(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, message: str, code: str | None = None):
-        super().__init__(message)
-        self.status, self.code = status, code
+from tests.helpers.hub_http import Answer, Handler, Refused, Request, Seen, Server, json_answer
+from tests.helpers.hub_repository import ATTRIBUTES, HUGE, Blob, Commit, Repo, entry, is_large, preuploaded, xet_hash
 
 
 class Hub:
@@ -142,7 +42,7 @@ class Hub:
 
     @contextmanager
     def running(self) -> Iterator[Hub]:
-        server = _Server(("127.0.0.1", 0), _Handler)
+        server = Server(("127.0.0.1", 0), Handler)
         server.hub = self
         self.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -167,7 +67,7 @@ class Hub:
         size = len(data) if isinstance(data, bytes) else data.stat().st_size
         if isinstance(data, Path) and size < HUGE:
             data = data.read_bytes()  # the test may change the file
-        blob = Blob(data, _is_large(path, 0))
+        blob = Blob(data, is_large(path, 0))
         if size >= HUGE:
             blob.sha256 = hashlib.sha256(f"{path} {size}".encode()).hexdigest()  # made up: nobody has the contents
         if blob.large:
@@ -195,35 +95,35 @@ class Hub:
 
     # What the client asks
 
-    def answer(self, request: _Request) -> _Answer:
+    def answer(self, request: Request) -> Answer:
         for method, pattern, handle in _ROUTES:
             found = re.fullmatch(pattern, request.path)
             if found and request.method in method:
                 return handle(self, request, **{key: unquote(value) for key, value in found.groupdict().items()})
         raise Refused(404, f"no such endpoint: {request.method} {request.path}")
 
-    def whoami(self, request: _Request) -> _Answer:
+    def whoami(self, request: Request) -> Answer:
         user = self._user(request)
         if user is None:
             raise Refused(401, "Invalid credentials in Authorization header")
-        return _json({"type": "user", "name": user, "orgs": []})
+        return json_answer({"type": "user", "name": user, "orgs": []})
 
-    def create(self, request: _Request) -> _Answer:
+    def create(self, request: Request) -> Answer:
         asked = request.json()
         name = f"{asked.get('organization') or 'me'}/{asked['name']}"
         self._require_writer(request, name)
         if name in self.repos:
-            return _json({"error": "You already created this model repo", "url": f"{self.url}/{name}"}, 409)
+            return json_answer({"error": "You already created this model repo", "url": f"{self.url}/{name}"}, 409)
         private = asked.get("private") or asked.get("visibility") == "private"
         repo = self.repos[name] = Repo(name, private=bool(private))
         repo.add("initial commit", {".gitattributes": Blob(ATTRIBUTES, large=False)})
-        return _json({"url": f"{self.url}/{name}", "name": name, "id": name})
+        return json_answer({"url": f"{self.url}/{name}", "name": name, "id": name})
 
-    def info(self, request: _Request, repo: str, revision: str = "main") -> _Answer:
+    def info(self, request: Request, repo: str, revision: str = "main") -> Answer:
         found = self._readable(request, repo)
         commit = self._commit(found, revision)
         card = {"license": found.license} if found.license else {}
-        return _json(
+        return json_answer(
             {
                 "id": repo,
                 "modelId": repo,
@@ -236,20 +136,20 @@ class Hub:
             }
         )
 
-    def tree(self, request: _Request, repo: str, revision: str) -> _Answer:
+    def tree(self, request: Request, repo: str, revision: str) -> Answer:
         found = self._readable(request, repo)
         files = self._commit(found, revision).files
         folders = sorted({path.rpartition("/")[0] for path in files} - {""})
         entries = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in folders]
-        return _json(entries + [_entry(found, path, blob) for path, blob in files.items()])
+        return json_answer(entries + [entry(found, path, blob) for path, blob in files.items()])
 
-    def paths_info(self, request: _Request, repo: str, revision: str) -> _Answer:
+    def paths_info(self, request: Request, repo: str, revision: str) -> Answer:
         found = self._readable(request, repo)
         files = self._commit(found, revision).files
         paths = parse_qs(request.body.decode()).get("paths", [])
-        return _json([_entry(found, path, files[path]) for path in paths if path in files])
+        return json_answer([entry(found, path, files[path]) for path in paths if path in files])
 
-    def resolve(self, request: _Request, repo: str, revision: str, path: str) -> _Answer:
+    def resolve(self, request: Request, repo: str, revision: str, path: str) -> Answer:
         found = self._open(request, repo)
         commit = self._commit(found, revision)
         if path not in commit.files:
@@ -262,32 +162,32 @@ class Hub:
         if asked:
             start, stop = int(asked[1]), min(int(asked[2] or blob.size - 1) + 1, blob.size)
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{blob.size}"
-        return _Answer(206 if asked else 200, headers, blob.data, start, stop)
+        return Answer(206 if asked else 200, headers, blob.data, start, stop)
 
-    def preupload(self, request: _Request, repo: str, revision: str) -> _Answer:
+    def preupload(self, request: Request, repo: str, revision: str) -> Answer:
         found = self._writable(request, repo)
         files = self._commit(found, revision).files
-        return _json({"files": [_preuploaded(file, files.get(file["path"])) for file in request.json()["files"]]})
+        return json_answer({"files": [preuploaded(file, files.get(file["path"])) for file in request.json()["files"]]})
 
-    def batch(self, request: _Request, repo: str) -> _Answer:
+    def batch(self, request: Request, repo: str) -> Answer:
         found = self._writable(request, repo)
         objects = [
-            entry if entry["oid"] in found.objects else {**entry, "actions": self._upload(repo, entry["oid"])}
-            for entry in request.json()["objects"]
+            each if each["oid"] in found.objects else {**each, "actions": self._upload(repo, each["oid"])}
+            for each in request.json()["objects"]
         ]
-        return _json({"transfer": "basic", "objects": objects})
+        return json_answer({"transfer": "basic", "objects": objects})
 
     def _upload(self, repo: str, oid: str) -> dict[str, Any]:
         return {"upload": {"href": f"{self.url}/lfs/{repo}/{oid}"}}
 
-    def put(self, request: _Request, repo: str, oid: str) -> _Answer:
+    def put(self, request: Request, repo: str, oid: str) -> Answer:
         if hashlib.sha256(request.body).hexdigest() != oid:
             raise Refused(422, "the contents are not those of this digest")
         self.store.setdefault(oid, Blob(request.body, large=True))
         self.repos[repo].objects.add(oid)
-        return _json({})
+        return json_answer({})
 
-    def duplicate(self, request: _Request, repo: str) -> _Answer:
+    def duplicate(self, request: Request, repo: str) -> Answer:
         source, asked = self._open(request, repo), request.json()
         target = self._writable(request, asked["target"]["name"])
         if isinstance(self.copies_refused, int):
@@ -295,15 +195,15 @@ class Hub:
         why = self.copies_refused or ("different storage regions" if source.region != target.region else None)
         done, failed = [], []
         for file in asked["files"]:
-            known = file["sha256"] in source.objects and file["xetHash"] == _xet_hash(file["sha256"])
+            known = file["sha256"] in source.objects and file["xetHash"] == xet_hash(file["sha256"])
             if why or not known:
                 failed.append({"sha256": file["sha256"], "error": why or "no such file"})
                 continue
             target.objects.add(file["sha256"])
             done.append({"sha256": file["sha256"]})
-        return _json({"success": done, "failed": failed})
+        return json_answer({"success": done, "failed": failed})
 
-    def commit(self, request: _Request, repo: str, revision: str) -> _Answer:
+    def commit(self, request: Request, repo: str, revision: str) -> Answer:
         propose = request.query.get("create_pr") == ["1"]
         found = self._readable(request, repo) if propose else self._writable(request, repo)
         parent = self._commit(found, revision)
@@ -320,7 +220,7 @@ class Hub:
         if propose:
             found.pull_requests[number] = header["summary"]
             answer["pullRequestUrl"] = f"{self.url}/{repo}/discussions/{number}"
-        return _json(answer)
+        return json_answer(answer)
 
     def _apply(self, repo: Repo, files: dict[str, Blob], key: str, value: dict[str, Any]) -> None:
         path = value["path"]
@@ -336,22 +236,22 @@ class Hub:
         else:
             raise Refused(400, f"unknown operation {key}")
 
-    def branch(self, request: _Request, repo: str, name: str) -> _Answer:
+    def branch(self, request: Request, repo: str, name: str) -> Answer:
         found = self._writable(request, repo)
         if name in found.refs:
             raise Refused(409, "Reference already exists")
         found.refs[name] = self._commit(found, request.json().get("startingPoint") or "main").oid
-        return _json({})
+        return json_answer({})
 
-    def tag(self, request: _Request, repo: str, revision: str) -> _Answer:
+    def tag(self, request: Request, repo: str, revision: str) -> Answer:
         found, name = self._writable(request, repo), request.json()["tag"]
         commit = self._commit(found, revision)
         if name in found.tags:
             raise Refused(409, "Tag reference exists already")
         found.tags[name] = commit.oid
-        return _json({})
+        return json_answer({})
 
-    def discussions(self, request: _Request, repo: str) -> _Answer:
+    def discussions(self, request: Request, repo: str) -> Answer:
         found = self._readable(request, repo)
         listed = [
             {
@@ -365,23 +265,23 @@ class Hub:
             }
             for number, title in found.pull_requests.items()
         ]
-        return _json({"discussions": listed, "count": len(listed), "start": 0})
+        return json_answer({"discussions": listed, "count": len(listed), "start": 0})
 
-    def validate(self, request: _Request) -> _Answer:
+    def validate(self, request: Request) -> Answer:
         text = request.json()["content"]
         if not re.match(r"---\n.*?\n---\n", text, re.DOTALL):
-            return _json({"errors": [], "warnings": [{"message": "empty or missing yaml metadata in repo card"}]})
+            return json_answer({"errors": [], "warnings": [{"message": "empty or missing yaml metadata in repo card"}]})
         if "license: nonsense" in text:
-            return _json({"errors": [{"message": '"license" must be one of …'}], "warnings": []}, 400)
-        return _json({"errors": [], "warnings": []})
+            return json_answer({"errors": [{"message": '"license" must be one of …'}], "warnings": []}, 400)
+        return json_answer({"errors": [], "warnings": []})
 
     # Who may what
 
-    def _user(self, request: _Request) -> str | None:
+    def _user(self, request: Request) -> str | None:
         token = (request.headers.get("Authorization") or "").removeprefix("Bearer ")
         return self.tokens.get(token, (None, False))[0]
 
-    def _readable(self, request: _Request, name: str) -> Repo:
+    def _readable(self, request: Request, name: str) -> Repo:
         repo, user = self.repos.get(name), self._user(request)
         if repo and not (repo.private and name.split("/")[0] != user):
             return repo
@@ -389,20 +289,20 @@ class Hub:
             raise Refused(401, "Invalid username or password.", "RepoNotFound")
         raise Refused(404, "Repository not found", "RepoNotFound")
 
-    def _open(self, request: _Request, name: str) -> Repo:
+    def _open(self, request: Request, name: str) -> Repo:
         """Refuse the files of a gated repository to those who did not accept its terms."""
         repo, user = self._readable(request, name), self._user(request)
         if repo.gated and user not in repo.readers:
             raise Refused(403 if user else 401, f"Access to model {name} is restricted.", "GatedRepo")
         return repo
 
-    def _writable(self, request: _Request, name: str) -> Repo:
+    def _writable(self, request: Request, name: str) -> Repo:
         repo = self._readable(request, name)
         if request.query.get("create_pr") != ["1"]:
             self._require_writer(request, name)
         return repo
 
-    def _require_writer(self, request: _Request, name: str) -> None:
+    def _require_writer(self, request: Request, name: str) -> None:
         token = (request.headers.get("Authorization") or "").removeprefix("Bearer ")
         user, may_write = self.tokens.get(token, (None, False))
         if user is None:
@@ -436,137 +336,3 @@ _ROUTES: tuple[tuple[str, str, Callable[..., Any]], ...] = (
     ("PUT", f"/lfs/{_NAME}/(?P<oid>[0-9a-f]+)", Hub.put),
     ("GET HEAD", f"/{_NAME}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", Hub.resolve),
 )
-
-
-def _is_large(path: str, size: int) -> bool:
-    return path.endswith(LARGE) or size > 10 << 20
-
-
-def _xet_hash(sha256: str) -> str:
-    return hashlib.sha256(f"xet {sha256}".encode()).hexdigest()
-
-
-def _entry(repo: Repo, path: str, blob: Blob) -> dict[str, Any]:
-    entry = {"type": "file", "path": path, "size": blob.size, "oid": blob.oid}
-    if blob.large:
-        entry["lfs"] = {"oid": blob.sha256, "size": blob.size, "pointerSize": len(blob.content)}
-        entry |= {"xetHash": _xet_hash(blob.sha256)} if repo.xet else {}
-    return entry
-
-
-def _preuploaded(file: dict[str, Any], there: Blob | None) -> dict[str, Any]:
-    large = _is_large(file["path"], file["size"])
-    oid = (there.sha256 if there.large else there.oid) if there else None
-    mode = "lfs" if large else "regular"
-    return {"path": file["path"], "uploadMode": mode, "shouldIgnore": False, **({"oid": oid} if oid else {})}
-
-
-# HTTP
-
-
-@dataclass
-class _Request:
-    method: str
-    path: str
-    query: dict[str, list[str]]
-    headers: Any
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass
-class _Answer:
-    status: int
-    headers: dict[str, str]
-    data: bytes | Path
-    start: int
-    stop: int
-
-    def chunks(self) -> Iterator[bytes]:
-        if isinstance(self.data, bytes):
-            yield self.data[self.start : self.stop]
-            return
-        with self.data.open("rb") as stream:
-            stream.seek(self.start)
-            left = self.stop - self.start
-            while left > 0 and (chunk := stream.read(min(left, 1 << 20))):
-                left -= len(chunk)
-                yield chunk
-
-
-def _json(value: Any, status: int = 200) -> _Answer:
-    data = json.dumps(value).encode()
-    return _Answer(status, {"Content-Type": "application/json"}, data, 0, len(data))
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    hub: Hub
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no fault."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-    def handle_any(self) -> None:
-        hub, body = self.server.hub, self._body()
-        address = urlsplit(self.path)
-        request = _Request(self.command, address.path, parse_qs(address.query), self.headers, body)
-        seen = Seen(self.command, self.path, len(self.raw_requestline) + len(str(self.headers)) + len(body))
-        with hub.lock:
-            hub.seen.append(seen)
-            fault = hub.fault(len(hub.seen) - 1, seen)
-            if fault == "drop":
-                self._drop()
-                return
-            try:
-                if isinstance(fault, int):
-                    raise Refused(fault, "out of order")
-                answer = hub.answer(request)
-            except Refused as refused:
-                answer = _json({"error": str(refused)}, refused.status)
-                answer.headers["X-Error-Message"] = str(refused)
-                if refused.code:
-                    answer.headers["X-Error-Code"] = refused.code
-        if fault == "lose":
-            self._drop()
-            return
-        self._send(answer, seen)
-
-    do_GET = do_HEAD = do_POST = do_PUT = handle_any  # noqa: N815
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b""
-        while size := int(self.rfile.readline().split(b";")[0], 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def _send(self, answer: _Answer, seen: Seen) -> None:
-        self.send_response(answer.status)
-        for key, value in answer.headers.items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(answer.stop - answer.start))
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        for chunk in answer.chunks():
-            self.wfile.write(chunk)
-            seen.sent += len(chunk)
-
-    def _drop(self) -> None:
-        self.close_connection = True
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)

@@ -1,10 +1,7 @@
 """The shipped methods against the authors' outputs, the naive oracles and each other."""
 
-import inspect
 import json
-from importlib import import_module
 
-import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ropext.converter.methods.registry import FREQUENCY_METHODS
 from ropext.modeling import rope_ext_attention, rope_ext_dca
 from tests.helpers import tiny
+from tests.helpers.oracle import oracle
 from tests.reference.rope import llama_logits
 
 pytestmark = pytest.mark.usefixtures("no_grad")
@@ -122,18 +120,6 @@ def test_authors_logits_in_a_left_padded_batch(name, attn):
     torch.testing.assert_close(logits[0], tensors["logits"][:length], atol=TOLERANCE, rtol=0)
     alone = model(short).logits[0]
     torch.testing.assert_close(logits[1, padding:], alone, atol=TOLERANCE, rtol=0)
-
-
-def oracle(name, length):
-    """The naive logit of a case, for an input of `length` tokens."""
-    case = tiny.CASES[name]
-    parameters = {key: value for key, value in case.parameters.items() if key not in ("top_k", "noise")}
-    if case.tables:
-        parameters["selected"] = tiny.SELECTED
-    pair_logit = import_module(f"tests.reference.{case.method}").pair_logit
-    facts = {"length": length, "initial_window": tiny.INITIAL_WINDOW}
-    taken = inspect.signature(pair_logit).parameters.keys() & facts
-    return pair_logit(np.array(case.inv_freq), **parameters, **{key: facts[key] for key in taken})
 
 
 @pytest.mark.parametrize("name", [n for n in METHODS_WITH_ATTENTION if n != "gali_noise"])

@@ -20,6 +20,7 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files import atomic_folder, links
 from ropext.converter.presets.load import load_preset
 from tests.helpers.checkpoints import shard, snapshot
+from tests.helpers.written import entries
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,10 +28,6 @@ ROOT = Path(__file__).parents[3]
 def contents(folder):
     files = (file for file in sorted(folder.rglob("*")) if file.is_file())
     return {str(file): (hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_mode) for file in files}
-
-
-def entries(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture

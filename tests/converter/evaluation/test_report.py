@@ -1,99 +1,21 @@
 """`ropext report` on made-up results."""
 
 import csv
-import hashlib
 import io
 import json
 import math
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from huggingface_hub import ModelCard
 
 from ropext.converter.evaluation.report import statistics as summary
 from ropext.converter.evaluation.report.drawing import line_style, tokens
 from ropext.converter.evaluation.report.results import BASE, read_results
 from ropext.converter.evaluation.report.tables import HOW_TO_READ, plain, tables
-
-LENGTHS = (4096, 16384)
-ORIGIN = {
-    "command": "ropext eval niah tiny --preset tiny-dpe",
-    "versions": {"ropext": "0.1.0", "torch": "2.13"},
-    "machine": "a <small> machine",
-}
-SETTINGS = {"source": "tiny", "seed": 0, "dtype": "auto", **ORIGIN}
-
-
-def write(file, task, values, tail="", **settings):
-    """A file of measurements."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [{"settings": {"task": task, **SETTINGS, **settings}}]
-    lines += [{"key": json.dumps([value["preset"], number]), "value": value} for number, value in enumerate(values)]
-    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines) + tail)
-    return file
-
-
-def asked(preset, length, seed, answers, seconds=2.0):
-    """A prompt with questions: depth, log-probability and whether it was answered right."""
-    keys = ("depth", "log_probability", "exact")
-    found = [{**dict(zip(keys, answer, strict=True)), "distance": 7} for answer in answers]
-    return {
-        "preset": preset, "length": length, "tokens": length - 9, "seed": seed, "seconds": seconds, "answers": found
-    }  # fmt: skip
-
-
-def needles(presets=(None, "tiny-dpe"), prompts=4):
-    """The base finds all at 4k and nothing at 16k, where the others find three of four."""
-    rng = np.random.default_rng(0)
-    for preset in presets:
-        for length in LENGTHS:
-            for seed in range(prompts):
-                right = length == LENGTHS[0] or bool(preset)
-                level = -1.0 - seed if right else -9.0 - seed
-                jitter = 0.1 * rng.standard_normal(2) if preset else (0.0, 0.0)
-                answers = [
-                    (0.2 + 0.01 * seed, level + jitter[0], right and not (preset and seed == 1)),
-                    (0.8, level + jitter[1], right),
-                ]
-                yield asked(preset, length, seed, answers, seconds=2.2 if preset else 2.0)
-
-
-def perplexity(preset, length, seed, nll, counted=1000):
-    return {
-        "preset": preset, "length": length, "tokens": length, "seed": seed, "seconds": 1.0, "nll": nll,
-        "counted": counted,
-    }  # fmt: skip
-
-
-def answered(preset, length, seed, task, score):
-    return {
-        "preset": preset, "length": length, "tokens": 9, "seed": seed, "seconds": 1.0, "task": task, "score": score,
-        "prediction": "x", "answers": ["y"],
-    }  # fmt: skip
-
-
-@pytest.fixture
-def results(tmp_path):
-    """A folder with every task."""
-    folder = tmp_path / "results"
-    write(folder / "tiny" / "niah.jsonl", "niah", needles(), needles=2)
-    write(folder / "tiny" / "passkey.jsonl", "passkey", needles((None, "tiny-dpe", "tiny-yarn"), 2))
-    nll = [(None, 4096, 2500.0), (None, 16384, 6000.0), ("tiny-dpe", 4096, 2500.0), ("tiny-dpe", 16384, 2600.0)]
-    values = [perplexity(preset, length, seed, each + 10 * seed) for preset, length, each in nll for seed in range(2)]
-    write(folder / "tiny" / "ppl.jsonl", "ppl", values)
-    values = [
-        answered(preset, length, seed, task, float(length == 4096 or (preset is not None and task == "vt")))
-        for preset in (None, "tiny-dpe")
-        for length in LENGTHS
-        for task in ("vt", "cwe")
-        for seed in range(2)
-    ]
-    write(folder / "tiny" / "ruler.jsonl", "ruler", values)
-    return folder
+from tests.helpers.measured import ORIGIN, asked, needles, perplexity, write
 
 
 def one(file):
@@ -343,158 +265,3 @@ def test_depths(tmp_path):
     bands = summary.depths(one(write(tmp_path / "b.jsonl", "niah", many)))
     assert [bands[0][0], bands[-1][0], len(bands)] == ["0–10", "90–100", 10]
     assert bands[-1][1] <= 1.0 < bands[-1][2]
-
-
-# The page
-
-
-VOID = {"meta", "br", "img", "hr", "link", "input"}
-
-
-class Strict(HTMLParser):
-    """Holds that elements are closed in order; keeps what it saw."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.seen, self.ids = [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.note(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.note(tag, attrs)
-
-    def note(self, tag, attrs):
-        self.seen.append((tag, dict(attrs)))
-        self.ids += [value for key, value in attrs if key == "id"]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, f"</{tag}> closes nothing"
-
-
-def test_page(run, results, tmp_path, matplotlib):
-    run("report", results, "-o", "r.html")
-    text = (tmp_path / "r.html").read_text()
-    page = Strict()
-    page.feed(text)
-    page.close()
-    assert page.open == []
-    assert len(page.ids) == len(set(page.ids))
-    assert "<script" not in text
-    tags = [tag for tag, _ in page.seen]
-    assert (tags.count("h1"), tags.count("h2"), tags.count("svg")) == (1, 4, 6)
-    assert tags.count("table") == tags.count("caption") > 10
-    for tag, attributes in page.seen:
-        for key, value in attributes.items():
-            assert key.startswith("xmlns") or not re.search(r"https?:|//", value or ""), (tag, key, value)
-            if key in ("href", "xlink:href", "clip-path", "aria-labelledby"):
-                names = value.split() if key == "aria-labelledby" else re.findall("#([^)]*)", value)
-                assert names, (tag, key, value)
-                assert {*names} <= {*page.ids}, (tag, key, value)
-        if tag == "th":
-            assert attributes["scope"] in ("col", "row")
-        if tag == "svg":
-            assert attributes["role"] == "img"
-    assert not re.search(r"url\((?!#)|@import", text)
-    assert "base 100 at 4k, 0 at 16k; tiny-dpe 88 at 4k" in text  # for who does not see the picture
-    assert "a &lt;small&gt; machine" in text
-
-
-# The card
-
-
-@pytest.fixture
-def converted(run, tiny_llama, tiny_preset, tmp_path):
-    card = "---\nlicense: mit\n---\n# Tiny\n\n## Limits\n\n<!-- ropext report: begin -->\nthe base's own\n"
-    (tiny_llama / "README.md").write_text(card)
-    run("convert", tiny_llama, "--preset", tiny_preset, "-o", "out")
-    return tmp_path / "out"
-
-
-def test_card(run, converted, results, matplotlib):
-    before = (converted / "README.md").read_text()
-    run("report", results, "--card", converted, "--picture", "heatmap")
-    once = (converted / "README.md").read_text()
-    # Take the section and the metadata away: the rest is as it was.
-    rest = re.sub(
-        r"## Results\n\n<!-- ropext report: begin -->\n\n.*<!-- ropext report: end -->\n\n", "", once, flags=re.DOTALL
-    )
-    rest = re.sub(r"model-index:\n(?:[- ].*\n)+?(?=---)", "", rest)
-    assert rest == before.replace("Nothing was measured on this checkpoint. ", "")
-    assert once.index("\n# ") < once.index("## Results") < once.index("## Use")
-    assert f"\n    {ORIGIN['command']}\n" in once
-    assert "](results.png)" in once
-    assert "tiny-yarn" not in once
-    data = ModelCard(once).data
-    found = {
-        (each.dataset_type, each.dataset_config): (each.metric_type, each.metric_value) for each in data.eval_results
-    }
-    assert found["ropext-niah", "2 needles, 16384"] == ("exact_match", 87.5)
-    assert found["ropext-ppl", "4096"] == ("perplexity", 12.244)
-    assert found["ropext-ruler", "16384"] == ("ruler", 50.0)
-    assert data.license == "mit"
-    files = json.loads((converted / "ropext.json").read_text())["files"]
-    for name in ("README.md", "results.png"):
-        assert files[name]["sha256"] == hashlib.sha256((converted / name).read_bytes()).hexdigest()
-    # Again: the same. With other results: the section alone is another, and others' results stay.
-    run("report", results, "--card", converted, "--picture", "heatmap")
-    assert (converted / "README.md").read_text() == once
-    theirs = (
-        "model-index:\n- name: tiny-dpe\n  results:\n  - task: {type: text-generation}\n"
-        "    dataset: {name: A, type: a}\n    metrics: [{type: b, value: 1}]\n"
-    )
-    (converted / "README.md").write_text(
-        re.sub(r"model-index:\n(?:[- ].*\n)+?(?=---)", theirs + "# mine\nkey: value\n", once)
-    )
-    run("report", results / "tiny" / "ppl.jsonl", "--card", converted)
-    other = (converted / "README.md").read_text()
-    kinds = [each.dataset_type for each in ModelCard(other).data.eval_results]
-    assert (kinds[0], set(kinds[1:])) == ("a", {"ropext-ppl"})
-    assert "# mine\nkey: value\n---\n" in other
-    assert "Needles" not in other
-    assert other.count("## Results") == 1
-    # It survives the card's being written anew.
-    run("card", converted)
-    again = (converted / "README.md").read_text()
-    assert again.count("<!-- ropext report: begin -->") == 2  # one of them the base's
-    assert (
-        again[again.index("## Results") : again.index("## Use")]
-        == other[other.index("## Results") : other.index("## Use")]
-    )
-    assert list(converted.glob(".*")) == []
-
-
-def test_cards_that_somebody_wrote(run, converted, results, matplotlib):
-    card, wish = converted / "README.md", ("report", results / "tiny" / "ppl.jsonl", "--card", converted)
-    card.write_bytes(b"# Mine\r\n\r\ntext")
-    run(*wish)
-    text = card.read_bytes()
-    assert text.startswith(b"---\r\nmodel-index:\r\n")
-    assert b"---\r\n\r\n# Mine\r\n\r\ntext\r\n\r\n## Results\r\n" in text
-    assert b"\n" not in text.replace(b"\r\n", b"")
-    run(*wish)
-    assert card.read_bytes() == text
-    for broken, message in (
-        ("---\nlicense: [mit\n---\n# Mine\n", "not valid YAML"),
-        ("---\n{license: mit}\n---\n# Mine\n", "one key on each line"),
-        ("# Mine\n<!-- ropext report: begin -->\n", "once each"),
-    ):
-        card.write_text(broken)
-        assert message in run(*wish, status=1).stderr
-        assert card.read_text() == broken
-
-
-def test_cards_of_others(run, converted, results, tiny_llama):
-    assert "is no folder that ropext converted" in run("report", results, "--card", tiny_llama, status=2).stderr
-    write(results.parent / "other.jsonl", "ppl", [perplexity("tiny-yarn", 4096, 0, 1.0)])
-    message = run("report", results.parent / "other.jsonl", "--card", converted, status=2).stderr
-    assert "its preset tiny-dpe was not measured; there are tiny, tiny-yarn" in message
-
-
-def test_a_converted_model_that_was_measured_itself(run, converted, tmp_path, matplotlib):
-    write(tmp_path / "r" / "ppl.jsonl", "ppl", [perplexity(None, 4096, 0, 2000.0)], source="out")
-    run("report", tmp_path / "r", "--card", converted)
-    (found,) = ModelCard((converted / "README.md").read_text()).data.eval_results
-    assert found.metric_value == pytest.approx(math.exp(2), abs=1e-3)

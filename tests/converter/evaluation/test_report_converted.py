@@ -3,7 +3,7 @@
 import pytest
 
 from ropext.converter.evaluation.report.results import BASE, read_results
-from tests.converter.evaluation.test_report import perplexity, write
+from tests.helpers.measured import perplexity, write
 
 TRAINED = {"trained_length": 4096}
 
