@@ -42,6 +42,7 @@ GALI = {
     "noise": NO_NOISE,
 }
 YARN = {"scaling_factor": 4.0, "attention_factor": 1.1386, "beta_fast": 32, "beta_slow": 1, "truncate": True}
+PROFILE = {"shape": "uniform", "scaling_factor": 4.0, "attention_factor": 1.1386, "beta_fast": 32, "beta_slow": 1}
 SELECTED = np.random.default_rng(0).random((3, 4, 8)) < 0.6
 
 
@@ -90,6 +91,7 @@ CASES = {
     "linear": Case("linear", {"scaling_factor": 4.0}, inv_freq=[w / 4 for w in INV_FREQ]),
     "ntk": Case("ntk", {"scaling_factor": 4.0}, inv_freq=[w / 4 ** (i / 7) for i, w in enumerate(INV_FREQ)]),
     "yarn": Case("yarn", YARN, inv_freq=[w / f for w, f in zip(INV_FREQ, [1, 1.2, 2, 3, 4, 4, 4, 4], strict=True)]),
+    "profile": Case("profile", PROFILE, inv_freq=[w / 4 ** (i / 7) ** 2 for i, w in enumerate(INV_FREQ)]),
     "dynamic_ntk": Case("dynamic_ntk", {"scaling_factor": 4.0}, feeding=False),
     "gali": Case("gali", GALI, feeding=False),
     "gali_grid": Case("gali", GALI | {"chunk_ends": "grid"}),

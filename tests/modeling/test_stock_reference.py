@@ -22,7 +22,7 @@ def pair_logit(case, length):
     facts = {"length": length, "initial_window": tiny.INITIAL_WINDOW}
     if case.method == "dynamic_ntk":
         return dynamic_ntk.pair_logit(10000.0, 16, **facts, **parameters)
-    if case.method in ("dprope", "linear", "ntk", "yarn"):
+    if case.method in ("dprope", "linear", "ntk", "profile", "yarn"):
         factor = case.parameters.get("attention_factor", 1.0) ** 2
         return lambda layer, q, k, i, j: factor * logit(q, k, float(i - j), np.array(case.inv_freq))
     if case.tables:

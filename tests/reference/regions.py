@@ -259,5 +259,6 @@ FREQUENCY_METHODS: dict[str, Callable[[Case, Setting], list[Region]]] = {
     "linear": scaled_frequencies,
     "ntk": scaled_frequencies,
     "yarn": scaled_frequencies,
+    "profile": scaled_frequencies,
     "dynamic_ntk": growing_ntk,
 }

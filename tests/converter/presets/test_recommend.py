@@ -25,7 +25,7 @@ def order(facts, target, **options):
 def test_exact_nearby_before_tables_and_by_what_was_measured():
     assert order(SMOLLM2, 16384) == [
         *("rerope", "self_extend", "dpe", "jet_long", "dca", "gali"),
-        *("dynamic_ntk", "yarn", "dprope", "ntk", "linear"),
+        *("dynamic_ntk", "yarn", "dprope", "ntk", "linear", "profile"),
     ]
 
 
@@ -40,7 +40,7 @@ def test_what_does_not_apply_comes_last_with_its_reason():
 
 def test_stock_keys_take_tables_alone_and_those_for_every_runtime_first():
     found = recommend(SMOLLM2, frequencies(SMOLLM2), 16384, native=True)
-    assert order(SMOLLM2, 16384, native=True) == ["yarn", "dprope", "ntk", "linear", "dynamic_ntk"]
+    assert order(SMOLLM2, 16384, native=True) == ["yarn", "dprope", "ntk", "linear", "profile", "dynamic_ntk"]
     refused = [each for each in found if each.parameters is None]
     assert refused == found[len(FREQUENCY_METHODS) :]
     assert {each.method for each in refused} == set(METHODS) - set(FREQUENCY_METHODS) - {"original"}
