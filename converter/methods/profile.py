@@ -158,6 +158,12 @@ def _spell(preset: Preset, facts: ModelFacts, baked: Baked) -> Rope:
 
 
 METHOD = Method(
+    about=(
+        "A profile divides the frequency of each rotary pair by a shape, such as that of "
+        "[MrRoPE](https://arxiv.org/abs/2601.22181): "
+        "pairs that turn often within the initial window are kept, those that hardly turn divided most. "
+        "It multiplies queries and keys by an attention factor, and changes short prompts too."
+    ),
     reason="A shape of your choice in keys that runtimes read; it changes short prompts too.",
     suggest=_suggest,
     bake=_bake,
