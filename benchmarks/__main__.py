@@ -7,6 +7,7 @@ MODULES = {
     "prefill": "prefill",
     "decode": "decode",
     "memory": "memory",
+    "fit": "fit",
     "published": "published",
     "convert": "convert",
     "import": "importing",

@@ -18,6 +18,7 @@ ORDER = (
     "model_code",
     "model_classes",
     "methods",
+    "memory",
     "presets",
     "convert",
     "converted",

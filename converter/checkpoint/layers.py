@@ -27,7 +27,7 @@ from ropext.converter.errors import RopextError
 from .config_values import count, optional_count, refuse
 from .family import Family
 
-__all__ = ["MAX_LAYERS", "Layers", "layers_of"]
+__all__ = ["MAX_LAYERS", "Layers", "kinds_of", "layers_of"]
 
 MAX_LAYERS = 65_536
 
@@ -75,6 +75,24 @@ def layers_of(config: Mapping[str, Any], family: Family, place: str = "") -> Lay
     if sliding and window and not family.per_type:
         return Layers(total, tuple(sliding), window)
     raise RopextError(f"config.json: {_where(place)}none of its {total} layers has full attention.")
+
+
+def kinds_of(config: Mapping[str, Any], family: Family, place: str = "") -> tuple[str, int | None]:
+    """Find what attention every layer has.
+
+    Args:
+        config: the configuration of the (text) model.
+        family: its family.
+        place: where that configuration is, for messages.
+
+    Returns:
+        One letter for each layer: f(ull), s(liding), l(inear), c(onvolution); and the window of those that slide.
+
+    Raises:
+        RopextError: the configuration does not say.
+    """
+    kinds, window = _kinds(config, family, place, _total(config, family, place)), _window(config, family, place)
+    return (kinds, window) if window else (kinds.replace("s", "f"), None)
 
 
 def _where(place: str) -> str:

@@ -13,7 +13,7 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.contents import Reading, linked_folders, outgoing, paths_in
 from ropext.converter.files.json_object import MAX_BYTES, read_bounded
 from ropext.converter.files.pickles import HEAD
-from ropext.converter.files.safetensors_header import tensor_shapes
+from ropext.converter.files.safetensors_header import TensorType, tensor_types
 from ropext.converter.hub import client as hub
 from ropext.converter.hub.types import Repository
 from ropext.converter.names import PROVENANCE
@@ -69,8 +69,11 @@ class Place(Protocol):
     def head(self, path: str) -> bytes:
         """Return how a file begins; of one that only the Hub has, nothing."""
 
-    def shapes(self, path: str) -> Shapes:
+    def types(self, path: str) -> Mapping[str, TensorType]:
         """Read the header of a file of weights, which has to be whole."""
+
+    def shapes(self, path: str) -> Shapes:
+        """Read no more of that header than the shapes of its tensors."""
 
     def weights(self, path: str) -> SourceFile:
         """Describe a file of weights."""
@@ -179,8 +182,11 @@ class _Folder:
         with self.file(path).open("rb") as stream:
             return stream.read(HEAD)
 
+    def types(self, path: str) -> Mapping[str, TensorType]:
+        return tensor_types(self.file(path), str(self.folder / path))
+
     def shapes(self, path: str) -> Shapes:
-        return tensor_shapes(self.file(path), str(self.folder / path))
+        return {name: found.shape for name, found in self.types(path).items()}
 
     def weights(self, path: str) -> SourceFile:
         return source_file(self.folder, path, "weights")
@@ -235,8 +241,11 @@ class _OnHub:
     def head(self, path: str) -> bytes:
         return self.file(path).read_bytes()[:HEAD] if self.size(path) <= _SMALL else b""
 
+    def types(self, path: str) -> Mapping[str, TensorType]:
+        return {name: TensorType(*found) for name, found in hub.tensors(self._repository, path).items()}
+
     def shapes(self, path: str) -> Shapes:
-        return hub.tensors(self._repository, path)
+        return {name: found.shape for name, found in self.types(path).items()}
 
     def weights(self, path: str) -> SourceFile:
         held = self._repository.files[path]

@@ -14,8 +14,9 @@ from ropext.converter.errors import RopextError
 from ropext.converter.text import printable
 
 from .description import describe, text_model
+from .layers import kinds_of
 
-__all__ = ["notes_on_tensors", "require_unwrapped"]
+__all__ = ["loaded", "notes_on_tensors", "require_unwrapped"]
 
 _WRAPPERS = {
     "_orig_mod": "torch.compile; save its `_orig_mod`",
@@ -100,6 +101,27 @@ def notes_on_tensors(config: Mapping[str, Any], names: Set[str], where: str) -> 
             f"weights: there are {len(found)} layers, and the configuration asks for {blocks}: transformers leaves out "
             f"layer {extra[0]} and those after it"
         )
+
+
+def loaded(config: Mapping[str, Any], names: Set[str]) -> set[str]:
+    """Choose the tensors that a model loads: none that draft tokens, and no head that is the embeddings.
+
+    Args:
+        config: its `config.json`, that of a converted model too.
+        names: of all tensors.
+    """
+    text = text_model(config)
+    count = len(kinds_of(text.config, text.family, text.place)[0])
+    blocks = count // 2 if text.family.layers == "double" else count
+    tied = config.get("tie_word_embeddings", text.config.get("tie_word_embeddings"))
+
+    def is_loaded(name: str) -> bool:
+        match = _LAYER.match(name)
+        if name.startswith("mtp.") or (match and int(match[1]) >= blocks):
+            return False
+        return not (tied and name.endswith(("lm_head.weight", "embed_out.weight")))
+
+    return {name for name in names if is_loaded(name)}
 
 
 def _require_ends(config: Mapping[str, Any], names: Set[str], where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,14 @@ class Wanted:
         inv_freq: its frequencies, its own scaling included, radians per token [pairs].
         trained: the length to begin with, and why that one.
         target: the length to reach, tokens.
+        config: the base's `config.json`.
     """
 
     facts: ModelFacts
     inv_freq: list[float]
     trained: Trained
     target: int
+    config: Mapping[str, Any] = field(repr=False)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -79,7 +81,7 @@ def want_of(
         reads = f"the {trained.tokens} tokens that the model reads already"
         hint = f" ({trained.why}. {trained.doubt})" if trained.doubt else ""
         raise UsageError(f"--target {length}: must be more than {reads}{hint}")
-    return Wanted(facts, base_inv_freq(config), trained, length)
+    return Wanted(facts, base_inv_freq(config), trained, length, config)
 
 
 def trusted_length(config: Mapping[str, Any], facts: ModelFacts, initial_window: str | int | None) -> Trained:

@@ -47,6 +47,9 @@ _GROUPS: dict[str, dict[str, _Entry]] = {
             "the models that are complete are kept; the same command goes on",
         ),
     },
+    "Serve": {
+        "memory": _Entry("memory:memory_command", "Estimate the memory for a length, or the length for a memory."),
+    },
     "Measure": {
         "eval": _Entry("evaluate:evaluate", "Measure how far models and presets read.", _RESUME),
         "report": _Entry("report:report", "Make tables and pictures of results."),

@@ -12,6 +12,7 @@ import click
 
 from ropext.converter.errors import UsageError
 from ropext.converter.lengths import length_text
+from ropext.converter.text import size_text
 
 from .completion import complete_methods
 from .options import AS_JSON, TARGET, epilog
@@ -84,6 +85,7 @@ def _heading(found: Suggestions) -> Iterator[str]:
     if trained.doubt:
         yield f"Check the trained length: {trained.doubt}"
     yield f"Target N = {found.target:,} tokens, N / M = {found.target / trained.tokens:.3g}"
+    yield f"KV cache of N tokens: {size_text(found.kv_cache)} in 16 bits; `ropext memory` counts the rest"
     yield ""
     if found.recommended is None:
         yield f"Nothing to recommend: {found.why}."

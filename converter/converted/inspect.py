@@ -16,12 +16,13 @@ from ropext.converter.convert.record import Record, read_record
 from ropext.converter.errors import Problem, RopextError
 from ropext.converter.files.json_object import read_bounded
 from ropext.converter.hub import client as hub
+from ropext.converter.memory.api import cache_at
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.names import PROVENANCE
 from ropext.converter.preset import Preset
 from ropext.converter.presets.fit import check_fit
 from ropext.converter.presets.load import list_presets
-from ropext.converter.text import printable
+from ropext.converter.text import printable, size_text
 
 __all__ = ["inspect_source", "render"]
 
@@ -51,7 +52,7 @@ def inspect_source(source: str, initial_window: int | None = None) -> dict[str, 
 
 def render(report: Mapping[str, Any]) -> str:
     """Lay a report out for a reader, one fact a line."""
-    return printable("\n".join(_lines(report, "")))
+    return printable("\n".join(_lines(_shown(report), "")))
 
 
 def _base(config: Mapping[str, Any], source: str, initial_window: int | None) -> dict[str, Any]:
@@ -75,6 +76,7 @@ def _base(config: Mapping[str, Any], source: str, initial_window: int | None) ->
         "rotary_width": facts.rotary_dim,
         "layers": "all" if facts.layers is None else list(facts.layers),
         "dtype": config.get("dtype") or config.get("torch_dtype"),
+        "kv_cache": cache_at(config, trained.tokens),
         "supported": True,
         "presets_that_fit": fitting,
         "presets_that_do_not": others,
@@ -177,6 +179,14 @@ def _lines(values: Mapping[str, Any], indent: str) -> Iterator[str]:
 
 def _is_short(value: Mapping[str, Any]) -> bool:
     return not any(isinstance(entry, Mapping | list) for entry in value.values()) and len(json.dumps(value)) < 160
+
+
+def _shown(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a report with the size of the cache as people say it."""
+    if "kv_cache" not in report:
+        return report
+    tokens = report["trained"]["tokens"]
+    return {**report, "kv_cache": f"{size_text(report['kv_cache'])} for {tokens:,} tokens in 16 bits"}
 
 
 def _text(value: Any) -> str:

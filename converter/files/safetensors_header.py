@@ -7,19 +7,37 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 from ropext.converter.errors import RopextError
 from ropext.converter.text import printable
 
 from . import json_object
 
-__all__ = ["header_length", "tensor_shapes"]
+__all__ = ["TensorType", "header_length", "tensor_shapes", "tensor_types"]
 
 MAX_HEADER_BYTES = json_object.MAX_BYTES
 
 
+class TensorType(NamedTuple):
+    """What a header says of a tensor.
+
+    Attributes:
+        dtype: the type of its numbers, as the format spells it: `BF16`.
+        shape: its dimensions.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
 def tensor_shapes(file: Path, name: str) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a file's tensors by name, once the file is known to be whole.
+    """Return the shapes of a file's tensors by name, once the file is known to be whole; see `tensor_types`."""
+    return {each: found.shape for each, found in tensor_types(file, name).items()}
+
+
+def tensor_types(file: Path, name: str) -> dict[str, TensorType]:
+    """Return the types of a file's tensors by name, once the file is known to be whole.
 
     Args:
         file: where it is.
@@ -33,7 +51,8 @@ def tensor_shapes(file: Path, name: str) -> dict[str, tuple[int, ...]]:
     header_length(file, name)
     try:
         with safe_open(file, framework="numpy") as tensors:
-            return {each: tuple(tensors.get_slice(each).get_shape()) for each in tensors.keys()}  # noqa: SIM118
+            slices = {each: tensors.get_slice(each) for each in tensors.keys()}  # noqa: SIM118
+            return {name: TensorType(each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()}
     except SafetensorError as error:
         reason = printable(str(error))[:300].removeprefix("Error while deserializing header: ")
         raise RopextError(f"{name}: not a safetensors file, or cut off ({reason}); download it again.") from None

@@ -215,11 +215,11 @@ def read(repository: Repository, path: str) -> bytes:
     return (fetch_files(repository, [path]) / path).read_bytes()
 
 
-def tensors(repository: Repository, path: str) -> dict[str, tuple[int, ...]]:
+def tensors(repository: Repository, path: str) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Read the header of a safetensors file, by a request for its first bytes alone.
 
     Returns:
-        The tensors' shapes by name.
+        The tensors' types, as the format spells them, and shapes, by name.
 
     Raises:
         RopextError: it is no safetensors file, or cut off.
@@ -232,7 +232,7 @@ def tensors(repository: Repository, path: str) -> dict[str, tuple[int, ...]]:
     with reading(repo_id, revision):
         try:
             found = HfApi().parse_safetensors_file_metadata(repo_id, path, revision=revision).tensors
-            shapes = {name: tuple(map(int, tensor.shape)) for name, tensor in found.items()}
+            types = {name: (str(tensor.dtype), tuple(map(int, tensor.shape))) for name, tensor in found.items()}
             extent = max((int(tensor.data_offsets[1]) for tensor in found.values()), default=0)
         except (
             SafetensorsParsingError,
@@ -250,7 +250,7 @@ def tensors(repository: Repository, path: str) -> dict[str, tuple[int, ...]]:
         raise RopextError(
             f"{repo_id}: {path}: cut off: its header promises {extent} bytes of tensors, and it has {size} in all."
         )
-    return shapes
+    return types
 
 
 def pull_requests(repo_id: str, title: str) -> list[int]:

@@ -13,6 +13,7 @@ from ropext.converter.checkpoint.trained import Trained
 from ropext.converter.checkpoint.wanted import Wanted, want
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.lengths import length_text
+from ropext.converter.memory.api import cache_at
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.preset import Preset
 from ropext.converter.text import did_you_mean
@@ -45,6 +46,7 @@ class Suggestions:
         recommended: the name of the first method that can do it; None where none can.
         why: why that one.
         presets: shipped presets that fit the model and reach the length, by method, the best first.
+        kv_cache: bytes of the base's keys and values for that length, in 16 bits.
     """
 
     source: str
@@ -55,6 +57,7 @@ class Suggestions:
     recommended: str | None
     why: str
     presets: tuple[Preset, ...]
+    kv_cache: int
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -67,6 +70,7 @@ class Suggestions:
             "why": self.why,
             "methods": [vars(each) for each in self.methods],
             "presets": [each.name for each in self.presets],
+            "kv_cache": self.kv_cache,
         }
 
 
@@ -102,6 +106,7 @@ def suggest(
         recommended=best.method if best else None,
         why=best.reason if best else "no method reaches this length on this model",
         presets=tuple(load_preset(name) for each in found for name in each.presets),
+        kv_cache=cache_at(wanted.config, wanted.target),
     )
 
 

@@ -77,7 +77,7 @@ def parse(arguments):
 def test_all_commands_stand_in_groups_and_exit_statuses_are_told():
     text = CliRunner().invoke(main, ["--help"]).output
     headings = [line for line in text.splitlines() if re.fullmatch(r"[A-Z][a-z ]+:", line)]
-    assert headings == ["Options:", "Make:", "Measure:", "Publish:", "Maintain:", "Exit status:"]
+    assert headings == ["Options:", "Make:", "Serve:", "Measure:", "Publish:", "Maintain:", "Exit status:"]
     for name in main.list_commands(click.Context(main)):
         assert re.search(rf"^  {name} ", text, re.MULTILINE)
     for status in ("0", "1", "2", "130"):

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from ropext.converter.checkpoint import read as reading_checkpoints
-from ropext.converter.files.safetensors_header import tensor_shapes
+from ropext.converter.files.safetensors_header import tensor_types
 from ropext.converter.hub.types import LocalSource, RemoteFile, Repository
 from tests.helpers.checkpoints import shard, snapshot, write_header
 from tests.helpers.hub_server import Blob
@@ -76,7 +76,7 @@ def test_the_index_is_read_once(base, monkeypatch):
     monkeypatch.setattr(reading_checkpoints, "promised_tensors", lambda *args: reads.append(args) or promised(*args))
     monkeypatch.setattr(reading_checkpoints.hub, "look_up", lambda *args: repository)
     monkeypatch.setattr(reading_checkpoints.hub, "fetch", lambda *args: LocalSource(base))
-    monkeypatch.setattr(reading_checkpoints.hub, "tensors", lambda _, path: tensor_shapes(base / path, path))
+    monkeypatch.setattr(reading_checkpoints.hub, "tensors", lambda _, path: tensor_types(base / path, path))
     assert len(reading_checkpoints.read_remote_checkpoint("org/tiny").checkpoint.weights) == 31
     assert len(reads) == 1
 

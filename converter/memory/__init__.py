@@ -1,0 +1,1 @@
+"""How much memory a model needs: weights, cache and prefill, by runtime."""

@@ -1,0 +1,200 @@
+"""Whether a model fits: what it needs for a length, or how long a text fits into so much memory, by runtime."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ropext.converter.checkpoint.facts import read_config
+from ropext.converter.errors import UsageError
+from ropext.converter.files.safetensors_header import TensorType
+from ropext.converter.methods.registry import FREQUENCY_METHODS
+
+from .estimate import NUMBER_BYTES, RUNTIMES, Load, Need, Runtime, longest, need
+from .shape import Shape, shape_of
+from .weights import FLOATS, model_place, tensors_of, weight_bytes
+
+__all__ = ["Fit", "Question", "bytes_of", "cache_at", "fit"]
+
+_COPYING = ("gali", "jet_long")
+"""Methods that keep copies of far keys beside the cache in transformers, of one text."""
+
+_PLAIN = (*FREQUENCY_METHODS, "original")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        source: a folder or a Hub id.
+        length: tokens of each text; None: the longest that fits.
+        memory: bytes there are; None: no matter.
+        batch: texts at once.
+        dtype: number type of the weights; None: as they are stored.
+        kv_dtype: number type of the cache; None: what the runtime takes.
+        method: of the conversion that is planned; None: what the model has, or none.
+        parameters: of that method.
+        runtime: this one only.
+    """
+
+    source: str
+    length: int | None = None
+    memory: int | None = None
+    batch: int = 1
+    dtype: str | None = None
+    kv_dtype: str | None = None
+    method: str | None = None
+    parameters: Mapping[str, Any] | None = None
+    runtime: str | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The answer.
+
+    Attributes:
+        question: what was asked.
+        method: the method that was counted with.
+        dtype: the number type that the model computes in.
+        shape: the sizes of the model.
+        needs: one for each runtime.
+        longest: the longest text that fits, by runtime; empty where no memory was given.
+        notes: what the reader should know.
+    """
+
+    question: Question
+    method: str
+    dtype: str
+    shape: Shape
+    needs: tuple[Need, ...]
+    longest: Mapping[str, int]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        asked = self.question
+        return {
+            "source": asked.source,
+            "model_type": self.shape.model_type,
+            "method": self.method,
+            "batch": asked.batch,
+            "dtype": self.dtype,
+            "kv_dtype": asked.kv_dtype,
+            "memory": asked.memory,
+            "layers": dict(Counter(layer.kind for layer in self.shape.layers)),
+            "runtimes": [
+                {
+                    **each.to_json(),
+                    "longest": self.longest.get(each.runtime),
+                    "fits": None if asked.memory is None else each.length > 0 and each.total <= asked.memory,
+                }
+                for each in self.needs
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def fit(question: Question) -> Fit:
+    """Say what a model needs. Of it, `config.json` and the headers of its weights are read.
+
+    Args:
+        question: the model, and a length or a memory.
+
+    Raises:
+        UsageError: neither a length nor a memory is given.
+        RopextError: the model cannot be found, or its family is not known.
+    """
+    if question.length is None and question.memory is None:
+        raise UsageError("give a length (--length 128k) or a memory (--memory 24GB)")
+    place = model_place(question.source)
+    config, _ = read_config(place.folder)
+    tensors = tensors_of(place, config)
+    method, parameters = _method(question, config)
+    shape = shape_of(config, windows=method in _PLAIN)
+    dtype = _computed_in(question.dtype, shape, tensors)
+    load = Load(
+        batch=question.batch,
+        dtype=dtype,
+        kv_dtype=question.kv_dtype or "",
+        weights=weight_bytes(tensors, question.dtype),
+        far_keys=_far_keys(method, parameters, question.batch),
+    )
+    runtimes = [RUNTIMES[question.runtime]] if question.runtime else list(_able(method))
+    found = {each.name: longest(shape, each, load, question.memory) for each in runtimes} if question.memory else {}
+    lengths = {each.name: question.length or found[each.name] for each in runtimes}
+    needs = [need(shape, each, load, lengths[each.name]) for each in runtimes]
+    return Fit(question, method, dtype, shape, tuple(needs), found, tuple(_notes(shape, question, tensors)))
+
+
+def cache_at(config: Mapping[str, Any], length: int) -> int:
+    """Return the bytes of a base's cache for one text, in transformers and in 16 bits.
+
+    Args:
+        config: its `config.json`.
+        length: tokens of the text.
+    """
+    load = Load(1, "bfloat16", "", 0, {})
+    return sum(need(shape_of(config), RUNTIMES["transformers"], load, length).cache.values())
+
+
+def bytes_of(text: str) -> int:
+    """Read a size: `24GB` (thousands) or `24GiB` (powers of 1024).
+
+    Raises:
+        UsageError: it is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT])(i?)[bB]?", text.strip())
+    if not match or not float(match[1]):
+        raise UsageError(f"{text!r} is no size of a memory; write it as 24GB or 24GiB")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** (" kmgt".index(match[2].lower())))
+
+
+def _method(question: Question, config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return the method to count with: the one that is planned, or the model's own."""
+    block = config.get("rope_ext")
+    if not isinstance(block, Mapping):
+        return question.method or "original", question.parameters or {}
+    if question.method:
+        raise UsageError(f"{question.source}: is converted already; --method and --preset are for bases")
+    return str(block.get("method")), block.get("parameters") or {}
+
+
+def _able(method: str) -> Iterator[Runtime]:
+    """Yield the runtimes on which a method can run at all."""
+    for runtime in RUNTIMES.values():
+        if runtime.name != "llama.cpp" or method in _PLAIN:
+            yield runtime
+
+
+def _far_keys(method: str, parameters: Mapping[str, Any], batch: int) -> dict[str, int]:
+    """Return where a method keeps a second copy of the keys."""
+    if method in _PLAIN:
+        return {}
+    copied = method in _COPYING or (method == "dpe" and parameters.get("top_k"))
+    return {"vllm": 1, **({"transformers": 1} if copied and batch == 1 else {})}
+
+
+def _computed_in(dtype: str | None, shape: Shape, tensors: Mapping[str, TensorType]) -> str:
+    """Return the number type of hidden states: what is asked for, what the configuration says, or what is stored."""
+    stored = Counter(FLOATS[each.dtype] for each in tensors.values() if each.dtype in FLOATS)
+    for name in (dtype, shape.dtype, *(name for name, _ in stored.most_common(1))):
+        if name in NUMBER_BYTES and NUMBER_BYTES[name] >= 2:
+            return name
+    return "bfloat16"
+
+
+def _notes(shape: Shape, question: Question, tensors: Mapping[str, TensorType]) -> Iterator[str]:
+    kinds = Counter(layer.kind for layer in shape.layers)
+    if question.runtime in (None, "transformers"):
+        if kinds["latent"]:
+            yield "latent attention: transformers before 5 expands latents to whole keys and values in the cache"
+        if kinds["sliding"]:
+            yield "sliding layers: transformers masks them by a matrix of length times length, on top of the cache"
+        if kinds["recurrent"]:
+            yield "recurrent layers: what they compute while a text is read is not counted"
+    if any(tensor.dtype not in FLOATS for tensor in tensors.values()) and question.dtype:
+        yield "weights that are stored quantized are counted as they are"
