@@ -22,6 +22,7 @@ ORDER = (
     "presets",
     "convert",
     "converted",
+    "serve",
     "publish",
     "verify",
     "evaluation",

@@ -48,6 +48,7 @@ _GROUPS: dict[str, dict[str, _Entry]] = {
         ),
     },
     "Serve": {
+        "serve": _Entry("serve:serve_command", "Print the command that serves a model, by runtime."),
         "memory": _Entry("memory:memory_command", "Estimate the memory for a length, or the length for a memory."),
     },
     "Measure": {

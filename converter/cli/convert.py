@@ -18,6 +18,7 @@ from ropext.converter.preset import Preset
 from ropext.converter.publish.api import converted_contents
 from ropext.converter.publish.contents import read_folder
 from ropext.converter.publish.plan import plan_push
+from ropext.converter.serve.api import offers
 from ropext.converter.text import printable
 from ropext.converter.text import size_text as _size
 
@@ -200,6 +201,15 @@ def _summary(result: Result, preset: Preset) -> Iterator[str]:
     path = json.dumps(str(result.output), ensure_ascii=False)
     trust = "" if plan.native else ", trust_remote_code=True"
     yield f"\nLoad it:\n  AutoModelForCausalLM.from_pretrained({path}{trust})"
+    yield from _served(result)
+
+
+def _served(result: Result) -> Iterator[str]:
+    """Tell the commands that serve what was written, one for each runtime that can."""
+    found = [each for each in offers(str(result.output)) if each.able]
+    yield "\nServe it (`ropext serve` tells what each needs):"
+    width = max(len(each.runtime) for each in found)
+    yield from (f"  {each.runtime:<{width}}  {each.commands[-1]}" for each in found)
 
 
 def _notes(plan: Plan) -> Iterator[str]:

@@ -1,0 +1,58 @@
+"""What our own code for other runtimes can run. Nothing of those runtimes is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from ropext.converter.checkpoint.families import FAMILIES
+from ropext.converter.methods.registry import FIXED_FREQUENCIES
+
+__all__ = ["mlx_refusal", "vllm_refusal"]
+
+_IN_VLLM = ("self_extend", "rerope", "string", "dpe", "original", *FIXED_FREQUENCIES)
+"""Methods whose far keys have one place each, so that a paged cache can hold them."""
+
+
+def vllm_refusal(config: Mapping[str, Any]) -> str:
+    """Say why the vLLM plugin cannot serve a converted checkpoint; empty where it can.
+
+    Args:
+        config: its `config.json`.
+    """
+    block = config["rope_ext"]
+    method = block["method"]
+    if method not in _IN_VLLM:
+        return f"vLLM keeps keys in pages, and where {method} puts a far key is not fixed"
+    if block.get("parameters", {}).get("top_k"):
+        return "with top_k each head chooses frequency pairs of its own, which no paged attention does"
+    if block.get("base", {}).get("place"):
+        return "the plugin serves text models, and this one reads images too"
+    if block.get("pairs", {}).get("norms_after"):
+        return "this family has a norm between rotation and attention, which the plugin does not know"
+    known = _vllm_families()
+    if FAMILIES[config["model_type"]].own_stem not in known:
+        return f"the plugin was not tried with {config['model_type']}"
+    return ""
+
+
+def _vllm_families() -> Mapping[str, Any]:
+    """Return the plugin's table of families, by how our classes' names begin."""
+    try:
+        found: Mapping[str, Any] = import_module("ropext.serving.vllm").FAMILIES
+    except ModuleNotFoundError:
+        return {}
+    return found
+
+
+def mlx_refusal(config: Mapping[str, Any]) -> str:
+    """Say why mlx-lm cannot run a converted checkpoint; empty where it can: then the folder names its file for MLX.
+
+    Args:
+        config: its `config.json`.
+    """
+    if config.get("model_file"):
+        return ""
+    method, family = config["rope_ext"]["method"], config["model_type"]
+    return f"the folder holds no file for MLX, as there is none for {method} on {family}"

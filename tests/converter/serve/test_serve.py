@@ -1,0 +1,198 @@
+"""`ropext serve`: commands with the flags that a model and a method need, or a reason and what to do instead."""
+
+import json
+import shlex
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from ropext.converter.cli.app import main
+from ropext.converter.serve import plugins
+from ropext.converter.serve.api import RUNTIMES
+from tests.helpers.checkpoints import edit_config
+
+BANDS = ("self_extend", "rerope", "string", "dpe")
+PARAMETERS = {
+    "self_extend": {"group_size": 8, "local_window": 16},
+    "rerope": {"local_window": 16},
+    "dca": {"chunk_size": 48, "local_window": 8},
+    "gali": {"chunk_size": 16, "local_window": 8},
+    "linear": {"scaling_factor": 4.0},
+}
+
+
+def run(*args):
+    return CliRunner().invoke(main, [*map(str, args)])
+
+
+@pytest.fixture
+def convert(tiny_llama, tmp_path):
+    def converted(method, *options, **parameters):
+        preset = {
+            "name": "tiny",
+            "description": "For a test.",
+            "base_model": "tiny-llama",
+            "initial_window": 64,
+            "target_window": 256,
+            "method": method,
+            "parameters": PARAMETERS.get(method, {}) | parameters,
+        }
+        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(preset))
+        folder = tmp_path / "it's out"
+        result = run("convert", tiny_llama, "-p", tmp_path / "tiny.yaml", "-o", folder, "--force", *options)
+        assert result.exit_code == 0, result.output
+        return folder, result.output
+
+    return converted
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    monkeypatch.setattr(plugins, "_vllm_families", lambda: {"Llama": ("llama", "LlamaForCausalLM")})
+
+
+def served(folder):
+    result = run("serve", folder, "--json")
+    assert result.exit_code == 0, result.output
+    assert "grp-attn" not in "".join(line for each in json.loads(result.output) for line in each["commands"])
+    return {each["runtime"]: each for each in json.loads(result.output)}
+
+
+def words(offer):
+    """The last command, split as a shell does."""
+    return shlex.split(offer["commands"][-1])
+
+
+def flags(offer):
+    """What follows each option of the last command."""
+    found = words(offer)
+    return {word: found[index + 1] for index, word in enumerate(found[:-1]) if word.startswith("-")}
+
+
+def test_a_base(tiny_llama):
+    found = served(tiny_llama)
+    assert set(found) == set(RUNTIMES)
+    assert all(each["able"] for each in found.values())
+    assert words(found["vllm"]) == ["vllm", "serve", str(tiny_llama), "--max-model-len", "64"]
+    assert words(found["llama.cpp"]) == ["llama-server", "-m", "base.gguf", "-c", "64"]
+    assert "--trust-remote-code" not in str(found)
+
+
+@pytest.mark.parametrize("method", ["self_extend", "rerope"])
+def test_a_method_that_pages_can_hold(convert, plugin, method):
+    folder, ended = convert(method)
+    found = served(folder)
+    assert words(found["vllm"]) == ["vllm", "serve", str(folder), "--trust-remote-code", "--max-model-len", "256"]
+    assert found["vllm"]["commands"][0] == "pip install 'ropext[vllm]'"
+    assert found["vllm"]["commands"][-1] in ended
+    assert "LlamaRopeExtForCausalLM = transformers.AutoModelForCausalLM" in found["transformers"]["files"]["serve.py"]
+    assert not found["sglang"]["able"]
+    assert not found["llama.cpp"]["able"]
+    assert "sglang" not in ended
+    assert "yarn" in found["sglang"]["instead"]
+
+
+@pytest.mark.parametrize("method", ["dca", "gali"])
+def test_a_method_that_pages_cannot_hold(convert, plugin, method):
+    folder, ended = convert(method)
+    offer = served(folder)["vllm"]
+    assert not offer["able"]
+    assert method in offer["why"]
+    assert "vllm serve" not in ended
+    refused = run("serve", folder, "--runtime", "vllm")
+    assert refused.exit_code == 1
+    assert offer["why"] in refused.output
+    assert offer["instead"] in refused.output
+    assert run("serve", folder, "--runtime", "vllm", "--json").exit_code == 1
+
+
+def test_a_family_that_the_plugin_does_not_know(convert, monkeypatch):
+    monkeypatch.setattr(plugins, "_vllm_families", dict)
+    folder, _ = convert("rerope")
+    assert "not tried with llama" in served(folder)["vllm"]["why"]
+
+
+@pytest.mark.parametrize(
+    ("block", "why"),
+    [
+        ({"parameters": {"top_k": 4}}, "top_k"),
+        ({"base": {"place": "text_config"}}, "images"),
+        ({"pairs": {"norms_after": ["a", "b"]}}, "norm between"),
+    ],
+)
+def test_what_the_plugin_refuses(plugin, block, why):
+    config = {"model_type": "llama", "rope_ext": {"method": "dpe", **block}}
+    assert why in plugins.vllm_refusal(config)
+
+
+def test_mlx_asks_the_folder(convert):
+    folder, _ = convert("rerope")
+    edit_config(folder, model_file=None)
+    assert "no file for MLX" in served(folder)["mlx"]["why"]
+    edit_config(folder, model_file="mlx_rope_ext.py")
+    assert words(served(folder)["mlx"])[-1] == "--trust-remote-code"
+
+
+def test_a_frequency_method_with_code_is_told_of_native(convert):
+    folder, _ = convert("yarn")
+    for runtime in ("sglang", "llama.cpp"):
+        assert "--native" in served(folder)[runtime]["instead"]
+
+
+def test_yarn_in_stock_keys(convert):
+    folder, ended = convert("yarn", "--native")
+    found = served(folder)
+    assert words(found["vllm"]) == ["vllm", "serve", str(folder), "--max-model-len", "256"]
+    assert words(found["transformers"]) == ["transformers", "serve", str(folder)]
+    assert flags(found["sglang"])["--context-length"] == "256"
+    assert flags(found["llama.cpp"]) == {
+        "-m": "base.gguf",
+        "-c": "256",
+        "--rope-scaling": "yarn",
+        "--rope-scale": "4",
+        "--yarn-orig-ctx": "64",
+    }
+    for each in found.values():
+        assert each["commands"][-1] in ended
+
+
+def test_yarn_with_numbers_of_its_own(convert):
+    folder, _ = convert("yarn", "--native", attention_factor=1.0, beta_fast=16.0)
+    found = flags(served(folder)["llama.cpp"])
+    assert float(found["--yarn-attn-factor"]) == pytest.approx(1 / 1.1386294, rel=1e-6)
+    assert found["--yarn-beta-fast"] == "16"
+
+
+def test_other_frequencies_in_llama_cpp(convert):
+    assert flags(served(convert("linear", "--native")[0])["llama.cpp"])["--rope-scale"] == "4"
+    folder, _ = convert("ntk", "--native")
+    theta = json.loads((folder / "config.json").read_text())["rope_theta"]
+    assert float(flags(served(folder)["llama.cpp"])["--rope-freq-base"]) == theta
+    patched = served(convert("dprope", "--native")[0])["llama.cpp"]["commands"]
+    assert patched[1] == "ropext gguf-patch base.gguf longer.gguf --preset tiny"
+
+
+def test_a_theta_that_grows(convert):
+    folder, _ = convert("dynamic_ntk", "--native")
+    found = served(folder)
+    assert not found["mlx"]["able"]
+    assert not found["llama.cpp"]["able"]
+    overrides = json.loads(flags(found["vllm"])["--hf-overrides"])
+    assert overrides["max_position_embeddings"] == 256
+    assert overrides["rope_parameters"]["max_trained_positions"] == 64
+    assert overrides["rope_parameters"]["rope_theta"] == 10000.0
+
+
+def test_flags_that_hold_for_every_layer(convert):
+    folder, _ = convert("linear", "--native")
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_ext"]["pairs"]["layers"] = [0]
+    edit_config(folder, rope_ext=config["rope_ext"])
+    assert "every layer" in served(folder)["llama.cpp"]["why"]
+
+
+def test_what_is_no_model(tmp_path):
+    result = run("serve", tmp_path)
+    assert result.exit_code == 1
+    assert "no config.json" in result.output
