@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HOSTILE, SHOWN, CHECKPOINT = "converter/test_hostile.py", "converter/test_shown.py", "converter/checkpoint"
 WRITE, INTERRUPTED = "converter/convert/test_write.py", "converter/convert/test_interrupted.py"
+PROCESS = "converter/verify/test_model_process.py"
 ATTACKS, SHIPPED = "converter/verify/test_attacks.py", "modeling/test_shipped_code.py"
 
 TESTS = {
@@ -82,6 +83,13 @@ TESTS = {
         (ATTACKS, "test_an_honest_folder_is_good"),
         (ATTACKS, "test_however_the_weights_were_linked"),
         ("converter/verify/test_loaded_files.py", "test_all_that_is_opened_is_known"),
+    ],
+    "`verify` builds and runs": [
+        (PROCESS, "test_a_model_without_end_is_given_up"),
+        (PROCESS, "test_a_model_that_takes_all_memory_is_given_up"),
+        (PROCESS, "test_what_is_no_answer_is_no_check"),
+        (PROCESS, "test_the_process_ends_with_its_parent"),
+        (PROCESS, "test_nothing_is_imported_from_the_folder"),
     ],
     "It imports `torch`": [
         (SHIPPED, "test_imports_torch_transformers_and_siblings_only"),

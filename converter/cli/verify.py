@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,6 +14,7 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.hub import client as hub
 from ropext.converter.text import in_markdown
 from ropext.converter.verify.checks import Check, Report, verify
+from ropext.converter.verify.model_process import MINUTES
 from ropext.converter.verify.report import EXIT_STATUS, Verdict
 
 from .live import live
@@ -35,9 +37,26 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--revision", metavar="REV", help="Branch, tag or commit of a Hub repository.")
 @click.option("--quick", is_flag=True, help="Read only the headers of weights, and run no model.")
 @click.option("--forward", "whole", is_flag=True, help="Run all layers of DIR instead of two.")
+@click.option("--minutes", type=float, default=MINUTES, show_default=True, help="Longest time to run the model.")
+@click.option(
+    "--memory",
+    type=float,
+    metavar="GIB",
+    show_default="80 % of the machine's",
+    help="Most memory for it. On Linux only.",
+)
 @AS_JSON
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing; the exit status tells.")
-def verify_command(source: str, revision: str | None, quick: bool, whole: bool, as_json: bool, quiet: bool) -> int:
+def verify_command(
+    source: str,
+    revision: str | None,
+    quick: bool,
+    whole: bool,
+    minutes: float,
+    memory: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
     """Check that DIR or REPO is what it says.
 
     The exit status is 0 only if everything was checked and is good, 1 if something is bad, and 3 if nothing is bad but
@@ -45,10 +64,11 @@ def verify_command(source: str, revision: str | None, quick: bool, whole: bool, 
 
     Files are compared with the checksums in ropext.json, the code with that of this ropext, config.json with the
     recorded preset, and the headers of weights with config.json. A model of two layers is compared with dense attention
-    and with the base. The folder's own code is never executed. Of a REPO no weights are downloaded: the Hub knows their
-    checksums.
+    and with the base, in a process of its own, which is ended where it takes too long. The folder's own code is never
+    executed. Of a REPO no weights are downloaded: the Hub knows their checksums.
     """
-    report = _verified(source, revision, quick=quick, whole=whole, quiet=quiet, listed=not (as_json or quiet))
+    how = {"quick": quick, "whole": whole, "minutes": minutes, "memory": memory}
+    report = _verified(source, quiet=quiet, listed=not (as_json or quiet), revision=revision, **how)
     if as_json:
         say_json(report.to_json())
     elif not quiet:
@@ -62,9 +82,7 @@ def verify_command(source: str, revision: str | None, quick: bool, whole: bool, 
     return EXIT_STATUS[report.verdict]
 
 
-def _verified(
-    source: str, revision: str | None = None, *, quick: bool = False, whole: bool = False, quiet: bool, listed: bool
-) -> Report:
+def _verified(source: str, *, quiet: bool, listed: bool, **how: Any) -> Report:
     """Verify, showing which check is at work, and each as it ends if they are to be listed."""
     with live(f"verifying {source}", shown=quiet_client(quiet=quiet)) as bar:
 
@@ -74,7 +92,7 @@ def _verified(
             elif listed:
                 bar.say(f"{check.status:<9}  {check.name:<9}  {check.text}")
 
-        return verify(source, revision, quick=quick, whole=whole, reading=bytes_on(bar, "reading"), hear=hear)
+        return verify(source, **how, reading=bytes_on(bar, "reading"), hear=hear)
 
 
 _CHECKED = {

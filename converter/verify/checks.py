@@ -1,6 +1,7 @@
 """Whether a converted checkpoint is what it says: files, code and numbers as recorded, and a model that computes them.
 
-Nothing of the checkpoint is executed: its code is compared, byte by byte, with this ropext's, which runs instead.
+Nothing of the checkpoint is executed: its code is compared, byte by byte, with this ropext's, which runs instead, in
+a process of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ropext.converter.names import CARD, CONFIG, PROVENANCE
 from ropext.converter.text import printable, size_text
 
 from .loaded import is_carried, is_loaded
+from .model_process import Bounds, ModelProcess
 from .report import Check, Faults, Report, Unchecked, Unpromised, carried_out, require_none, summary
 
 __all__ = ["Check", "Hear", "Report", "verify"]
@@ -42,43 +44,55 @@ def verify(
     *,
     quick: bool = False,
     whole: bool = False,
+    minutes: float | None = None,
+    memory: float | None = None,
     reading: Reading | None = None,
     hear: Hear | None = None,
 ) -> Report:
     """Check a converted folder, or a repository as far as that goes without its weights.
+
+    The model runs in a process of its own. What that takes beyond its bounds is given up, and the report is not good.
 
     Args:
         source: a folder or a Hub id; a folder of that name wins.
         revision: branch, tag or commit of a Hub id.
         quick: read no weights, and run no model.
         whole: run the model as it is, and not a part of it.
+        minutes: bound on the time of the checks that run a model, together; 20 by default.
+        memory: bound on the memory of these, in GiB; by default 80 % of the machine's. On Linux only.
         reading: told of bytes as they are read.
         hear: called when a check begins, with its name and None, and when it ends, with its name and what came out.
 
     Raises:
-        UsageError: it is nothing that ropext converted, or a repository that is to be run whole.
+        UsageError: it is nothing that ropext converted, a repository that is to be run whole, or a bound is none.
         HubFailure: the Hub refuses or cannot be reached.
     """
     place = find_place(str(source), revision, reading)
     if whole and not place.here:
         raise UsageError(f"{source}: its weights are not here, so --forward does not apply to it; download it first.")
-    return _Verification(place, quick=quick, whole=whole, hear=hear).report()
+    bounds = Bounds.of(minutes, memory)
+    return _Verification(place, bounds, quick=quick, whole=whole, hear=hear).report()
 
 
 class _Verification:
     """The checks of one checkpoint. Each returns what it did, or raises what it found."""
 
-    def __init__(self, place: Place, *, quick: bool, whole: bool, hear: Hear | None) -> None:
+    def __init__(self, place: Place, bounds: Bounds, *, quick: bool, whole: bool, hear: Hear | None) -> None:
         self.place, self.quick, self.whole, self.hear = place, quick, whole, hear or (lambda name, check: None)
+        self.bounds = bounds
+        self.process: ModelProcess | None = None
         self.found: Record | None = None
         self.checks: list[Check] = []
 
     def report(self) -> Report:
         """Do all of them."""
         self._carry_out("record")
-        if self.found:
-            for name in ("files", "weights", "headers", "code", "config", "reference", "base"):
+        try:
+            for name in ("files", "weights", "headers", "code", "config", "reference", "base") if self.found else ():
                 self._carry_out(name)
+        finally:
+            if self.process:
+                self.process.close()
         return Report(
             self.place.name, self.found.ropext_version if self.found else "", tuple(self.checks), self.place.revision
         )
@@ -211,9 +225,7 @@ class _Verification:
         if self.quick:
             return f"{len(held)} tensors; not compared with {CONFIG} (--quick)"
         self._require_readable()
-        from .shapes import shape_faults
-
-        require_none(list(shape_faults(self.converted, held)))
+        self._ask("headers", shapes={name: list(shape) for name, shape in held.items()})
         about = (
             "; of quantized ones, the names are the quantizer's"
             if "quantization_config" in self.converted.config
@@ -301,33 +313,39 @@ class _Verification:
 
     def check_reference(self) -> str:
         """The model loads, and reads as a reference does."""
-        subject = self._subject()
-        from .model import check_reference
-
-        return check_reference(subject)
+        self._require_runnable()
+        return self._ask("reference")
 
     def check_base(self) -> str:
         """Within the method's windows, the model is the base."""
-        subject = self._subject()
-        from .model import check_base
+        self._require_runnable()
+        return self._ask("base")
 
-        done = check_base(subject)
-        if done is None:
-            raise Unpromised(f"{self.record.method} promises nothing: it changes every length")
-        return done
+    def _ask(self, name: str, **more: Any) -> str:
+        """Let the process of the model do a check."""
+        if self.process is None:
+            paths = sorted(path for path in self.files if _is_weights(path)) if self.place.here else []
+            checkpoint = {
+                "name": self.place.name,
+                "record": self.place.read(PROVENANCE).decode(),
+                "config": self.place.read(CONFIG).decode(),
+                "weights": [str(self.place.file(path)) for path in paths],
+                "whole": self.whole and self.place.here,
+            }
+            self.process = ModelProcess(checkpoint, self.bounds)
+        check = self.process.ask({"check": name, **more})
+        require_none(check.faults)
+        if check.status != "good":
+            raise (Unpromised if check.status == "none" else Unchecked)(check.text)
+        return check.text
 
-    def _subject(self) -> Any:
+    def _require_runnable(self) -> None:
         if self.quick:
             raise Unchecked("no model is run (--quick)")
         bad = [check.name for check in self.checks if check.name in ("headers", "config") and check.status == "bad"]
         if bad:
             raise Unchecked(f"no model is run, as {bad[0]} is bad")
         self._require_readable()
-        from .model import Subject
-
-        paths = sorted(path for path in self.files if _is_weights(path))
-        files = tuple(self.place.file(path) for path in paths) if self.place.here else ()
-        return Subject(self.converted, self.rebuilt, files, self.whole and self.place.here)
 
     def _require_readable(self) -> None:
         found = self.converted.block.get("format")

@@ -15,6 +15,7 @@ __all__ = [
     "Check",
     "Faults",
     "Report",
+    "Status",
     "Unchecked",
     "Unpromised",
     "Verdict",
