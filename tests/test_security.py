@@ -14,7 +14,7 @@ ATTACKS, SHIPPED = "converter/verify/test_attacks.py", "modeling/test_shipped_co
 TESTS = {
     "Nothing is run": [
         (f"{CHECKPOINT}/test_hostile_bases.py", "test_a_base_that_means_something_else"),
-        (HOSTILE, "test_presets"),
+        ("converter/presets/test_hostile_presets.py", "test_presets"),
         (HOSTILE, "test_no_pickle_is_copied"),
     ],
     "No pickle is opened": [
@@ -48,7 +48,10 @@ TESTS = {
         (SHOWN, "test_no_control_character_of_a_result_is_shown"),
         (SHOWN, "test_no_cell_is_a_formula"),
         (SHOWN, "test_a_card_holds_no_markup_of_others"),
-        (HOSTILE, "test_verify_prints_neither_control_characters_nor_lines_of_others"),
+        (
+            "converter/converted/test_hostile_folders.py",
+            "test_verify_prints_neither_control_characters_nor_lines_of_others",
+        ),
     ],
     "Tokens are masked": [
         (SHOWN, "test_tokens_are_masked"),
@@ -71,8 +74,8 @@ TESTS = {
         (WRITE, "test_parents_are_made_and_removed_again"),
     ],
     "`--force` replaces only": [
-        (WRITE, "test_force_replaces_nothing_that_ropext_did_not_write"),
-        (WRITE, "test_force_replaces_no_file_that_was_edited"),
+        ("converter/convert/test_outputs.py", "test_force_replaces_nothing_that_ropext_did_not_write"),
+        ("converter/convert/test_outputs.py", "test_force_replaces_no_file_that_was_edited"),
     ],
     "It is this repository's": [
         ("converter/verify/test_verify.py", "test_changed_code"),
