@@ -1,0 +1,65 @@
+"""What is done to a converted folder, done to a repository: never good there either."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ropext.converter.convert.api import convert_checkpoint
+from ropext.converter.presets.load import load_preset
+from tests.helpers import tiny
+from tests.helpers.loaded_files import write_tokenizer
+from tests.helpers.tamperings import BAD, HONEST, LOCAL, OF_FILES, UNKNOWN
+from tests.modeling.test_loading import write_preset
+
+BUILT = {"reference", "base", "headers"}
+"""Checks that take a model, which `--quick` leaves out."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with a tokenizer, converted; not to be changed."""
+    place = tmp_path_factory.mktemp("made")
+    base = Path(shutil.copytree(tiny.TINY_LLAMA, place / "tiny-llama"))
+    write_tokenizer(base)
+    (base / "LICENSE").write_text("Free.\n")
+    return convert_checkpoint(load_preset(str(write_preset(place, "dpe"))), None, place / "out", link="copy").output
+
+
+@pytest.fixture
+def verified(made, tmp_path, hub, client):
+    """Change the folder, publish that, and return the report on it."""
+
+    def verify(change, *options):
+        folder = Path(shutil.copytree(made, tmp_path / "changed", dirs_exist_ok=True))
+        change(folder)
+        hub.publish("me/made", folder)
+        return json.loads(client.run("verify", "me/made", "--json", *options, status=None).stdout)
+
+    return verify
+
+
+@pytest.mark.parametrize("name", [name for name in BAD if name not in LOCAL])
+def test_a_tampered_repository_is_bad(verified, client, name):
+    report = verified(BAD[name], "--quick")
+    if report["verdict"] != "bad":
+        report = json.loads(client.run("verify", "me/made", "--json", status=None).stdout)
+    assert report["verdict"] == "bad", report
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_is_not_known_of_a_repository_is_not_good(verified, name):
+    report = verified(UNKNOWN[name])
+    assert report["verdict"] == "incomplete", report
+
+
+@pytest.mark.parametrize("name", [name for name in HONEST if name not in OF_FILES])
+def test_an_honest_repository_has_no_faults(verified, name):
+    report = verified(HONEST[name], "--quick")
+    assert {check["check"] for check in report["checks"] if check["status"] != "good"} == BUILT, report
+
+
+@pytest.mark.parametrize("name", ["nothing", "results in the card", "a newer version with the same code"])
+def test_an_honest_repository_is_good(verified, name):
+    assert verified(HONEST[name])["verdict"] == "good"
