@@ -76,6 +76,8 @@ TESTS = {
     "`--force` replaces only": [
         ("converter/convert/test_outputs.py", "test_force_replaces_nothing_that_ropext_did_not_write"),
         ("converter/convert/test_outputs.py", "test_force_replaces_no_file_that_was_edited"),
+        ("converter/convert/test_outputs.py", "test_force_drops_no_section_that_somebody_put_into_the_card"),
+        ("converter/evaluation/test_report_card.py", "test_results_in_a_card_are_not_lost"),
     ],
     "It is this repository's": [
         ("converter/verify/test_verify.py", "test_changed_code"),

@@ -10,7 +10,6 @@ from ropext.converter.checkpoint.description import base_inv_freq
 from ropext.converter.checkpoint.read import Checkpoint, read_checkpoint
 from ropext.converter.checkpoint.wanted import want
 from ropext.converter.errors import InvalidPreset, UsageError
-from ropext.converter.files.atomic_folder import check_output
 from ropext.converter.files.links import LinkMode
 from ropext.converter.hub import client as hub
 from ropext.converter.hub.types import LocalSource
@@ -21,6 +20,7 @@ from ropext.converter.presets.load import load_preset, override_texts
 from ropext.converter.presets.suggested import preset_for, require_method
 
 from .native import require_native
+from .output import require_place
 from .plan import Plan, make_plan
 from .write import Progress, Result, write
 
@@ -219,9 +219,9 @@ def plan_conversion(
     if native:
         require_native(preset.method)
     output = output or Path(preset.name)
-    check_output(output, None, force=force)
+    require_place(output, None, force=force)
     local = hub.resolve(source or base_of(preset), revision)
-    check_output(output, local.folder, force=force)
+    require_place(output, local.folder, force=force)
     checkpoint = read_checkpoint(local.folder, source or preset.base_model)
     return plan_checkpoint(preset, checkpoint, local, native=native)
 

@@ -14,7 +14,6 @@ from ropext.converter.checkpoint.roles import stamp_of
 from ropext.converter.errors import RopextError
 from ropext.converter.files import links
 from ropext.converter.files.atomic_folder import (
-    check_output,
     explained,
     move_into_place,
     parents_of,
@@ -27,6 +26,7 @@ from ropext.converter.model_code import sha256
 from ropext.converter.names import CONFIG, PROVENANCE
 
 from .config import dump_json
+from .output import require_place
 from .plan import Plan, PlannedFile
 from .record import WrittenFile
 
@@ -116,11 +116,11 @@ def write(
         What was written, and how.
 
     Raises:
-        UsageError: `output` is no place for it; see `atomic_folder.check_output`.
+        UsageError: `output` is no place for it; see `require_place`.
         RopextError: the disk refuses, a source has changed since it was checked, or `link` is not possible between
             source and output.
     """
-    check_output(output, plan.source, force=force)
+    require_place(output, plan.source, force=force)
     output = output.resolve()
     with terminated_as_exception(), explained(output), parents_of(output), scratch(output) as temp:
         files = _write_files(plan, temp, link, digests, progress or (lambda path, done, total: None))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ropext.converter.convert.record import Entry, read_record
 from ropext.converter.convert.write import write
 from ropext.converter.errors import UsageError
 from tests.helpers.written import WEIGHTS, entries
@@ -103,3 +104,19 @@ def test_force_replaces_no_file_that_was_edited(plan, output, name):
     with pytest.raises(UsageError, match="holds what ropext did not write"):
         write(plan, output, force=True)
     assert (output / name).read_text() == "Mine.\n"
+
+
+@pytest.mark.parametrize("title", ["Results", "My notes"])
+def test_force_drops_no_section_that_somebody_put_into_the_card(plan, output, title):
+    """Also where the record knows the card, as after `ropext report --card` and `ropext card`."""
+    write(plan, output)
+    card = output / "README.md"
+    card.write_text(f"# Tiny\n\n## Use\n\n## {title}\n\nMine.\n\n## Limits\n")
+    record = read_record(output)
+    (output / "ropext.json").write_bytes(record.with_files({"README.md": Entry.of(card.read_bytes())}).dump())
+    before = entries(output)
+    with pytest.raises(UsageError, match=f"--force would drop the sections '{title}'"):
+        write(plan, output, force=True)
+    assert entries(output) == before
+    card.unlink()
+    write(plan, output, force=True)

@@ -72,6 +72,17 @@ def test_card(run, converted, results, matplotlib):
     assert list(converted.glob(".*")) == []
 
 
+def test_results_in_a_card_are_not_lost(run, converted, results, matplotlib, tiny_llama, tiny_preset):
+    run("report", results, "--card", converted)
+    card = (converted / "README.md").read_text()
+    again = ("convert", tiny_llama, "--preset", tiny_preset, "-o", "out", "--force")
+    for more in ([], ["--dry-run"]):
+        assert "--force would drop the sections 'Results'" in run(*again, *more, status=2).stderr
+    run("upgrade", converted)  # as `ropext demo` does it
+    assert (converted / "README.md").read_text() == card
+    assert (converted / "results.png").is_file()
+
+
 def test_cards_that_somebody_wrote(run, converted, results, matplotlib):
     card, wish = converted / "README.md", ("report", results / "tiny" / "ppl.jsonl", "--card", converted)
     card.write_bytes(b"# Mine\r\n\r\ntext")
