@@ -95,27 +95,41 @@ def _size_faults(parameters: Mapping[str, Any], heads: Heads) -> Iterator[Fault]
         yield parameter_fault("divisors", message)
 
 
-def _bake(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
-    parameters, factor = dict(preset.parameters), scaling_factor(preset)
-    shape = parameters["shape"]
+def shaped(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> tuple[dict[str, Any], list[float]]:
+    """Compute a preset's shape.
+
+    Args:
+        preset: of this method, or of one with the same parameters.
+        facts: of the model.
+        inv_freq: the base's, radians per token [pairs].
+
+    Returns:
+        The parameters with the defaults of the shape, the attention factor left as it is; and what each frequency is
+        multiplied by, [pairs].
+
+    Raises:
+        RopextError: the shape does not go on top of the base's own scaling.
+    """
+    parameters, shape = dict(preset.parameters), preset.parameters["shape"]
     turns = [preset.initial_window * frequency / (2 * math.pi) for frequency in inv_freq]
-    usual = 1.0
-    if shape in (*BANDS, "yarn"):
-        usual = yarn.usual_attention_factor(factor)
-        parameters = {"beta_fast": 32.0, "beta_slow": 1.0, **parameters, "scaling_factor": factor}
     if shape == "list":
-        factors = [1 / divisor for divisor in parameters.pop("divisors")]
-    elif shape == "clip":
+        return parameters, [1 / divisor for divisor in parameters.pop("divisors")]
+    if shape == "clip":
         parameters = {"beta_slow": 1.0, **parameters}
-        factors = clipped(turns, parameters["beta_slow"])
-    elif shape == "yarn":
+        return parameters, clipped(turns, parameters["beta_slow"])
+    factor = scaling_factor(preset)
+    parameters = {"beta_fast": 32.0, "beta_slow": 1.0, **parameters, "scaling_factor": factor}
+    if shape == "yarn":
         scaled = _of_yarn(parameters, preset, facts)
-        factors = [new / old for new, old in zip(scaled, inv_freq, strict=True)]
-    else:
-        factors = banded(turns, shape, factor, parameters["beta_fast"], parameters["beta_slow"])
-    parameters = {"attention_factor": usual, **parameters}
-    if shape != "yarn":
-        scaled = [float32(frequency * each) for frequency, each in zip(inv_freq, factors, strict=True)]
+        return parameters, [new / old for new, old in zip(scaled, inv_freq, strict=True)]
+    return parameters, banded(turns, shape, factor, parameters["beta_fast"], parameters["beta_slow"])
+
+
+def _bake(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
+    parameters, factors = shaped(preset, facts, inv_freq)
+    factor = parameters.get("scaling_factor")
+    parameters = {"attention_factor": yarn.usual_attention_factor(factor) if factor else 1.0, **parameters}
+    scaled = [float32(frequency * each) for frequency, each in zip(inv_freq, factors, strict=True)]
     kept = sum(each == 1 for each in factors)
     note = f"{kept} of {len(scaled)} frequency pairs kept, the slowest divided by {1 / factors[-1]:g}"
     scale = f"queries and keys times {parameters['attention_factor']:g}, at every length"

@@ -43,6 +43,7 @@ GALI = {
 }
 YARN = {"scaling_factor": 4.0, "attention_factor": 1.1386, "beta_fast": 32, "beta_slow": 1, "truncate": True}
 PROFILE = {"shape": "uniform", "scaling_factor": 4.0, "attention_factor": 1.1386, "beta_fast": 32, "beta_slow": 1}
+LOCAL_PROFILE = {"local_window": 13, "factors": [0.5 ** (1 + i / 4) for i in range(8)]}
 SELECTED = np.random.default_rng(0).random((3, 4, 8)) < 0.6
 
 
@@ -87,6 +88,11 @@ CASES = {
     "dpe_uneven": Case("dpe", {"local_window": 13, "scale_factors": [3, 5], "dimension_groups": [0, 3, 8]}),
     "dpe_top_k": Case("dpe", DPE | {"top_k": 5}, {"selected_pairs": packed(SELECTED)}),
     "dpe_activate": Case("dpe", DPE | {"activate_beyond": 40}),
+    "local_profile": Case("local_profile", LOCAL_PROFILE | {"joined": True, "attention_factor": 1.0}),
+    "local_profile_apart": Case("local_profile", LOCAL_PROFILE | {"joined": False, "attention_factor": 1.1}),
+    "local_profile_activate": Case(
+        "local_profile", LOCAL_PROFILE | {"joined": True, "attention_factor": 1.1, "activate_beyond": 40}
+    ),
     "dprope": Case("dprope", {}, inv_freq=[w / f for w, f in zip(INV_FREQ, [1, 1, 4, 1, 4, 4, 4, 4], strict=True)]),
     "linear": Case("linear", {"scaling_factor": 4.0}, inv_freq=[w / 4 for w in INV_FREQ]),
     "ntk": Case("ntk", {"scaling_factor": 4.0}, inv_freq=[w / 4 ** (i / 7) for i, w in enumerate(INV_FREQ)]),

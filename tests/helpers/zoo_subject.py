@@ -114,6 +114,8 @@ class Specimen:
         parameters, tables = dict(case.parameters), dict(case.tables)
         if groups := parameters.get("dimension_groups"):
             parameters["dimension_groups"] = [group * pairs // groups[-1] for group in groups]
+        if factors := parameters.get("factors"):
+            parameters["factors"] = [factors[pair % len(factors)] for pair in range(pairs)]
         if tables:
             heads = stock.decoder_of(self.base).config.num_attention_heads
             chosen = np.random.default_rng(0).random((layers, heads, pairs)) < 0.6

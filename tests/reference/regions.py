@@ -132,6 +132,16 @@ def rerope(setting: Setting, *, local_window: int, leak: float | None = None) ->
     return near_and_far(setting, local_window, local_window + (p - local_window) / leak, p / leak)
 
 
+def local_profile(
+    setting: Setting, *, local_window: int, factors: list[float], joined: bool, attention_factor: float
+) -> list[Region]:
+    scales = torch.tensor(factors, dtype=setting.p.dtype)
+    b = setting.p[:, None] * scales
+    a = b + local_window * (1 - scales) if joined else b
+    weight = torch.where(setting.p >= local_window, attention_factor**2, 1.0)[:, None]
+    return [replace(region, weight=weight) for region in near_and_far(setting, local_window, a, b)]
+
+
 def string(setting: Setting, *, shift: int, local_window: int) -> list[Region]:
     return near_and_far(setting, shift, setting.p - shift + local_window, setting.p)
 
@@ -229,6 +239,7 @@ METHODS: dict[str, Callable[..., list[Region]]] = {
     "self_extend": self_extend,
     "rerope": rerope,
     "string": string,
+    "local_profile": local_profile,
     "jet_long": jet_long,
     "dpe": dpe,
     "dca": dca,
