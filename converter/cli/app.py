@@ -49,6 +49,7 @@ _GROUPS: dict[str, dict[str, _Entry]] = {
     },
     "Serve": {
         "serve": _Entry("serve:serve_command", "Print the command that serves a model, by runtime."),
+        "probe": _Entry("probe:probe_command", "Check that an installed runtime honours a checkpoint's keys."),
         "memory": _Entry("memory:memory_command", "Estimate the memory for a length, or the length for a memory."),
     },
     "Measure": {

@@ -25,7 +25,7 @@ EXIT_STATUSES = (
     ("0", "Everything is right."),
     ("1", "The run failed, or what was checked is not right."),
     ("2", "The command line or a preset is invalid."),
-    ("3", "Nothing that `verify` checked is wrong, but something was not checked."),
+    ("3", "Nothing is wrong as far as it was checked, but something was not (`verify`, `probe`)."),
     (str(_INTERRUPTED), "Ctrl-C interrupted the run."),
 )
 

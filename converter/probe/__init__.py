@@ -1,0 +1,1 @@
+"""Whether an installed runtime honours the keys of a checkpoint: its own rotary tables against what the keys mean."""
