@@ -1,9 +1,10 @@
 """Hostile inputs for the command line: `python -m tools.fuzz [--inputs 20000] [--seed 0]`.
 
-Presets, configurations, indexes, tokenizer settings, headers, cards, records of conversions, results and GGUF files are
-mutated at random, and each is given to a command. A finding is whatever is no success or message with status 1 to 3: an
-exception, a file outside the output, an output that holds what it must not, more than ten seconds of processor time.
-The process may take 300 MB. What is found is printed with the number by which `--only` runs it again.
+Presets, configurations of all families, indexes, tokenizer settings, headers, cards, records, results, GGUF files and
+answers of a Hub are mutated at random, and each is given to a command. A finding is whatever is no success or message
+with status 1 to 3: an exception, a file outside the output, an output that holds what it must not, a conversion that
+`verify` calls bad, more than ten seconds of processor time. The process may take 300 MB. What is found is printed with
+the number by which `--only` runs it again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from ropext.converter.cli import app
 from ropext.converter.files import yaml_document
 from tests.helpers.checkpoints import shard
 from tools.fuzz_damage import KEYS, ODD, YAML_ODD, damage, mutated
+from tools.fuzz_families import family_faults, family_input, make_bases
+from tools.fuzz_hub import hub_input, started
 
 MEMORY = 300_000_000
 SECONDS = 10
@@ -254,19 +257,22 @@ INPUTS = {
     "converted": (converted_input, 3),
     "results": (results_input, 3),
     "gguf": (gguf_input, 2),
+    "family": (lambda rng, folder: family_input(rng, folder, FAMILIES), 4),
+    "hub": (lambda rng, folder: hub_input(rng, folder, HUB, PRESETS[0]), 3),
 }
 BASE = CONVERTED = Path()
-GGUF = b""
+GGUF, HUB, FAMILIES = b"", None, []
 
 
 def prepare(folder):
     """Make what several inputs start from."""
-    global BASE, CONVERTED, GGUF
+    global BASE, CONVERTED, GGUF, HUB
     BASE, CONVERTED = folder / "base", folder / "converted"
     shutil.copytree(DATA, BASE)
     (folder / "good.yaml").write_text(PRESETS[0])
     run = invoke(["convert", str(DATA), "-p", str(folder / "good.yaml"), "-o", str(CONVERTED), "--link", "copy"])
     assert run.exit_code == 0, run.output
+    HUB = started(folder / "hub", BASE, CONVERTED)
     try:
         from tests.helpers.gguf_files import write_gguf
     except ImportError as error:
@@ -328,7 +334,7 @@ def attempt(kind, name):
         try:
             run = invoke(args)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            wrong = fault(run, folder, before)
+            wrong = fault(run, folder, before) or (kind == "family" and family_faults(invoke, folder)) or None
             return (
                 wrong and f"{wrong}\n{' '.join(args)}\n{invoke([*args, '--traceback']).stderr[-1500:]}",
                 run.exit_code,
@@ -378,9 +384,16 @@ def main():
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="go on from there")
     parser.add_argument("--kind", choices=INPUTS, help="inputs of one kind")
     given = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     if os.access("/dev/shm", os.W_OK):
         tempfile.tempdir = "/dev/shm"  # in memory: it is about the program, not the disk
+    with tempfile.TemporaryDirectory(prefix="fuzz-families-") as families:
+        FAMILIES.extend(make_bases(Path(families)))
+        run(given)
+
+
+def run(given):
+    """Try the inputs that are asked for, in bounded memory."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-base-") as place, tempfile.TemporaryDirectory() as current:
         os.chdir(current)
