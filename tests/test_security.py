@@ -38,6 +38,7 @@ TESTS = {
         (HOSTILE, "test_large_files_take_bounded_memory"),
         (HOSTILE, "test_tensors_of_all_files_are_bounded_together"),
         (SHOWN, "test_a_body_that_does_not_end_is_given_up"),
+        (SHOWN, "test_the_client_gives_up_a_body_that_does_not_end"),
     ],
     "Keys of `config.json`": [
         (f"{CHECKPOINT}/test_config_keys.py", "test_nothing_of_elsewhere_is_known"),

@@ -25,25 +25,41 @@ class EndlessBody(ValueError):
 
 
 def bound() -> None:
-    """Let the client that this thread reads the Hub with give up what does not end.
-
-    Clients before 1.0, which stand on requests, are left as they are.
-    """
+    """Let the client that this thread reads the Hub with give up what does not end."""
     from huggingface_hub import get_session
 
     session: Any = get_session()
     hooks = getattr(session, "event_hooks", None)
     if isinstance(hooks, dict) and _watch not in hooks.get("response", ()):
         session.event_hooks = {**hooks, "response": [*hooks.get("response", ()), _watch]}
+    older = getattr(session, "hooks", None)  # of requests, on which clients before 1.0 stand
+    if isinstance(older, dict) and _watch_older not in older.get("response", ()):
+        older["response"] = [*older.get("response", ()), _watch_older]
 
 
 def _watch(response: Any) -> None:
-    most = 1 << 62
-    if response.request.url.path.startswith("/api/"):
-        most = MOST_OF_AN_ANSWER
-    elif "content-length" not in response.headers:
-        most = MOST_WITHOUT_A_LENGTH
+    most = _most(response.request.url.path, response.headers)
     response.stream = _watched(type(response).__module__.partition(".")[0])(response.stream, most)
+
+
+def _watch_older(response: Any, **given: Any) -> None:
+    most, chunks = _most(response.request.path_url, response.headers), response.iter_content
+
+    def bounded(*args: Any, **kwargs: Any) -> Iterator[bytes]:
+        try:
+            yield from _bounded(chunks(*args, **kwargs), most)
+        except EndlessBody:
+            response.close()
+            raise
+
+    response.iter_content = bounded
+
+
+def _most(path: str, headers: Any) -> int:
+    """Return how many bytes of a body are read at most."""
+    if path.startswith("/api/"):
+        return MOST_OF_AN_ANSWER
+    return 1 << 62 if "content-length" in headers else MOST_WITHOUT_A_LENGTH
 
 
 def _bounded(chunks: Any, most: int) -> Iterator[bytes]:

@@ -68,7 +68,7 @@ def reading(repo_id: str, revision: str | None) -> Iterator[None]:
         if _is_of_the_disk(error):
             raise
         raise HubFailure(_broken(repo_id, error)) from None
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         # JSON of another kind, as a proxy or a mirror may answer: the client fails on it in any way.
         what = f"{type(error).__name__}: {_first_line(error)}"
         raise HubFailure(f"{repo_id}: the Hub's answer makes no sense ({what[:200]}); is it one?") from None

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import CliRunner
@@ -189,7 +192,8 @@ def test_an_answer_that_makes_sense(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [TypeError("x"), KeyError("x"), AttributeError("x"), RecursionError(), ValueError("x")]
+    "error",
+    [TypeError("x"), KeyError("x"), AttributeError("x"), AssertionError("x"), RecursionError(), ValueError("x")],
 )
 def test_a_client_that_fails_on_an_answer_is_no_fault_of_ropext(error):
     with pytest.raises(RopextError, match="org/x: the Hub's answer makes no sense"), reading("org/x", None):
@@ -203,6 +207,39 @@ def test_a_body_that_does_not_end_is_given_up(monkeypatch, waited, said):
     endless = (b"x" * (8 if waited else 1 << 12) for _ in range(9999))
     with pytest.raises(bounds.EndlessBody, match=said):
         sum(map(len, bounds._bounded(endless, 1 << 20)))
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Answers with a body that has no length and no end."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b"x" * (1 << 14))
+
+    def log_message(self, *said):
+        pass
+
+
+@pytest.mark.parametrize("path", ["/api/models/org/x", "/org/x/resolve/main/config.json"])
+def test_the_client_gives_up_a_body_that_does_not_end(monkeypatch, path):
+    """Whichever library the client stands on."""
+    import huggingface_hub
+
+    monkeypatch.setattr(bounds, "MOST_OF_AN_ANSWER", 1 << 20)
+    monkeypatch.setattr(bounds, "MOST_WITHOUT_A_LENGTH", 1 << 20)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        with pytest.raises(HubFailure, match="does not end after 1 MiB"), reading("org/x", None):
+            huggingface_hub.get_session().get(f"http://127.0.0.1:{server.server_port}{path}")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_a_body_that_ends_is_whole():
