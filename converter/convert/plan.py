@@ -144,8 +144,10 @@ def make_plan(
     card = make_card(checkpoint.facts, kept, published, baked, local, native=native)
     settings, dropped = _settings(checkpoint, preset)
     replaced = {CONFIG, CARD, *(file.path for file in settings)}
+    terms = [file.path for file in checkpoint.files if file.path.lower() == CODE_LICENSE.lower()]
+    dropped += [f"{path} of the base left out: this name is that of the terms of ropext's code" for path in terms]
     files = [
-        *(_carried(file) for file in checkpoint.files if file.path not in replaced),
+        *(_carried(file) for file in checkpoint.files if file.path not in {*replaced, *terms}),
         *settings,
         *(_generated(path, data, "model code") for path, data in code.items()),
         *([_generated(CODE_LICENSE, model_code.license_text(), "terms of the model code")] if code else []),

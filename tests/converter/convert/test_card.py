@@ -137,6 +137,20 @@ def test_code_has_its_terms_beside_it(plan):
     assert "Apache License 2.0, which is in `LICENSE.ropext`" in card(plan())
 
 
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("name", ["LICENSE.ropext", "license.ROPEXT"])
+def test_a_base_that_has_a_file_of_that_name(name, native, run, tiny_llama, tmp_path):
+    (tiny_llama / name).write_text("terms of somebody else")
+    (tiny_llama / "LICENSE").write_text("terms of the base")
+    options = ["--native"] if native else []
+    found = run("convert", tiny_llama, "--method", "yarn", "--target", 256, "--output", "out", *options)
+    assert f"{name} of the base left out: this name is that of the terms of ropext's code" in found.stdout
+    terms = {file.name: file.read_bytes() for file in (tmp_path / "out").glob("[Ll]*")}
+    ours = {} if native else {"LICENSE.ropext": model_code.license_text()}
+    assert terms == {"LICENSE": b"terms of the base", **ours}
+    run("verify", "out", "--quick", status=3)
+
+
 def test_what_verify_does_and_how_to_get_it(plan):
     text = card(plan())
     assert "    pip install ropext\n    ropext verify tiny-dpe\n" in text
