@@ -26,7 +26,7 @@ from .completion import complete_methods, complete_presets
 from .options import AS_JSON, QUIET, SET, Length, epilog
 from .output import say, say_json
 from .progress import progress_line as _progress
-from .push import publish, push_options, quiet_client, waiting_for_hub
+from .push import Pushing, publish, push_options, quiet_client, waiting_for_hub
 
 __all__ = ["convert"]
 
@@ -104,13 +104,11 @@ def convert(
     link: LinkMode,
     digests: bool | None,
     push_to: str | None,
-    private: bool | None,
-    create_pr: bool,
-    message: str | None,
     dry_run: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
+    **pushing: Any,
 ) -> None:
     """Convert SOURCE, a checkpoint folder or a Hub id, into one that reads further.
 
@@ -126,44 +124,38 @@ def convert(
     With --push it goes to the Hub. From a Hub id nothing large is downloaded then, and nothing large is sent:
     the Hub copies the weights itself.
     """
-    shown = quiet_client(quiet=quiet)
-    if push_to is None and (private is not None or create_pr or message):
+    shown, how = quiet_client(quiet=quiet), Pushing(**pushing)
+    if push_to is None and how != Pushing():
         raise UsageError("--private, --public, --create-pr and --message belong to --push.")
     chosen = choose_preset(
         source, preset_name, method, target, initial_window=initial_window, overrides=overrides, revision=revision
     )
-    preset = chosen.preset
+    preset, folder = chosen.preset, output or Path(chosen.preset.name)
     if method and not quiet:
         _show_preset(preset, to_stderr=as_json)
     for note in chosen.notes:
         say(f"note: {note}", err=True)
-    if push_to and (output is None or dry_run):
-        with _progress(shown, "reading") as reading:
-            contents = converted_contents(preset, source, revision, native=native, reading=reading)
-            pushed = plan_push(contents, push_to, private=private, create_pr=create_pr, message=message)
-        publish(pushed, dry_run=dry_run, as_json=as_json, quiet=quiet)
-        return
-    output = output or Path(preset.name)
-    done: Plan | Result
-    with waiting_for_hub(f"reading {source or preset.base_model}", quiet=quiet):
-        done = plan = plan_conversion(preset, source, output, revision=revision, native=native, force=force)
-    if not dry_run:
-        with _progress(shown) as progress:
-            done = write(plan, output, link=link, force=force, digests=digests, progress=progress)
-    if "." in output.absolute().name and not native:
-        note = f"transformers before 4.54 loads no code from a folder with a dot in its name: {output}"
-        say(f"note: {note}", err=True)
+    unwritten = push_to and (output is None or dry_run)
+    if not unwritten:
+        with waiting_for_hub(f"reading {source or preset.base_model}", quiet=quiet):
+            plan = plan_conversion(preset, source, folder, revision=revision, native=native, force=force)
+        done: Plan | Result = plan
+        if not dry_run:
+            with _progress(shown) as progress:
+                done = write(plan, folder, link=link, force=force, digests=digests, progress=progress)
+        _warn_of_a_dot(folder, native=native)
     if push_to:
         with _progress(shown, "reading") as reading:
-            contents = read_folder(output, reading)
-            pushed = plan_push(contents, push_to, private=private, create_pr=create_pr, message=message)
-        publish(pushed, dry_run=False, as_json=as_json, quiet=quiet)
-        return
-    if as_json:
+            if unwritten:
+                contents = converted_contents(preset, source, revision, native=native, reading=reading)
+            else:
+                contents = read_folder(folder, reading)
+            pushed = plan_push(contents, push_to, **vars(how))
+        publish(pushed, dry_run=dry_run, as_json=as_json, quiet=quiet)
+    elif as_json:
         say_json(done.to_json())
     elif not quiet:
-        lines = _summary(done, preset) if isinstance(done, Result) else _planned(done, output)
-        say("\n".join(lines))
+        say("\n".join(_summary(done, preset) if isinstance(done, Result) else _planned(done, folder)))
 
 
 # Reports
@@ -172,6 +164,11 @@ def convert(
 def _show_preset(preset: Preset, *, to_stderr: bool) -> None:
     """Print a preset that was made for this conversion, as a file would hold it."""
     click.echo(printable(f"# {preset.name}, kept in ropext.json\n{preset.text}"), err=to_stderr)
+
+
+def _warn_of_a_dot(folder: Path, *, native: bool) -> None:
+    if "." in folder.absolute().name and not native:
+        say(f"note: transformers before 4.54 loads no code from a folder with a dot in its name: {folder}", err=True)
 
 
 def _planned(plan: Plan, output: Path) -> Iterator[str]:

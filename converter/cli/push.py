@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,9 +23,19 @@ from .output import say, say_json
 from .progress import progress_line
 from .screen import is_terminal
 
-__all__ = ["publish", "push_command", "push_options", "quiet_client", "waiting_for_hub"]
+__all__ = ["Pushing", "publish", "push_command", "push_options", "quiet_client", "waiting_for_hub"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Pushing:
+    """What `push_options` say, named as `plan_push` takes it."""
+
+    private: bool | None = None
+    create_pr: bool = False
+    message: str | None = None
+
 
 _OPTIONS = (
     click.option(
@@ -60,13 +71,11 @@ def push_options(command: Command) -> Command:
 def push_command(
     folder: Path,
     repo_id: str,
-    private: bool | None,
-    create_pr: bool,
-    message: str | None,
     branch: str | None,
     dry_run: bool,
     as_json: bool,
     quiet: bool,
+    **pushing: Any,
 ) -> None:
     """Publish DIR, which `ropext convert` wrote, as the Hub repository REPO, in one commit.
 
@@ -75,7 +84,7 @@ def push_command(
     """
     with progress_line(quiet_client(quiet=quiet), "reading") as reading:
         contents = read_folder(folder, reading)
-        plan = plan_push(contents, repo_id, private=private, create_pr=create_pr, branch=branch, message=message)
+        plan = plan_push(contents, repo_id, branch=branch, **vars(Pushing(**pushing)))
     publish(plan, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 

@@ -92,7 +92,7 @@ def report(
     The report has tables of preset by length, with 95 % intervals and with differences to the base on the same prompts,
     and the commands that measured them. --card prints nothing: it renews its own section of DIR's README.md.
     """
-    from ropext.converter.evaluation.report.drawing import check_file, save
+    from ropext.converter.evaluation.report.drawing import check_file
     from ropext.converter.evaluation.report.pictures import KINDS, pictures
     from ropext.converter.evaluation.report.results import read_results
 
@@ -105,31 +105,40 @@ def report(
     _refuse_inputs(results, output, plot)
     if presets:
         experiments = _chosen(experiments, presets)
-    drawn = pictures(experiments, kinds or KINDS, measure)
+    kinds = kinds or KINDS
+    drawn = pictures(experiments, kinds, measure)
     if plot:
-        if not drawn:
-            raise UsageError(f"--plot {plot}: these results have no such picture")
-        with live(f"drawing {plot}"):
-            save([picture for _, picture in drawn], plot)
-        say(f"wrote {plot}", err=True)
+        _plot([picture for _, picture in drawn], plot)
     if card:
-        from ropext.converter.evaluation.report.card_section import update_card
-
-        with live(f"writing results into {card}"):
-            written = update_card(card, experiments, kinds or KINDS, measure)
-        for file in written:
-            say(f"wrote {file}", err=True)
-    if card and not output:
-        return
-    if not (wanted or output) and is_terminal():
-        click.echo(shown(experiments), nl=False)
-        return
-    text = _written(form, experiments, drawn)
+        _put_into_card(card, experiments, kinds, measure)
     if output:
-        replace_file(output, text.encode())
+        replace_file(output, _written(form, experiments, drawn).encode())
         say(f"wrote {output}", err=True)
+    elif card:
+        return
+    elif not wanted and is_terminal():
+        click.echo(shown(experiments), nl=False)
     else:
-        say(text, end="")
+        say(_written(form, experiments, drawn), end="")
+
+
+def _plot(drawn: Sequence[Picture], file: Path) -> None:
+    from ropext.converter.evaluation.report.drawing import save
+
+    if not drawn:
+        raise UsageError(f"--plot {file}: these results have no such picture")
+    with live(f"drawing {file}"):
+        save(drawn, file)
+    say(f"wrote {file}", err=True)
+
+
+def _put_into_card(card: Path, experiments: Sequence[Experiment], kinds: Sequence[Kind], measure: Measure) -> None:
+    from ropext.converter.evaluation.report.card_section import update_card
+
+    with live(f"writing results into {card}"):
+        written = update_card(card, experiments, kinds, measure)
+    for file in written:
+        say(f"wrote {file}", err=True)
 
 
 def _form(form: str | None, output: Path | None) -> str:

@@ -47,14 +47,21 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
         "max_position_embeddings": max(facts.trained_length, preset.target_window),
     }
     kept = {key: value for key, value in text.items() if key not in stock or stock[key] is not None}
-    base = {
-        **stock,
-        "architectures": [facts.architecture],
-        "max_position_embeddings": facts.trained_length,
+    block = _block(facts, preset, baked, description, stock)
+    top = {
+        "architectures": [extended_class(facts)],
+        "auto_map": model_code.auto_map(facts.model_type),
     }
     if description.text_place:
-        base["place"] = description.text_place
-    block: dict[str, Any] = {
+        return {**config, **_both_dtypes(config), TEXT: {**kept, **changed}, **top, "rope_ext": block}
+    return {**kept, **changed, **top, **_runtime_keys(facts, preset, baked), "rope_ext": block}
+
+
+def _block(
+    facts: ModelFacts, preset: Preset, baked: Baked, description: Description, stock: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the `rope_ext` block; see docs/config-block.md."""
+    return {
         "format": FORMAT,
         "ropext_version": __version__,
         "method": preset.method,
@@ -65,15 +72,13 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
         "inv_freq": baked.inv_freq,
         "pairs": description.pairs() | {"inv_freq": list(description.inv_freq)},
         "tables": baked.tables,
-        "base": base,
+        "base": {
+            **stock,
+            "architectures": [facts.architecture],
+            "max_position_embeddings": facts.trained_length,
+            **({"place": description.text_place} if description.text_place else {}),
+        },
     }
-    top = {
-        "architectures": [extended_class(facts)],
-        "auto_map": model_code.auto_map(facts.model_type),
-    }
-    if description.text_place:
-        return {**config, **_both_dtypes(config), TEXT: {**kept, **changed}, **top, "rope_ext": block}
-    return {**kept, **changed, **top, **_runtime_keys(facts, preset, baked), "rope_ext": block}
 
 
 def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, Any]:

@@ -137,13 +137,7 @@ def plan_push(
         UsageError: this checkpoint does not belong there.
         RopextError: the Hub refuses or cannot be reached.
     """
-    if not hub.is_hub_id(repo_id):
-        raise UsageError(f"{repo_id}: is no Hub id (`organisation/name`).")
-    if repo_id == contents.base:
-        raise UsageError(f"{repo_id}: is the base itself; push to a repository of its own.")
-    target, new_branch = _target(repo_id, branch)
-    if create_pr and (target is None or new_branch):
-        raise UsageError(f"{repo_id}: there is no such repository or branch to propose anything to; see --create-pr.")
+    target, new_branch = _checked_target(contents, repo_id, branch, create_pr=create_pr)
     base, reason = _base(contents)
     closed = _closed(base)
     if target:
@@ -172,6 +166,20 @@ def plan_push(
         proposed=_proposed(contents, repo_id, message) if create_pr and changes else None,
         tagged=target is not None and _tagged(contents, repo_id),
     )
+
+
+def _checked_target(
+    contents: Contents, repo_id: str, branch: str | None, *, create_pr: bool
+) -> tuple[Repository | None, bool]:
+    """Look the repository up as `_target` does, and refuse what can be no place for these contents."""
+    if not hub.is_hub_id(repo_id):
+        raise UsageError(f"{repo_id}: is no Hub id (`organisation/name`).")
+    if repo_id == contents.base:
+        raise UsageError(f"{repo_id}: is the base itself; push to a repository of its own.")
+    target, new_branch = _target(repo_id, branch)
+    if create_pr and (target is None or new_branch):
+        raise UsageError(f"{repo_id}: there is no such repository or branch to propose anything to; see --create-pr.")
+    return target, new_branch
 
 
 def _target(repo_id: str, branch: str | None) -> tuple[Repository | None, bool]:

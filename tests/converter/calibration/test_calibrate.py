@@ -251,19 +251,7 @@ SMALL = ("--target", "256", "--lengths", "900", "--samples", "2", "--needles", "
 def test_dpe_from_the_model_to_a_preset_that_converts(folder, tmp_path):
     file = tmp_path / "found.yaml"
     picture = tmp_path / "scales.svg"
-    wanted = (
-        "dpe",
-        folder,
-        *SMALL,
-        "--groups",
-        2,
-        "--top-k",
-        4,
-        "--plot",
-        picture,
-        "--output",
-        file,
-    )
+    wanted = ("dpe", folder, *SMALL, "--groups", 2, "--top-k", 4, "--plot", picture, "--output", file)
     result = run(*wanted)
     assert result.exit_code == 0, result.output
     preset = load_preset(str(file))

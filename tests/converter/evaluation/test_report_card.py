@@ -19,16 +19,22 @@ def converted(run, tiny_llama, tiny_preset, tmp_path):
     return tmp_path / "out"
 
 
+SECTION = re.compile(
+    r"## Results\n\n<!-- ropext report: begin -->\n\n.*<!-- ropext report: end -->\n\n", flags=re.DOTALL
+)
+INDEX = re.compile(r"model-index:\n(?:[- ].*\n)+?(?=---)")
+OF_OTHERS = (
+    "model-index:\n- name: tiny-dpe\n  results:\n  - task: {type: text-generation}\n"
+    "    dataset: {name: A, type: a}\n    metrics: [{type: b, value: 1}]\n"
+)
+
+
 def test_card(run, converted, results, matplotlib):
     before = (converted / "README.md").read_text()
     run("report", results, "--card", converted, "--picture", "heatmap")
     once = (converted / "README.md").read_text()
     # Take the section and the metadata away: the rest is as it was.
-    rest = re.sub(
-        r"## Results\n\n<!-- ropext report: begin -->\n\n.*<!-- ropext report: end -->\n\n", "", once, flags=re.DOTALL
-    )
-    rest = re.sub(r"model-index:\n(?:[- ].*\n)+?(?=---)", "", rest)
-    assert rest == before.replace("Nothing was measured on this checkpoint. ", "")
+    assert INDEX.sub("", SECTION.sub("", once)) == before.replace("Nothing was measured on this checkpoint. ", "")
     assert once.index("\n# ") < once.index("## Results") < once.index("## Use")
     assert f"\n    {ORIGIN['command']}\n" in once
     assert "](results.png)" in once
@@ -44,16 +50,16 @@ def test_card(run, converted, results, matplotlib):
     files = json.loads((converted / "ropext.json").read_text())["files"]
     for name in ("README.md", "results.png"):
         assert files[name]["sha256"] == hashlib.sha256((converted / name).read_bytes()).hexdigest()
-    # Again: the same. With other results: the section alone is another, and others' results stay.
+    # Again: the same.
     run("report", results, "--card", converted, "--picture", "heatmap")
     assert (converted / "README.md").read_text() == once
-    theirs = (
-        "model-index:\n- name: tiny-dpe\n  results:\n  - task: {type: text-generation}\n"
-        "    dataset: {name: A, type: a}\n    metrics: [{type: b, value: 1}]\n"
-    )
-    (converted / "README.md").write_text(
-        re.sub(r"model-index:\n(?:[- ].*\n)+?(?=---)", theirs + "# mine\nkey: value\n", once)
-    )
+
+
+def test_a_card_with_other_results(run, converted, results, matplotlib):
+    run("report", results, "--card", converted, "--picture", "heatmap")
+    once = (converted / "README.md").read_text()
+    # The section alone is another, and others' results stay.
+    (converted / "README.md").write_text(INDEX.sub(OF_OTHERS + "# mine\nkey: value\n", once))
     run("report", results / "tiny" / "ppl.jsonl", "--card", converted)
     other = (converted / "README.md").read_text()
     kinds = [each.dataset_type for each in ModelCard(other).data.eval_results]
