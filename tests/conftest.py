@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.helpers.refusals", "tests.helpers.uses")
+pytest.register_assert_rewrite("tests.helpers.refusals", "tests.helpers.uses", "tests.helpers.verified")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: the models are so small that more threads than processors only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -81,7 +81,7 @@ TESTS = {
         ("converter/evaluation/test_report_card.py", "test_results_in_a_card_are_not_lost"),
     ],
     "It is this repository's": [
-        ("converter/verify/test_verify.py", "test_changed_code"),
+        ("converter/verify/test_changed.py", "test_changed_code"),
         (ATTACKS, "test_a_tampered_folder_is_bad"),
     ],
     "`verify` says `good` only": [
