@@ -33,6 +33,7 @@ from tests.helpers.checkpoints import shard
 from tools.fuzz_damage import KEYS, ODD, YAML_ODD, damage, mutated
 from tools.fuzz_families import family_faults, family_input, make_bases
 from tools.fuzz_hub import hub_input, started
+from tools.fuzz_results import results_input
 
 MEMORY = 300_000_000
 SECONDS = 10
@@ -207,28 +208,6 @@ def converted_input(rng, folder):
     checked = [["inspect"], ["inspect", "--json"], ["verify", "--quick"], ["verify", "--quick", "--json"]]
     command, *more = rng.choice(checked)
     return [command, str(folder / "in"), *more]
-
-
-SETTINGS = {"task": "ppl", "source": "org/model", "seed": 0, "command": "ropext eval ppl", "versions": {"torch": "2.9"}}
-MEASURED = {"preset": None, "length": 4096, "tokens": 4096, "seed": 0, "seconds": 1.5}
-OF_TASK = {
-    "ppl": {"nll": 5.0, "counted": 10},
-    "passkey": {"answers": [{"depth": 0.5, "log_probability": -0.1, "exact": True}]},
-    "ruler": {"task": "niah_single_1", "score": 50.0},
-    "leval": {"task": "quality", "score": 50.0, "document": 0},
-}
-
-
-def results_input(rng, folder):
-    """A file of measurements."""
-    task = rng.choice(list(OF_TASK))
-    lines = [{"settings": SETTINGS | {"task": task}}]
-    for preset in (None, "a", "b"):
-        value = MEASURED | OF_TASK[task] | {"preset": preset, "length": rng.choice([1024, 4096])}
-        lines.append({"key": str(preset), "value": json.loads(json.dumps(value))})
-    texts = [mutated(rng, line) if rng.random() < 0.5 else json.dumps(line).encode() for line in lines]
-    (folder / "r.jsonl").write_bytes(b"\n".join(texts) + b"\n")
-    return ["report", str(folder / "r.jsonl"), "--format", rng.choice(["md", "csv", "json", "html"])]
 
 
 def gguf_input(rng, folder):
