@@ -17,9 +17,9 @@ from .estimate import NUMBER_BYTES, RUNTIMES, Load, Need, Runtime, longest, need
 from .shape import Shape, shape_of
 from .weights import FLOATS, model_place, tensors_of, weight_bytes
 
-__all__ = ["Fit", "Question", "bytes_of", "cache_at", "fit"]
+__all__ = ["COPYING", "Fit", "Question", "bytes_of", "cache_at", "fit"]
 
-_COPYING = ("gali", "jet_long")
+COPYING = ("gali", "jet_long")
 """Methods that keep copies of far keys beside the cache in transformers, of one text."""
 
 _PLAIN = (*FREQUENCY_METHODS, "original")
@@ -174,7 +174,7 @@ def _far_keys(method: str, parameters: Mapping[str, Any], batch: int) -> dict[st
     """Return where a method keeps a second copy of the keys."""
     if method in _PLAIN:
         return {}
-    copied = method in _COPYING or (method == "dpe" and parameters.get("top_k"))
+    copied = method in COPYING or (method == "dpe" and parameters.get("top_k"))
     return {"vllm": 1, **({"transformers": 1} if copied and batch == 1 else {})}
 
 

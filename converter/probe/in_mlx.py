@@ -26,6 +26,8 @@ def tables(config: Mapping[str, Any]) -> Tables:
         model, arguments = _get_classes(dict(config))
         made = model(arguments.from_dict(dict(config)))
         return {EVERY: _table(_attention(made).rope)}
+    except Untold:
+        raise
     except Exception as error:
         raise Untold(f"mlx-lm refuses it: {type(error).__name__}: {error}") from None
 

@@ -33,8 +33,12 @@ def tables(config: Mapping[str, Any]) -> Tables:
         with TemporaryDirectory(prefix="ropext-") as name:
             (Path(name) / "config.json").write_text(json.dumps(config))
             text = get_config(name, trust_remote_code=False).get_text_config()
+        if getattr(text, "kv_lora_rank", None):
+            raise Untold("vLLM turns latent attention by classes of its own, which are not asked")
         with set_current_vllm_config(VllmConfig(device_config=DeviceConfig("cpu"))):
             return {layer_type: _table(text, each) for layer_type, each in _parameters(text).items()}
+    except Untold:
+        raise
     except Exception as error:
         raise Untold(f"vLLM refuses it: {type(error).__name__}: {error}") from None
 

@@ -14,7 +14,7 @@ from ropext.converter.hub import client as hub
 
 from .llama_cpp import llama_cpp
 from .model import Model, Offer, refusal
-from .plugins import mlx_refusal, vllm_refusal
+from .plugins import BANDS, mlx_refusal, vllm_refusal
 
 __all__ = ["RUNTIMES", "offers", "offers_of"]
 
@@ -103,8 +103,7 @@ def _vllm(model: Model) -> Offer:
 
 
 def _of_plugin(model: Model) -> tuple[str, ...]:
-    bands = ("self_extend", "rerope", "dpe")
-    if model.method in bands:
+    if model.method in BANDS:
         return ("its KV cache holds each key of the method's layers twice: `ropext memory` counts it",)
     return ()
 

@@ -9,10 +9,12 @@ from typing import Any
 from ropext.converter.checkpoint.families import FAMILIES
 from ropext.converter.methods.registry import FIXED_FREQUENCIES
 
-__all__ = ["mlx_refusal", "vllm_refusal"]
+__all__ = ["BANDS", "mlx_refusal", "vllm_refusal"]
 
-_IN_VLLM = ("self_extend", "rerope", "string", "dpe", "original", *FIXED_FREQUENCIES)
-"""Methods whose far keys have one place each, so that a paged cache can hold them."""
+BANDS = ("self_extend", "rerope", "string", "dpe", "local_profile")
+"""Methods of a near band and a far triangle whose far keys have one place each, so that a paged cache can hold them."""
+
+_IN_VLLM = (*BANDS, "original", *FIXED_FREQUENCIES)
 
 
 def vllm_refusal(config: Mapping[str, Any]) -> str:

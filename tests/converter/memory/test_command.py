@@ -12,8 +12,11 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.safetensors_header import tensor_types
 from ropext.converter.hub.types import RemoteFile, Repository
 from ropext.converter.memory import weights
-from ropext.converter.memory.api import Question, bytes_of, fit
+from ropext.converter.memory.api import COPYING, Question, bytes_of, fit
+from ropext.converter.methods.schemas import METHODS
+from ropext.converter.model_classes import parts_of
 from ropext.converter.presets.load import load_preset
+from ropext.modeling.rope_ext_method import Method
 from tests.helpers.checkpoints import edit_config
 
 
@@ -66,6 +69,12 @@ def test_a_conversion_turns_windows_off(tiny_llama):
     native = by_runtime(asked(tiny_llama, "--length", "1k", "--method", "yarn"))["transformers"]
     assert base["cache"] == native["cache"]
     assert base["kv_cache"] * 1024 == method["kv_cache"] * 31
+
+
+def test_the_methods_that_copy_are_those_whose_far_keys_move_with_the_length():
+    classes = {name: parts_of(name)[0] for name in METHODS}
+    found = {name for name, each in classes.items() if issubclass(each, Method)}
+    assert set(COPYING) == {name for name in found if classes[name].moves_keys and not classes[name].keys_stay}
 
 
 def test_copies_of_one_text(tiny_llama):
