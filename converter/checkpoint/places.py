@@ -67,7 +67,7 @@ class Place(Protocol):
         """Return what a small file holds."""
 
     def head(self, path: str) -> bytes:
-        """Return how a file begins; of one that only the Hub has, nothing."""
+        """Return how a file begins."""
 
     def types(self, path: str) -> Mapping[str, TensorType]:
         """Read the header of a file of weights, which has to be whole."""
@@ -239,7 +239,9 @@ class _OnHub:
         return self.file(path).read_bytes()
 
     def head(self, path: str) -> bytes:
-        return self.file(path).read_bytes()[:HEAD] if self.size(path) <= _SMALL else b""
+        if self.size(path) > _SMALL:
+            return hub.beginning(self._repository, path, HEAD)
+        return self.file(path).read_bytes()[:HEAD]
 
     def types(self, path: str) -> Mapping[str, TensorType]:
         return {name: TensorType(*found) for name, found in hub.tensors(self._repository, path).items()}

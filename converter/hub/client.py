@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
 __all__ = [
+    "beginning",
     "can_copy",
     "commit",
     "create",
@@ -213,6 +214,23 @@ def read(repository: Repository, path: str) -> bytes:
         HubFailure: the Hub refuses or cannot be reached.
     """
     return (fetch_files(repository, [path]) / path).read_bytes()
+
+
+def beginning(repository: Repository, path: str, count: int) -> bytes:
+    """Read how a file begins, by a request for that alone.
+
+    Raises:
+        HubFailure: the Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import get_session, hf_hub_url, utils
+
+    client: Any = utils  # it exports them without saying so
+    with reading(repository.repo_id, repository.revision):
+        headers = {**client.build_hf_headers(), "Range": f"bytes=0-{count - 1}"}
+        address = hf_hub_url(repository.repo_id, path, revision=repository.revision)
+        answer = get_session().get(address, headers=headers, timeout=60)
+        client.hf_raise_for_status(answer)
+        return bytes(answer.content[:count])
 
 
 def tensors(repository: Repository, path: str) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -95,6 +95,7 @@ BAD = {
     "a chat template among others": added("additional_chat_templates/x.jinja", b"x"),
     "a folder that is a link": linked_folder,
     **{f"a pickle of protocol {name}": added("vocab.model", data, in_record=True) for name, data in PICKLES.items()},
+    "a large pickle": added("vocab.model", PICKLES["4"] + bytes(2 << 20), in_record=True),
     "settings without a digest": _without_digest("config.json"),
     "code without a digest": _without_digest("rope_ext_dpe.py"),
     "a path of the system": _listing("/etc/passwd"),
