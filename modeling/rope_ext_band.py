@@ -29,6 +29,7 @@ class BandMethod(Method):
         window: distances below it are exact (tokens).
         trained: the initial window (tokens).
         selection: [layers, H, P] booleans, the pairs that the far map applies to; None means all.
+        scales_queries: queries are multiplied by `query_scale`.
     """
 
     keys_stay = True
@@ -41,7 +42,7 @@ class BandMethod(Method):
         self.trained: int = block["initial_window"]
         self.start = max(window, parameters.get("activate_beyond", 0))
         self.selection = selection
-        self._scales_queries: bool = parameters.get("query_scaling", False)
+        self.scales_queries: bool = parameters.get("query_scaling", False)
         if selection is not None:
             self.keys_stay = False  # both rotations of a key are needed for all time
 
@@ -83,12 +84,12 @@ class BandMethod(Method):
         geometry = tokens.geometry
         table = geometry.memo("far_query", lambda: self._far_query_table(geometry))
         near, far = tokens.query, tokens.turn_query(table)
-        if not self._scales_queries:
+        if not self.scales_queries:
             return near, far
-        factor = geometry.memo("query_scale", lambda: self._scale_at(geometry.query_positions)).to(near.device)
+        factor = geometry.memo("query_scale", lambda: self.query_scale(geometry.query_positions)).to(near.device)
         return (near * factor).to(near.dtype), (far * factor).to(near.dtype)
 
-    def _scale_at(self, positions: Tensor) -> Tensor:
+    def query_scale(self, positions: Tensor) -> Tensor:
         """max(1, ln(p + 1) / ln(trained length)), [B, 1, T, 1]: keeps the entropy of attention as more tokens come."""
         positions = positions[:, None, :, None]
         factor = (positions + 1).float().log() / math.log(self.trained)
@@ -167,8 +168,8 @@ class BandMethod(Method):
                 mixed = torch.cat((far_query[..., dims] * chosen, query[..., dims] * ~chosen), dim=-1)
                 far = grouped_logits(mixed, torch.cat((far_key[..., dims], key[..., dims]), dim=-1))
             of_axis = torch.where(near[:, None].to(query.device), exact, far)
-            if self._scales_queries:
-                of_axis = of_axis * self._scale_at(queries[axis]).to(of_axis)
+            if self.scales_queries:
+                of_axis = of_axis * self.query_scale(queries[axis]).to(of_axis)
             logits = logits + of_axis
         assert isinstance(logits, Tensor)
         return logits * tokens.scale

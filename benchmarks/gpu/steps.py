@@ -30,6 +30,7 @@ class Step:
 
 STEPS = (
     Step("kernels", "Attention primitives against the plain formula", 40, 40),
+    Step("paged", "Near and far attention over vLLM's paged cache", 60, 40),
     Step("methods", "Methods against the dense formula in float32", 150, 40),
     Step("speed", "Prefill, decoding and memory to the base", 185, 120),
     Step("host", "One decoding step: what the host and the GPU do", 40, 40),

@@ -153,4 +153,4 @@ def compiled(rows):
     yield table(["case and use", "good", "share of the budget", "seconds", "graphs", "breaks"], lines)
 
 
-TABLES = {"kernels": kernels, "methods": methods, "speed": speed, "host": host, "compiled": compiled}
+TABLES = {"kernels": kernels, "paged": kernels, "methods": methods, "speed": speed, "host": host, "compiled": compiled}

@@ -202,7 +202,7 @@ def _vllm(how: _Settings, share: Share) -> str:
 
     if any(how.presets):
         raise UsageError(
-            "--backend vllm takes no presets: write each by `ropext convert --native`, and give the folder as MODEL"
+            "--backend vllm takes no presets: write each by `ropext convert`, and give the folder as MODEL"
         )
     if how.device != "auto" or share.count > 1:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""A model that vLLM runs: a base, or what `ropext convert --native` wrote. vLLM has classes of its own for both.
+"""A model that vLLM runs: a base, a native export, or a converted checkpoint by the plugin in `ropext.serving.vllm`.
 
 Imported only where it is asked for; vLLM is no dependency.
 """
@@ -43,7 +43,7 @@ class VllmModel:
         """Load it, onto all GPUs that `CUDA_VISIBLE_DEVICES` names, or onto the CPU with vLLM's build for that.
 
         Args:
-            folder: a base, or a native export.
+            folder: a base, or what a conversion wrote. Its own code is not executed.
             longest: that will be read, tokens.
             dtype: `float32`, `bfloat16`, `float16`; `auto`: as the configuration says, on a CPU float32.
 
@@ -53,14 +53,14 @@ class VllmModel:
         """
         self._source = str(folder)
         config, _ = read_config(folder)
-        if "auto_map" in config:
-            raise UsageError(
-                f"{folder}: vLLM has model classes of its own and cannot run this code; leave out --backend vllm, "
-                "or convert by --native if the method is one of frequencies"
-            )
-        room, overrides = _room(self._source, config, longest)
+        more: dict[str, Any]
+        if "auto_map" in config:  # the plugin makes rotations for as many tokens as are read
+            room, more = longest + _MORE, {"config_format": "ropext"}
+        else:
+            room, overrides = _room(self._source, config, longest)
+            more = {"hf_overrides": overrides}
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"  # `_room` has seen to it
+        os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"  # there are rotations for it
         from vllm import LLM
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -72,7 +72,7 @@ class VllmModel:
                 max_num_batched_tokens=_AT_ONCE,
                 enable_prefix_caching=False,  # prompts' log-probabilities are not cached
                 tensor_parallel_size=max(1, torch.cuda.device_count()),
-                hf_overrides=overrides,
+                **more,
             )
         except (ValueError, RuntimeError) as error:
             raise RopextError(f"{folder}: vLLM cannot load it: {error}") from None

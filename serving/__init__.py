@@ -1,0 +1,1 @@
+"""What lets other runtimes run the checkpoints that ropext writes."""

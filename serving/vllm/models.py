@@ -1,0 +1,120 @@
+"""vLLM's own models, with the rotation and the attention of the layers that a method acts on replaced."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from vllm.model_executor.layers.attention import Attention
+from vllm.model_executor.models.utils import PPMissingLayer
+
+from ropext.modeling.rope_ext_frequencies import FrequencyMethod
+from ropext.modeling.rope_ext_model import read_block
+
+from . import FAMILIES
+from .backend import band_backend
+from .method import Refused, method_of
+from .rotary import OTHER_FREQUENCIES, Base, FarRotary
+
+__all__: list[str] = []
+
+
+def __getattr__(name: str) -> Any:
+    """Make the model class of an architecture that ropext emits."""
+    family, emitted, ending = name.partition("RopeExtFor")
+    if not emitted:
+        raise AttributeError(name)
+    made = _served(name, family) if ending == "CausalLM" and family in FAMILIES else _refusing(name)
+    globals()[name] = made
+    return made
+
+
+def _served(name: str, family: str) -> type:
+    module, stock_name = FAMILIES[family]
+    stock: Any = getattr(import_module(f"vllm.model_executor.models.{module}"), stock_name)
+
+    def build(self: Any, *, vllm_config: Any, prefix: str = "") -> None:
+        stock.__init__(self, vllm_config=vllm_config, prefix=prefix)
+        with_method(self.model, vllm_config)
+
+    return type(name, (stock,), {"__init__": build, "__module__": __name__})
+
+
+def _refusing(name: str) -> type:
+    """A class that vLLM takes for a language model until it builds it."""
+    stock: Any = import_module("vllm.model_executor.models.llama").LlamaForCausalLM
+
+    def build(self: Any, *, vllm_config: Any, prefix: str = "") -> None:
+        served = ", ".join(FAMILIES)
+        raise Refused(f"vLLM does not run {name}: ropext serves the families {served} there, of which this is none")
+
+    return type(name, (stock,), {"__init__": build, "__module__": __name__})
+
+
+def with_method(decoder: Any, vllm_config: Any) -> None:
+    """Put the method of the configuration on the layers of vLLM's decoder.
+
+    Raises:
+        Refused: vLLM cannot run it; the message has the reason.
+    """
+    block = read_block(vllm_config.model_config.hf_config)
+    method = method_of(block)
+    layers = {index: layer for index, layer in enumerate(decoder.layers) if not isinstance(layer, PPMissingLayer)}
+    if block["method"] == "original" or not layers:
+        return
+    if isinstance(method, FrequencyMethod):
+        _retune(layers, block, method, vllm_config)
+        return
+    rotaries: dict[int, FarRotary] = {}
+    for index in block["pairs"]["layers"]:
+        if index in layers:
+            _extend(_attention(layers[index]), block, method, vllm_config, rotaries)
+
+
+def _attention(layer: Any) -> Any:
+    """The module of a layer with a rotation and an attention."""
+    found = [m for m in layer.modules() if hasattr(m, "rotary_emb") and isinstance(getattr(m, "attn", None), Attention)]
+    if len(found) != 1:
+        raise Refused(f"vLLM builds {type(layer).__name__} with {len(found)} attentions of the known form, not 1")
+    return found[0]
+
+
+def _retune(layers: dict[int, Any], block: dict[str, Any], method: Any, vllm_config: Any) -> None:
+    """Frequencies of the method's own, wherever the model turns by those of the base."""
+    made: dict[int, Any] = {}
+    length = vllm_config.model_config.max_model_len
+    for outer in map(_attention, layers.values()):
+        base = Base(outer.rotary_emb, block["pairs"])
+        if base.is_described():
+            key = id(outer.rotary_emb)
+            if key not in made:
+                made[key] = base.tuned(method.inv_freq, method.attention_factor, length)
+            outer.rotary_emb = made[key]
+    if not made:
+        raise Refused(OTHER_FREQUENCIES)
+
+
+def _extend(outer: Any, block: dict[str, Any], method: Any, vllm_config: Any, rotaries: dict[int, FarRotary]) -> None:
+    """Both rotations of each head, and an attention that takes them."""
+    old = outer.attn
+    if old.sliding_window is not None or old.kv_sharing_target_layer_name is not None:
+        raise Refused(f"vLLM builds layer {old.layer_name} with a sliding window or with keys of another layer")
+    rotary = outer.rotary_emb
+    if id(rotary) not in rotaries:
+        rotaries[id(rotary)] = FarRotary(rotary, block, method, old.head_size, vllm_config.model_config.max_model_len)
+    outer.rotary_emb = rotaries[id(rotary)]
+    del vllm_config.compilation_config.static_forward_context[old.layer_name]
+    more = {"sinks": outer.sinks} if getattr(old, "has_sink", False) else {}
+    outer.attn = Attention(
+        old.num_heads,
+        2 * old.head_size,  # [exact | far]
+        old.impl.scale,
+        num_kv_heads=old.num_kv_heads,
+        cache_config=vllm_config.cache_config,
+        quant_config=old.quant_config,
+        logits_soft_cap=getattr(old.impl, "logits_soft_cap", None) or None,
+        prefix=old.layer_name,
+        attn_backend=band_backend(method.window, method.start),
+        head_size_v=old.head_size,
+        **more,
+    )

@@ -1,0 +1,126 @@
+"""Attention over a paged cache in torch: what CPUs run, and what the kernels of GPUs are compared with.
+
+Shape letters: N tokens of all requests, R requests, H query heads, K key heads, D head_dim, B blocks, S tokens of one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Batch", "attend_torch", "merge_torch"]
+
+_QUERIES = 64
+"""Whose logits are held at once."""
+
+
+@dataclass
+class Batch:
+    """The requests of a step.
+
+    Attributes:
+        num_actual_tokens: N.
+        max_query_len: most new tokens of a request.
+        max_seq_len: most tokens of a request, or more.
+        query_start_loc: [R + 1], where the new tokens of each request begin.
+        query_start_loc_cpu: the same on the host.
+        seq_lens: [R], tokens of each request, the new ones included.
+        block_table: [R, most blocks of a request].
+        slot_mapping: [N], the place of each new token in the cache; below 0: none.
+        causal: always.
+    """
+
+    num_actual_tokens: int
+    max_query_len: int
+    max_seq_len: int
+    query_start_loc: Tensor
+    query_start_loc_cpu: Tensor
+    seq_lens: Tensor
+    block_table: Tensor
+    slot_mapping: Tensor
+    causal: bool = True
+
+    def positions(self) -> Tensor:
+        """[N]: where the new tokens stand."""
+        ends, count = self.query_start_loc[1:], self.num_actual_tokens
+        tokens = torch.arange(count, device=ends.device)
+        requests = torch.searchsorted(ends, tokens, right=True).clamp(max=len(ends) - 1)
+        return tokens + (self.seq_lens - ends)[requests]
+
+
+def attend_torch(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    batch: Batch,
+    scale: float,
+    softcap: float,
+    *,
+    window: int | None = None,
+    behind: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Causal attention of each request to its own keys.
+
+    Args:
+        query: [N, H, D].
+        keys: [B, S, K, D].
+        values: [B, S, K, D].
+        batch: which tokens and which blocks are whose.
+        scale: factor on the logits.
+        softcap: bound of the logits; 0: none.
+        window: each query sees its last so many keys; None: all.
+        behind: the last so many keys are left out. The last query sees all others, those before one fewer each.
+
+    Returns:
+        [N, H, D], and the log-sum-exp of the logits [H, N], minus infinity where a query sees no key.
+    """
+    N, H, _ = query.shape
+    out = query.new_zeros(query.shape)
+    lse = torch.full((H, N), -torch.inf, device=query.device)
+    starts, size = batch.query_start_loc_cpu.tolist(), keys.shape[1]
+    for request, length in enumerate(batch.seq_lens.tolist()[: len(starts) - 1]):
+        begin, end = starts[request], starts[request + 1]
+        offset = length - behind - end  # a query's index plus this is the last key that it sees
+        for first in range(begin, end, _QUERIES):
+            rows = slice(first, min(first + _QUERIES, end))
+            stop = rows.stop + offset
+            start = 0 if window is None else max(0, first + offset + 1 - window)
+            if stop <= start:
+                continue
+            blocks = batch.block_table[request, start // size : (stop - 1) // size + 1].long()
+            place = slice(start % size, start % size + stop - start)
+            k, v = (x[blocks].flatten(0, 1)[place] for x in (keys, values))
+            distance = torch.arange(rows.start + offset, stop)[:, None] - torch.arange(start, stop)
+            seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+            out[rows], lse[:, rows] = _dense(query[rows], k, v, seen.to(k.device), scale, softcap)
+    return out, lse
+
+
+def _dense(
+    query: Tensor, keys: Tensor, values: Tensor, seen: Tensor, scale: float, softcap: float
+) -> tuple[Tensor, Tensor]:
+    """Some queries [T, H, D] of a request and the keys [L, K, D] that they may see [T, L]; in float32."""
+    T, H, D = query.shape
+    K = keys.shape[1]
+    grouped = query.float().view(T, K, H // K, D).permute(1, 2, 0, 3).reshape(K, -1, D)
+    logits = (grouped @ keys.float().permute(1, 2, 0)).view(H, T, -1) * scale
+    if softcap:
+        logits = (logits / softcap).tanh() * softcap
+    logits = logits.masked_fill(~seen, -torch.inf)
+    lse = logits.logsumexp(-1)
+    weights = (logits - lse.clamp(min=torch.finfo(lse.dtype).min)[..., None]).exp()
+    out = weights.view(K, -1, logits.shape[-1]) @ values.float().transpose(0, 1)
+    return out.view(H, T, -1).transpose(0, 1).to(query.dtype), lse
+
+
+def merge_torch(output: Tensor, near: tuple[Tensor, Tensor], far: tuple[Tensor, Tensor]) -> Tensor:
+    """Write the attention over the union of two sets of keys; every query sees some of the near ones.
+
+    Returns:
+        [H, N], the log-sum-exp of both.
+    """
+    share = torch.sigmoid(far[1] - near[1]).T[..., None]
+    output.copy_(near[0].float().lerp(far[0].float(), share))
+    return torch.logaddexp(near[1], far[1])

