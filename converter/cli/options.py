@@ -165,7 +165,7 @@ _BACKEND = click.option(
     type=click.Choice(("transformers", "vllm")),
     default="transformers",
     show_default=True,
-    help="Program that runs the model. With vllm: bases and native exports only.",
+    help="Program that runs the model. With vllm: bases, native exports, and methods that it serves.",
 )
 
 

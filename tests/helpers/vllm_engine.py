@@ -30,11 +30,13 @@ def engine(folder: Path, **options: Any) -> Iterator[Any]:
 
     default = {"max_model_len": 192, "max_num_batched_tokens": 64, "max_num_seqs": 4, "enforce_eager": True}
     default |= {"dtype": "float32", "skip_tokenizer_init": True, "trust_remote_code": True}
-    made = LLM(model=str(folder), **default | options)
+    made = None
     try:
+        made = LLM(model=str(folder), **default | options)
         yield made
     finally:
-        made.llm_engine.engine_core.shutdown()
+        if made is not None:
+            made.llm_engine.engine_core.shutdown()
         del made
         gc.collect()
         cleanup_dist_env_and_memory()

@@ -17,7 +17,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "gemma": {"tie_word_embeddings": True},
     "gemma2": {"tie_word_embeddings": True},
     "gemma3_text": {"tie_word_embeddings": True},
+    "glm4_moe": {"head_dim": 32},
     "gpt_oss": {"rope_parameters": YARN},
+    "stablelm": {"qk_layernorm": False},
 }
 """What vLLM takes for granted."""
 

@@ -40,18 +40,10 @@ METHODS = [
     *("rerope_activate", "string", "string_activate", "dpe", "dpe_uneven", "dpe_activate"),
     *("linear", "ntk", "yarn", "dprope"),
 ]
-REFUSED = {
-    "dpe_top_k": "each head has its own choice",
-    "jet_long": "depends on the length",
-    "dca": "not made of a near band",
-    "gali": "not made of a near band",
-    "dynamic_ntk": "depend on the length",
-}
 TYPES = {
     "apertus": "yarn",
     "cohere": "dpe",
     "ernie4_5": "self_extend",
-    "ernie4_5_moe": "self_extend",
     "exaone4": "self_extend",
     "gemma": "rerope",
     "gemma2": "self_extend",
@@ -61,16 +53,11 @@ TYPES = {
     "gpt_oss": "self_extend",
     "granite": "string",
     "granitemoe": "self_extend",
-    "hyperclovax": "self_extend",
-    "internlm3": "self_extend",
-    "iquestcoder": "self_extend",
-    "minimax_m2": "self_extend",
     "mistral": "dpe",
     "mixtral": "self_extend",
     "nemotron": "self_extend",
     "olmoe": "self_extend",
     "phi3": "self_extend",
-    "phimoe": "self_extend",
     "qwen2": "self_extend_activate",
     "qwen2_moe": "self_extend",
     "qwen3": "dpe",
@@ -78,6 +65,8 @@ TYPES = {
     "stablelm": "self_extend",
 }
 """Model types, each with a case."""
+OWN_ERROR = {"apertus": 1e-2, "gemma2": 2e-3}
+"""What vLLM is off on the base alone, if that is more than 1e-4."""
 
 
 @dataclass(frozen=True)
@@ -134,17 +123,16 @@ def test_a_family(model_type, tmp_path):
     want = wanted(tmp_path, model_type, TYPES[model_type])
     assert (want.known - want.base).abs().max() > 0.1
     with engine(tmp_path) as model:
-        check(model, want)
+        check(model, want, OWN_ERROR.get(model_type, 1e-4))
 
 
 def test_every_family_is_tried():
     assert {family_of(model_type).own_stem for model_type in ["llama", *TYPES]} == set(FAMILIES)
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_method_that_is_refused(case, tmp_path):
-    written_to(tmp_path, "llama", case)
-    with pytest.raises(Exception, match=REFUSED[case]), engine(tmp_path):
+def test_a_method_that_is_refused(tmp_path):
+    written_to(tmp_path, "llama", "dpe_top_k")
+    with pytest.raises(Exception, match="each head has its own choice"), engine(tmp_path):
         pass
 
 

@@ -1,0 +1,95 @@
+"""Which methods vLLM can serve, and by which positions, where vLLM itself is not installed too."""
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from ropext.serving.vllm.method import Refused, method_of
+from ropext.serving.vllm.rotary import FarRotary
+from tests.helpers import tiny
+
+REFUSED = {
+    "dpe_top_k": "each head has its own choice",
+    "jet_long": "where a far key stands depends on the length",
+    "jet_long_activate": "where a far key stands depends on the length",
+    "dynamic_ntk": "its frequencies depend on the length",
+    **{case: "not made of a near band" for case in tiny.CASES if case.startswith(("dca", "gali"))},
+}
+NAMES = "self_extend", "rerope", "string", "dpe"
+BAND = [case for case in tiny.CASES if case.startswith(NAMES) and case not in REFUSED]
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_paged_cache_cannot_hold_is_refused(case):
+    with pytest.raises(Refused, match=f"cannot serve the method {tiny.CASES[case].method}: .*{REFUSED[case]}"):
+        method_of(tiny.block(tiny.CASES[case]))
+
+
+@pytest.mark.parametrize("case", [case for case in tiny.CASES if case not in REFUSED])
+def test_all_others_are_served(case):
+    assert method_of(tiny.block(tiny.CASES[case]))
+
+
+def test_image_text_models_are_refused():
+    block = tiny.block(tiny.CASES["dpe"])
+    with pytest.raises(Refused, match="image-text"):
+        method_of(block | {"base": block["base"] | {"place": "text_config"}})
+
+
+class Rotary(torch.nn.Module):
+    """As vLLM's: a table by position, cosines and sines."""
+
+    rotary_dim, is_neox_style = 16, True
+
+    def __init__(self, length, inv_freq=tiny.INV_FREQ):
+        super().__init__()
+        angles = torch.outer(torch.arange(length).float(), torch.tensor(inv_freq))
+        self.cos_sin_cache = torch.cat((angles.cos(), angles.sin()), -1)
+
+    def forward(self, positions, query, key):
+        return tuple(turned(x, self.cos_sin_cache[positions]) for x in (query, key))
+
+
+def turned(x, table):
+    cos, sin = table[:, None].chunk(2, -1)
+    first, second = x.view(len(x), -1, 16).chunk(2, -1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).flatten(1)
+
+
+@pytest.mark.parametrize("length", [300, 100])
+@pytest.mark.parametrize("case", BAND)
+def test_both_rotations_of_a_head(case, length, no_grad):
+    """Exact and far, also where the base's table is too short."""
+    block = tiny.block(tiny.CASES[case])
+    method = method_of(block)
+    positions = torch.tensor([0, 1, 30, 99, 250])
+    query, key = torch.randn(5, 4 * 16), torch.randn(5, 2 * 16)
+    found = FarRotary(Rotary(length), block, method, 16, 256)(positions, query, key)
+    maps = method.far_query_positions, method.far_key_positions
+    for given, both, move in zip((query, key), found, maps, strict=True):
+        exact, far = both.view(5, -1, 32).chunk(2, -1)
+        places = move(positions[None], None)[0].double()
+        places = places[:, None] if places.dim() == 1 else places
+        angles = places * torch.tensor(tiny.INV_FREQ).double()
+        scale = torch.ones(5)
+        if given is query and method.scales_queries:
+            scale = method.query_scale(positions[None])[0, 0, :, 0]
+        for part, angle in ((exact, positions[:, None] * torch.tensor(tiny.INV_FREQ)), (far, angles)):
+            want = turned(given, torch.cat((angle.cos(), angle.sin()), -1).float())
+            assert torch.allclose(part.flatten(1), want * scale[:, None], atol=2e-5)
+
+
+def test_other_frequencies_than_described_are_refused():
+    block = tiny.block(tiny.CASES["dpe"])
+    with pytest.raises(Refused, match="other frequencies"):
+        FarRotary(Rotary(64, [w / 2 for w in tiny.INV_FREQ]), block, method_of(block), 16, 64)
+
+
+def test_unknown_tables_are_refused():
+    block = tiny.block(tiny.CASES["dpe"])
+    with pytest.raises(Refused, match="rotates this model by SimpleNamespace"):
+        FarRotary(SimpleNamespace(rotary_dim=16), block, method_of(block), 16, 64)
