@@ -46,7 +46,10 @@ def _refusing(name: str) -> type:
 
     def build(self: Any, *, vllm_config: Any, prefix: str = "") -> None:
         served = ", ".join(FAMILIES)
-        raise Refused(f"vLLM does not run {name}: ropext serves the families {served} there, of which this is none")
+        raise Refused(
+            f"vLLM does not run {name}: ropext serves the families {served} there, of which this is none. "
+            "A frequency method runs by `ropext convert --native`"
+        )
 
     return type(name, (stock,), {"__init__": build, "__module__": __name__})
 

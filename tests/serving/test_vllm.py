@@ -31,6 +31,7 @@ from tests.helpers.vllm_models import Served
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("module_cache")]
 
+ROOT = Path(__file__).parents[2]
 IDS = tiny.tokens(150)[0].tolist()
 PROMPTS = [IDS[:130], IDS[10:60], IDS[5:125], IDS[:9], IDS[:130], IDS[:100]]
 NEW = 6
@@ -173,24 +174,42 @@ def test_without_trust_it_says_so(tmp_path):
 
 WITHOUT = """
 import sys
-from importlib import import_module
-import_module("tests.helpers.vllm_engine")
+from tests.helpers import vllm_engine
 if __name__ == "__main__":
-    from vllm import LLM
-    how = dict(skip_tokenizer_init=True, max_model_len=192, dtype="float32", enforce_eager=True)
-    LLM(model=sys.argv[1], trust_remote_code=sys.argv[2] == "1", **how)
+    with vllm_engine.engine(sys.argv[1], trust_remote_code=sys.argv[2] == "1") as model:
+        print("found", *vllm_engine.known(model, [int(each) for each in sys.argv[3].split(",")]).tolist())
 """
 
 
-@pytest.mark.parametrize("trust", ["0", "1"])
-@pytest.mark.parametrize("case", ["self_extend", "yarn"])
-def test_without_the_plugin_it_does_not_start(trust, case, tmp_path):
+def without_the_plugin(folder, trust):
+    """What a process says that has no plugin: its output, and its errors."""
+    command = [sys.executable, "-c", WITHOUT, str(folder), trust, ",".join(map(str, IDS))]
+    how = {"env": os.environ | {"VLLM_PLUGINS": "none"}, "cwd": ROOT, "capture_output": True, "text": True}
+    done = subprocess.run(command, timeout=300, **how)
+    assert (done.returncode == 0) == ("found" in done.stdout)
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("case", "trust", "said"),
+    [
+        ("self_extend", "0", "load this checkpoint with trust_remote_code=True"),
+        ("self_extend", "1", "does not dispatch through the Transformers attention interface"),
+        ("yarn", "0", "load this checkpoint with trust_remote_code=True"),
+    ],
+)
+def test_without_the_plugin_it_does_not_start(case, trust, said, tmp_path):
     written_to(tmp_path, "llama", case)
-    environment = os.environ | {"VLLM_PLUGINS": "none"}
-    command = [sys.executable, "-c", WITHOUT, str(tmp_path), trust]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode != 0, done.stdout
-    assert "ropext" in done.stderr or "RopeExt" in done.stderr
+    found, errors = without_the_plugin(tmp_path, trust)
+    assert not found
+    assert said in errors
+
+
+def test_without_the_plugin_frequency_methods_run_as_transformers_has_them(tmp_path):
+    want = wanted(tmp_path, "llama", "yarn")
+    found, _ = without_the_plugin(tmp_path, "1")
+    numbers = [float(each) for each in found.partition("found")[2].split()]
+    assert (torch.tensor(numbers) - want.known).abs().max() < 1e-4
 
 
 def test_the_server(tmp_path):
@@ -237,8 +256,3 @@ def asked(address, folder, server):
         except OSError:
             time.sleep(1)
     return None
-
-
-def test_the_plugin_imports_nothing_heavy():
-    code = "import sys, ropext.serving.vllm; sys.exit(bool({'torch', 'transformers', 'vllm'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,5 +1,7 @@
 """Which methods vLLM can serve, and by which positions, where vLLM itself is not installed too."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -93,3 +95,8 @@ def test_unknown_tables_are_refused():
     block = tiny.block(tiny.CASES["dpe"])
     with pytest.raises(Refused, match="rotates this model by SimpleNamespace"):
         FarRotary(SimpleNamespace(rotary_dim=16), block, method_of(block), 16, 64)
+
+
+def test_the_plugin_imports_nothing_heavy():
+    code = "import sys, ropext.serving.vllm; sys.exit(bool({'torch', 'transformers', 'vllm'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
