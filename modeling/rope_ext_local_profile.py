@@ -24,9 +24,9 @@ class LocalProfile(BandMethod):
         self._factors = torch.tensor(parameters["factors"], dtype=torch.float64, device="cpu")
         self._joined: bool = parameters["joined"]
         self._logit_factor: float = parameters["attention_factor"] ** 2
-        self._scales_queries = self._logit_factor != 1.0
+        self.scales_queries = self._logit_factor != 1.0
 
-    def _scale_at(self, positions: Tensor) -> Tensor:
+    def query_scale(self, positions: Tensor) -> Tensor:
         """The square of the attention factor from the first active query on, [B, 1, T, 1]."""
         active = positions[:, None, :, None] >= self.start
         return torch.where(active, self._logit_factor, 1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -11,11 +13,23 @@ from ropext.modeling.rope_ext_band import BandMethod
 from ropext.modeling.rope_ext_frequencies import FrequencyMethod
 from ropext.modeling.rope_ext_method import Method
 
-__all__ = ["Refused", "method_of"]
+__all__ = ["Refused", "method_of", "plainly"]
 
 
 class Refused(ValueError):
     """What vLLM cannot serve."""
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Make tensors on the CPU and numbers float32: vLLM builds models with a device and a type of its own."""
+    kept = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(kept)
 
 
 def method_of(block: dict[str, Any]) -> Any:
@@ -30,7 +44,7 @@ def method_of(block: dict[str, Any]) -> Any:
         raise Refused("vLLM: image-text models with a method are not supported; convert the text model alone")
     if pairs.get("norms_after"):
         raise Refused("vLLM: models with a norm between rotation and attention are not supported")
-    with torch.device("cpu"):
+    with plainly():
         method = _class(name)(block)
     reason = _refusal(method)
     if reason:

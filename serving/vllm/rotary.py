@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ropext.modeling.rope_ext_band import BandMethod
 from ropext.modeling.rope_ext_model import same_frequencies
 
-from .method import Refused
+from .method import Refused, plainly
 
 __all__ = ["OTHER_FREQUENCIES", "Base", "FarRotary"]
 
@@ -77,7 +77,7 @@ class FarRotary(nn.Module):
         self.rotary = base.long_enough(length)
         self.pairs, self.head_dim = method.pairs, head_dim
         device = rotary.cos_sin_cache.device
-        with torch.device("cpu"):
+        with plainly():
             scale = method.query_scale(torch.arange(length)[None])[0, 0] if method.scales_queries else None
             self._keep("query_table", _table(method, method.far_query_positions, length), device)
             self._keep("key_table", _table(method, method.far_key_positions, length), device)

@@ -39,7 +39,7 @@ NEW = 6
 METHODS = [
     *("original", "self_extend", "self_extend_uneven", "self_extend_activate", "rerope", "rerope_leaky"),
     *("rerope_activate", "string", "string_activate", "dpe", "dpe_uneven", "dpe_activate"),
-    *("linear", "ntk", "yarn", "dprope"),
+    *("local_profile", "local_profile_activate", "linear", "ntk", "yarn", "dprope", "profile"),
 ]
 TYPES = {
     "apertus": "yarn",
@@ -132,8 +132,8 @@ def test_every_family_is_tried():
 
 
 def test_a_method_that_is_refused(tmp_path):
-    written_to(tmp_path, "llama", "dpe_top_k")
-    with pytest.raises(Exception, match="each head has its own choice"), engine(tmp_path):
+    written_to(tmp_path, "llama", "jet_long")
+    with pytest.raises(Exception, match="where a far key stands depends on the length"), engine(tmp_path):
         pass
 
 

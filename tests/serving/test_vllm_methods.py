@@ -21,7 +21,7 @@ REFUSED = {
     "dynamic_ntk": "its frequencies depend on the length",
     **{case: "not made of a near band" for case in tiny.CASES if case.startswith(("dca", "gali"))},
 }
-NAMES = "self_extend", "rerope", "string", "dpe"
+NAMES = "self_extend", "rerope", "string", "dpe", "local_profile"
 BAND = [case for case in tiny.CASES if case.startswith(NAMES) and case not in REFUSED]
 
 
@@ -60,6 +60,24 @@ def turned(x, table):
     cos, sin = table[:, None].chunk(2, -1)
     first, second = x.view(len(x), -1, 16).chunk(2, -1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).flatten(1)
+
+
+@pytest.fixture
+def sixteen_bits():
+    """As while vLLM builds a model."""
+    torch.set_default_dtype(torch.bfloat16)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_tables_are_as_exact_in_sixteen_bits(request):
+    block = tiny.block(tiny.CASES["local_profile_activate"])
+    exact = FarRotary(Rotary(64), block, method_of(block), 16, 64)
+    request.getfixturevalue("sixteen_bits")
+    again = FarRotary(Rotary(64), block, method_of(block), 16, 64)
+    for name, table in exact.named_buffers():
+        assert table.dtype == torch.float32
+        assert torch.equal(table, again.get_buffer(name))
 
 
 @pytest.mark.parametrize("length", [300, 100])
