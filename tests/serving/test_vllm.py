@@ -22,6 +22,7 @@ pytest.importorskip("vllm", reason="vLLM is not installed; its build for CPUs is
 
 import transformers
 
+from ropext.converter import model_code
 from ropext.converter.checkpoint.families import family_of
 from ropext.serving.vllm import FAMILIES
 from tests.helpers import tiny, zoo
@@ -83,7 +84,16 @@ class Wanted:
 def written_to(folder, model_type, case):
     """A converted checkpoint."""
     of = Served(model_type)
-    emit(of, of.fitted(tiny.CASES[case]), folder)
+    fitted = of.fitted(tiny.CASES[case])
+    if fitted.method != "local_profile":
+        emit(of, fitted, folder)
+        return of
+    # What its preset says is not what the block holds.
+    config = emit(of, of.fitted(tiny.CASES["self_extend"]), folder)
+    config["rope_ext"] |= {"method": fitted.method, "parameters": fitted.parameters}
+    (folder / "config.json").write_text(json.dumps(config))
+    for name, text in model_code.code(model_type, fitted.method).items():
+        (folder / name).write_bytes(text)
     return of
 
 
