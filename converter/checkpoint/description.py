@@ -81,7 +81,7 @@ class Description:
         head_dim: the width of a query or key, in dimensions.
         inv_freq: radians per token, [pairs]; 0 for pairs that never turn.
         rope: RoPE as the configuration has it.
-        per_type: whether `rope_parameters` holds a dictionary for each layer type.
+        per_type: whether `rope_parameters` holds a dictionary for each layer type; `Family.per_type`.
         axes: of each pair, the axis (time, height, width) by whose position it turns; empty where there is one.
     """
 
@@ -101,7 +101,7 @@ class Description:
     head_dim: int
     inv_freq: tuple[float, ...]
     rope: Rope
-    per_type: bool
+    per_type: bool | Literal["legacy"]
     axes: tuple[int, ...] = ()
 
     def pairs(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def describe(config: Mapping[str, Any]) -> Description:
         head_dim=width,
         inv_freq=tuple(inv_freq),
         rope=rope,
-        per_type=bool(family.per_type),
+        per_type=family.per_type,
         axes=_axes(text, rope, len(inv_freq)) if family.sections else (),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class ModelFacts:
         layers: the layers that a method acts on; None: all.
         window: tokens that those see, if they slide and a conversion turns that off.
         stretched_length: the trained length where a linear factor is beside `max_position_embeddings` and not in it.
+        rope_scaling: the base's scaling, `rope_type` and numbers; empty where that was not asked.
     """
 
     source: str
@@ -72,6 +73,7 @@ class ModelFacts:
     layers: tuple[int, ...] | None = None
     window: int | None = None
     stretched_length: int | None = None
+    rope_scaling: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rotary_dim(self) -> int:
@@ -197,6 +199,7 @@ def _facts(config: Mapping[str, Any], source: str, text: TextModel, description:
         layers=None if everywhere else description.layers,
         window=description.window,
         stretched_length=stretched_length(text, description),
+        rope_scaling=rope.scaling,
     )
 
 

@@ -19,6 +19,7 @@ from ropext.converter.presets.suggested import preset_for, require_method
 
 from .api import choose_preset
 from .config import extended_config
+from .native import require_remote
 
 __all__ = ["Applied", "apply", "block_for", "plain"]
 
@@ -136,6 +137,7 @@ def block_for(config: dict[str, Any], architecture: str, preset: Preset) -> dict
     problems = check_fit(preset, facts)
     if problems:
         raise InvalidPreset(problems)
+    require_remote(config, preset.method)
     baked = bake(preset, facts, base_inv_freq(config))
     block: dict[str, Any] = extended_config(config, facts, preset, baked)["rope_ext"]
     return block

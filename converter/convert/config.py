@@ -18,7 +18,18 @@ if TYPE_CHECKING:
     from ropext.converter.methods.base import Baked
     from ropext.converter.preset import Preset
 
-__all__ = ["FORMAT", "GUARD", "changes", "dump_json", "extended_config", "partial_keys", "stock_keys", "without_window"]
+__all__ = [
+    "FORMAT",
+    "GUARD",
+    "both_dtypes",
+    "changes",
+    "dump_json",
+    "extended_config",
+    "partial_keys",
+    "rope_ext_block",
+    "stock_keys",
+    "without_window",
+]
 
 FORMAT = 2
 GUARD = "ropext: load this checkpoint with trust_remote_code=True"
@@ -40,27 +51,33 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
     text = config[TEXT] if description.text_place else config
     stock = stock_keys(text, description)
     changed = {
-        **_both_dtypes(text),
+        **both_dtypes(text),
         **without_window(text, description),
         **{key: value for key, value in stock.items() if value is not None},
         **_guards(description, stock),
         "max_position_embeddings": max(facts.trained_length, preset.target_window),
     }
     kept = {key: value for key, value in text.items() if key not in stock or stock[key] is not None}
-    block = _block(facts, preset, baked, description, stock)
+    block = rope_ext_block(config, facts, preset, baked)
     top = {
         "architectures": [extended_class(facts)],
         "auto_map": model_code.auto_map(facts.model_type),
     }
     if description.text_place:
-        return {**config, **_both_dtypes(config), TEXT: {**kept, **changed}, **top, "rope_ext": block}
+        return {**config, **both_dtypes(config), TEXT: {**kept, **changed}, **top, "rope_ext": block}
     return {**kept, **changed, **top, **_runtime_keys(facts, preset, baked), "rope_ext": block}
 
 
-def _block(
-    facts: ModelFacts, preset: Preset, baked: Baked, description: Description, stock: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the `rope_ext` block; see docs/config-block.md."""
+def rope_ext_block(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, baked: Baked) -> dict[str, Any]:
+    """Build the `rope_ext` block; see `extended_config`."""
+    description = describe(config)
+    base = {
+        **stock_keys(config[TEXT] if description.text_place else config, description),
+        "architectures": [facts.architecture],
+        "max_position_embeddings": facts.trained_length,
+    }
+    if description.text_place:
+        base["place"] = description.text_place
     return {
         "format": FORMAT,
         "ropext_version": __version__,
@@ -161,7 +178,7 @@ def dump_json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _both_dtypes(config: Mapping[str, Any]) -> dict[str, Any]:
+def both_dtypes(config: Mapping[str, Any]) -> dict[str, Any]:
     """Spell the weights' type for transformers 4 (`torch_dtype`) and 5 (`dtype`)."""
     dtype = config.get("dtype") or config.get("torch_dtype")
     return {"torch_dtype": dtype, "dtype": dtype} if dtype else {}

@@ -16,7 +16,7 @@ from ropext.converter.text import printable
 
 from .card import kept_of_base, make_card
 from .config import changes, dump_json, extended_config
-from .native import native_config
+from .native import native_config, native_notes, require_remote
 from .record import Record, WrittenFile
 from .tokenizer import FILE as TOKENIZER_CONFIG
 from .tokenizer import GENERATION, adapt_tokenizer_config, keys_of_elsewhere, with_known_settings
@@ -133,9 +133,11 @@ def make_plan(
         The plan. Nothing has been written, and no weights have been read.
 
     Raises:
-        RopextError: a tokenizer file cannot be adapted, or stock keys cannot say the method's numbers.
+        RopextError: a tokenizer file cannot be adapted, or stock keys or shipped code cannot say the method's numbers.
     """
     local = replace(local or LocalSource(checkpoint.folder), folder=checkpoint.folder)
+    if not native:
+        require_remote(checkpoint.config, preset.method)
     make_config = native_config if native else extended_config
     config = make_config(checkpoint.config, checkpoint.facts, preset, baked)
     code = {} if native else model_code.code(checkpoint.facts.model_type, preset.method)
@@ -146,6 +148,7 @@ def make_plan(
     replaced = {CONFIG, CARD, *(file.path for file in settings)}
     terms = [file.path for file in checkpoint.files if file.path.lower() == CODE_LICENSE.lower()]
     dropped += [f"{path} of the base left out: this name is that of the terms of ropext's code" for path in terms]
+    told = native_notes(checkpoint.config) if native else ()
     files = [
         *(_carried(file) for file in checkpoint.files if file.path not in {*replaced, *terms}),
         *settings,
@@ -164,7 +167,7 @@ def make_plan(
         config=config,
         config_changes=changes(checkpoint.config, config),
         record=Record.of(published, local, native=native),
-        notes=(*checkpoint.notes, *dropped, *baked.notes),
+        notes=(*checkpoint.notes, *dropped, *told, *baked.notes),
         native=native,
     )
 

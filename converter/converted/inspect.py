@@ -55,6 +55,10 @@ def render(report: Mapping[str, Any]) -> str:
     return printable("\n".join(_lines(_shown(report), "")))
 
 
+_INNER = ("stretched_length", "rope_scaling")
+"""Facts that are not reported."""
+
+
 def _base(config: Mapping[str, Any], source: str, initial_window: int | None) -> dict[str, Any]:
     why = _why_not(config)
     if why:
@@ -71,7 +75,7 @@ def _base(config: Mapping[str, Any], source: str, initial_window: int | None) ->
             others[preset.name] = [_need(preset, problem) for problem in problems]
     return {
         "kind": "base",
-        **{key: value for key, value in asdict(facts).items() if key != "stretched_length"},
+        **{key: value for key, value in asdict(facts).items() if key not in _INNER},
         "trained": trained._asdict(),
         "rotary_width": facts.rotary_dim,
         "layers": "all" if facts.layers is None else list(facts.layers),

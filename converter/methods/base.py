@@ -219,6 +219,7 @@ class Method:
         file_parameters: parameters that name such files.
         following: parameters that follow from the initial and the target window, tokens, by a published rule.
         within_trained: whether it is published for the trained length too, so that N may equal M.
+        scaled_faults: what does not go on top of a base that is scaled already.
         plain_base: why it does not go on top of a base that is scaled already; empty where it does.
         spell: the frequencies in stock keys; None: the method changes attention, which stock classes cannot do.
         grows: whether its frequencies are the base's up to the initial window and depend on the length beyond.
@@ -237,6 +238,7 @@ class Method:
     file_parameters: tuple[str, ...] = ()
     following: Callable[[Mapping[str, Any], int, int], dict[str, Any]] | None = None
     within_trained: bool = False
+    scaled_faults: Callable[[Preset, ModelFacts], Iterator[Fault]] = _none
     plain_base: str = ""
     spell: Callable[[Preset, ModelFacts, Baked], Rope] | None = None
     grows: bool = False
@@ -298,14 +300,15 @@ def longrope(preset: Preset, facts: ModelFacts, baked: Baked) -> Rope:
     periods = plain_periods(facts.rope_theta, facts.rotary_dim)
     factors = [_divisor(period, wanted) for period, wanted in zip(periods, baked.inv_freq, strict=True)]
     length = reached_length(preset, facts)
+    attention = facts.attention_factor * float(baked.parameters.get("attention_factor", 1.0))
     scaling = {
         "rope_type": "longrope",
         "short_factor": factors,
         "long_factor": factors,
         "factor": 1.0,
-        "attention_factor": facts.attention_factor,
-        # Not the trained length: runtimes that ignore attention_factor derive one from the ratio of the two.
-        "original_max_position_embeddings": length,
+        "attention_factor": attention,
+        # Not the trained length: runtimes that ignore attention_factor take the root of ln(length) / ln(original).
+        "original_max_position_embeddings": round(length ** (1 / attention**2)) if attention > 1 else length,
     }
     return Rope(facts.rope_theta, scaling, length)
 

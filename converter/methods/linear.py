@@ -36,10 +36,13 @@ def _suggest(wish: Wish) -> Suggestion:
 
 
 def _spell(preset: Preset, facts: ModelFacts, baked: Baked) -> Rope:
+    factor, length = float(baked.parameters["scaling_factor"]), reached_length(preset, facts)
+    if facts.rope_type in ("linear", "proportional"):
+        before = float(facts.rope_scaling.get("factor") or 1.0)
+        return Rope(facts.rope_theta, {**facts.rope_scaling, "factor": before * factor}, length)
     if facts.rope_type != "default":
         return longrope(preset, facts, baked)
-    factor = float(baked.parameters["scaling_factor"])
-    return Rope(facts.rope_theta, {"rope_type": "linear", "factor": factor}, reached_length(preset, facts))
+    return Rope(facts.rope_theta, {"rope_type": "linear", "factor": factor}, length)
 
 
 METHOD = Method(

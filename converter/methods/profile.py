@@ -139,7 +139,8 @@ def _bake(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
 def _of_yarn(parameters: Mapping[str, Any], preset: Preset, facts: ModelFacts) -> list[float]:
     if facts.rope_type != "default":
         raise RopextError(
-            f"profile: shape yarn does not go on top of rope_type {facts.rope_type}: {yarn.METHOD.plain_base}"
+            f"profile: shape yarn does not go on top of rope_type {facts.rope_type}; the method yarn does, by how often "
+            "each pair turns."
         )
     return yarn.frequencies(
         facts.rope_theta,
@@ -162,13 +163,7 @@ def _spell(preset: Preset, facts: ModelFacts, baked: Baked) -> Rope:
     if baked.parameters["shape"] == "yarn":
         spelt = replace(baked, parameters={**baked.parameters, "truncate": True})
         return yarn.METHOD.spell(preset, facts, spelt)  # type: ignore[misc]
-    rope = longrope(preset, facts, baked)
-    factor = baked.parameters["attention_factor"] * facts.attention_factor
-    scaling = {**(rope.scaling or {}), "attention_factor": factor}
-    if factor > 1:
-        # Runtimes that ignore attention_factor take the root of ln(length) / ln(original): with this one, the same.
-        scaling["original_max_position_embeddings"] = round(rope.length ** (1 / factor**2))
-    return replace(rope, scaling=scaling)
+    return longrope(preset, facts, baked)
 
 
 METHOD = Method(

@@ -42,7 +42,8 @@ def check_fit(preset: Preset, facts: ModelFacts) -> list[Problem]:
     if preset.initial_window > facts.longest_length:
         message = f"is {preset.initial_window}, but {facts.source} was trained to {facts.longest_length} tokens"
         problems.append(preset.problem(f"{message}; set it to at most that", "initial_window"))
-    faults = list(registry.base_faults(preset.method, facts.rope_type)) if "rope_type" not in unmet else []
+    faults = [] if "rope_type" in unmet else list(registry.base_faults(preset.method, facts.rope_type))
+    faults += [] if "rope_type" in unmet else registry.method(preset.method).scaled_faults(preset, facts)
     if "head_dim" not in unmet:
         faults += registry.size_faults(preset.method, preset.parameters, facts.head_dim, facts.rotary_dim)
     problems += [preset.problem(fault.message, *map(str, fault.path)) for fault in faults]

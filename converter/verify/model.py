@@ -18,9 +18,9 @@ from transformers import DynamicCache
 
 from ropext.converter.checkpoint.model_cache import cache_in, cache_name
 from ropext.converter.convert.config import extended_config
-from ropext.converter.convert.native import UnsupportedSpelling, native_config
+from ropext.converter.convert.native import UnsupportedSpelling, native_config, require_remote
 from ropext.converter.converted.read import Converted, Rebuilt
-from ropext.converter.errors import RopextError
+from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.methods.registry import FREQUENCY_METHODS, method
 from ropext.converter.model_classes import parts_of
 from ropext.modeling.rope_ext_model import decoder_of
@@ -145,6 +145,10 @@ def _about(subject: Subject, layers: int) -> str:
 def _check_frequencies(subject: Subject, layers: int) -> str:
     converted, rebuilt = subject.converted, subject.rebuilt
     of_preset = (converted.base_config, rebuilt.facts, rebuilt.preset, rebuilt.baked)
+    try:
+        require_remote(converted.base_config, rebuilt.preset.method)
+    except UsageError as error:
+        raise Unchecked(f"there is nothing to compare with: {error}") from None
     ours = extended_config(*of_preset) if converted.native else converted.config
     own = replace(subject, converted=replace(converted, config=ours, record=replace(converted.record, native=False)))
     model = make_model(own, ours, layers)

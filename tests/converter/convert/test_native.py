@@ -5,7 +5,6 @@ import warnings
 
 import pytest
 import torch
-import transformers
 from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
@@ -212,35 +211,59 @@ def test_is_no_source_for_another_conversion(tiny_llama, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model_type", "architecture"),
-    [("olmo", "OlmoForCausalLM"), ("olmo2", "Olmo2ForCausalLM"), ("phi3", "Phi3ForCausalLM")],
-)
-def test_families_with_a_scaling_of_their_own_form(model_type, architecture, tiny_llama, tmp_path):
-    edit_config(tiny_llama, model_type=model_type, architectures=[architecture])
-    with pytest.raises(RopextError, match=f"configuration class of {model_type} does not take rope_type 'linear'"):
-        convert(tiny_llama, tmp_path, "linear", native=True)
-    assert config_of(convert(tiny_llama, tmp_path, "ntk", native=True))["rope_scaling"] is None
-
-
-@pytest.mark.parametrize(
-    ("name", "table", "what"),
+    ("model_type", "architecture", "keys"),
     [
-        ("gemma3_text", zoo, "RoPE of gemma3_text differs from layer to layer"),
-        ("olmo3", zoo, "RoPE of olmo3 differs from layer to layer"),
-        ("deepseek_v3", zoo, "RoPE of deepseek_v3 also sets the scale of its attention"),
-        ("ministral3", zoo, "RoPE of ministral3 has llama_4_scaling_beta, .* beside its frequencies"),
-        ("llava", zoo_composites, "RoPE of llava is read in text_config"),
+        ("olmo", "OlmoForCausalLM", {"type", "factor"}),
+        ("olmo2", "Olmo2ForCausalLM", {"type", "factor"}),
+        ("phi3", "Phi3ForCausalLM", {"type", "short_factor", "long_factor"}),
     ],
 )
-def test_what_one_dictionary_does_not_say_is_refused(name, table, what, tmp_path):
-    if not table.available(name) or (name == "olmo3" and transformers.__version__.startswith("5.0.")):  # saved flat
-        pytest.skip(f"this transformers has no {name}")
+def test_families_whose_class_counts_the_keys_of_a_scaling(model_type, architecture, keys, tiny_llama, tmp_path):
+    edit_config(tiny_llama, model_type=model_type, architectures=[architecture])
+    assert config_of(convert(tiny_llama, tmp_path, "linear", native=True))["rope_scaling"].keys() == keys
+
+
+def test_chunks_that_a_runtime_would_prefer_are_left_out(tiny_llama, tmp_path):
+    chunks = {"chunk_size": 48, "local_size": 8}
+    edit_config(tiny_llama, dual_chunk_attention_config=chunks)
+    assert "dual_chunk_attention_config" not in config_of(convert(tiny_llama, tmp_path, "linear", native=True))
+
+
+def test_keys_beside_a_text_model_are_written_inside_alone(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table.build(name).save_pretrained(tmp_path / name)
-    with pytest.raises(RopextError, match=f"--native: {what}, and ropext does not write such stock keys yet"):
-        convert(tmp_path / name, tmp_path, "linear", native=True)
-    assert not (tmp_path / "native").exists()
+        zoo_composites.build("llava").save_pretrained(tmp_path / "llava")
+    before = config_of(tmp_path / "llava")
+    edit_config(tmp_path / "llava", rope_scaling=before["text_config"].get("rope_scaling"), rope_theta=10000.0)
+    edit_config(tmp_path / "llava", text_config={**before["text_config"], "rope_theta": 10000.0})
+    config = config_of(convert(tmp_path / "llava", tmp_path, "yarn", native=True, initial=128, scaling_factor=2))
+    inside = config["text_config"]
+    assert not {"rope_theta", "rope_scaling", "rope_parameters"} & set(config)
+    assert inside["rope_scaling"]["rope_theta"] == inside["rope_parameters"]["rope_theta"] == 10000.0
+    assert inside["rope_scaling"]["factor"] == inside["rope_parameters"]["factor"] == 2.0
+
+
+def test_one_theta_for_each_layer_is_refused_where_they_differ(tmp_path):
+    if not zoo.available("granite_swa"):
+        pytest.skip("this transformers has no granite_swa")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zoo.build("granite_swa").save_pretrained(tmp_path / "granite_swa")
+    edit_config(tmp_path / "granite_swa", layer_rope_theta=[10000.0, 500.0, 500.0, 500.0])
+    with pytest.raises(RopextError, match="differs from layer to layer, and no stock keys scale one layer alone"):
+        convert(tmp_path / "granite_swa", tmp_path, "linear", native=True)
+
+
+def test_shipped_code_does_not_scale_a_latent_attention(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zoo.build("deepseek_v3").save_pretrained(tmp_path / "base")
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "mscale_all_dim": 1.0}
+    edit_config(tmp_path / "base", rope_scaling=scaling, rope_theta=10000.0, rope_parameters=None)
+    with pytest.raises(UsageError, match=r"follows yarn's factor \(mscale_all_dim\).* add --native"):
+        convert(tmp_path / "base", tmp_path, "yarn", native=False)
+    with pytest.raises(RopextError, match="only yarn keeps"):
+        convert(tmp_path / "base", tmp_path, "linear", native=True)
 
 
 @pytest.mark.parametrize("method", ["linear", "ntk", "dprope"])

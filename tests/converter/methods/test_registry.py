@@ -62,6 +62,6 @@ def test_a_target_is_beyond_the_initial_window_but_where_published_for_it_too(na
 
 
 def test_a_base_that_is_scaled_is_refused_with_what_goes():
-    (fault,) = registry.base_faults("yarn", "llama3")
-    assert fault.message.endswith("; dprope, linear, ntk and profile go on top of such a scaling")
+    (fault,) = registry.base_faults("dynamic_ntk", "llama3")
+    assert fault.message.endswith("; dprope, linear, ntk, profile and yarn go on top of such a scaling")
     assert not list(registry.base_faults("linear", "llama3"))
