@@ -70,7 +70,7 @@ def page(results: dict[str, Results]) -> str:
 HEAD = """# Native exports, type by type
 
 Made by `python -m tools.native`: a tiny random base of each rotary type, exported by `linear`, `ntk`, `dynamic_ntk`,
-`yarn`, `dprope` and `profile`; and by `yarn` and `linear` on top of a base that is scaled by `yarn`, `llama3` or `linear` already.
+`yarn`, `dprope` and `profile`; and by `yarn` and `linear` on top of a base scaled by `yarn`, `llama3` or `linear`.
 One `config.json`, the same to the letter, is loaded by the stock classes of each version. What its layers do to queries
 and keys is then compared with the formula.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ropext.converter.convert.gguf import TENSOR, patch_gguf
+from ropext.converter.convert.gguf import patch_gguf
+from ropext.converter.convert.gguf_keys import TENSOR
 from ropext.converter.presets.load import load_preset
 
 from .live import live
@@ -28,7 +29,11 @@ __all__ = ["gguf_patch"]
 @SET
 @click.option("--force", is_flag=True, help="Replace OUT.gguf.")
 def gguf_patch(source: Path, output: Path, preset_name: str, overrides: Sequence[str], force: bool) -> None:
-    """Copy IN.gguf, of the llama architecture, to OUT.gguf with the divisors of a frequency method for llama.cpp."""
+    """Copy IN.gguf to OUT.gguf with a frequency method for llama.cpp: by the keys of RoPE, or by divisors of pairs."""
     with live(f"writing {output}"):
-        divisors = patch_gguf(source, output, load_preset(preset_name, overrides), force=force)
-    say(f"{output}: {TENSOR}, {len(divisors)} divisors from {min(divisors):g} to {max(divisors):g}")
+        patch = patch_gguf(source, output, load_preset(preset_name, overrides), force=force)
+    if patch.divisors:
+        least, most = min(patch.divisors), max(patch.divisors)
+        say(f"{output}: {TENSOR}, {len(patch.divisors)} divisors from {least:g} to {most:g}")
+    for key, value in patch.keys.items():
+        say(f"{output}: {key} {value if isinstance(value, str) else format(value, 'g' if value < 1e6 else '.9g')}")

@@ -139,8 +139,8 @@ def _bake(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
 def _of_yarn(parameters: Mapping[str, Any], preset: Preset, facts: ModelFacts) -> list[float]:
     if facts.rope_type != "default":
         raise RopextError(
-            f"profile: shape yarn does not go on top of rope_type {facts.rope_type}; the method yarn does, by how often "
-            "each pair turns."
+            f"profile: shape yarn does not go on top of rope_type {facts.rope_type}; the method yarn does, by how "
+            "often each pair turns."
         )
     return yarn.frequencies(
         facts.rope_theta,

@@ -45,13 +45,85 @@ def test_composes_with_divisors_that_are_there(tmp_path):
     np.testing.assert_allclose(divisors, 4 * np.array(before), rtol=1e-6)
 
 
+YARN_OF_32 = {"rope.scaling.factor": 2.0, "rope.scaling.original_context_length": 32}
+USUAL = 1 + 0.1 * np.log(4)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "file", "added"),
+    [
+        ("yarn", {}, {}, {"type": "yarn", "factor": 4.0, "original_context_length": 64}),
+        ("yarn", {}, {"arch": "qwen3"}, {"type": "yarn", "factor": 4.0, "original_context_length": 64}),
+        (
+            "yarn",
+            {"attention_factor": 1.0},
+            {"arch": "qwen3"},
+            {"type": "yarn", "factor": 4.0, "original_context_length": 64, "attn_factor": pytest.approx(1 / USUAL)},
+        ),
+        (
+            "yarn",
+            {},
+            {"arch": "gpt-oss", "scaling": True, "numbers": {**YARN_OF_32, "attention.sliding_window": 16}},
+            {"type": "yarn", "factor": 8.0, "original_context_length": 32},
+        ),
+        (
+            "yarn",
+            {},
+            {"arch": "deepseek2", "scaling": True, "numbers": {**YARN_OF_32, "rope.scaling.yarn_log_multiplier": 0.1}},
+            {"type": "yarn", "factor": 8.0, "original_context_length": 32, "yarn_log_multiplier": pytest.approx(0.1)},
+        ),
+        ("linear", {}, {"arch": "qwen3"}, {"type": "linear", "factor": 4.0}),
+        (
+            "linear",
+            {},
+            {"arch": "gemma3", "linear": True, "numbers": {"rope.scaling.factor": 8.0, "attention.sliding_window": 16}},
+            {"type": "linear", "factor": 32.0},
+        ),
+    ],
+)
+def test_keys_of_any_architecture(method, parameters, file, added, tmp_path):
+    source = write_gguf(tmp_path / "in.gguf", **file)
+    run = patch(source, tmp_path, method, **parameters)
+    assert run.exit_code == 0, run.stderr
+    arch = file.get("arch", "llama")
+    keys, tensors = contents(tmp_path / "out.gguf")
+    start = f"{arch}.rope.scaling."
+    assert {key.removeprefix(start): value for key, value in keys.items() if key.startswith(start)} == added
+    assert keys[f"{arch}.context_length"] == 256
+    assert "rope_freqs.weight" not in tensors
+    before = contents(source)[0]
+    assert {key: before[key] for key in before if "rope.scaling" not in key} == {
+        **{key: keys[key] for key in before if "rope.scaling" not in key},
+        f"{arch}.context_length": 64,
+    }
+
+
+def test_ntk_raises_the_base_where_there_are_no_divisors(tmp_path):
+    run = patch(write_gguf(tmp_path / "in.gguf", arch="qwen3"), tmp_path, "ntk")
+    assert run.exit_code == 0, run.stderr
+    keys, tensors = contents(tmp_path / "out.gguf")
+    assert keys["qwen3.rope.freq_base"] == pytest.approx(10000 * 4 ** (16 / 14))
+    assert "qwen3.rope.freq_base" in run.stdout
+    assert "rope_freqs.weight" not in tensors
+
+
 @pytest.mark.parametrize(
     ("method", "parameters", "file", "message"),
     [
-        ("dynamic_ntk", {}, {}, "dynamic_ntk has no fixed frequencies; a GGUF file takes dprope, linear, ntk, yarn"),
-        ("yarn", {}, {}, "divisors cannot scale attention by 1.13863; add --set attention_factor=1"),
-        ("linear", {}, {"arch": "qwen3"}, "its architecture is qwen3"),
-        ("linear", {}, {"scaling": True}, "is scaled already"),
+        ("dynamic_ntk", {}, {}, "dynamic_ntk has no fixed frequencies; a GGUF file takes dprope, linear, "),
+        ("yarn", {}, {"divisors": [1, 1, 2, 3, 8, 8, 8, 8]}, "cannot scale attention by 1.13863; add --set"),
+        ("yarn", {"beta_fast": 16}, {"arch": "qwen3"}, "beta_fast: versions of llama.cpp go by their own value"),
+        ("yarn", {"truncate": False}, {"arch": "qwen3"}, "truncate: versions of llama.cpp go by their own value"),
+        ("dprope", {}, {"arch": "qwen3"}, "needs divisors, which llama.cpp does not read for qwen3"),
+        ("linear", {}, {"scaling": True}, "linear on top of rope_type yarn needs divisors"),
+        ("yarn", {}, {"arch": "gemma4"}, "its architecture gemma4 leaves some pairs unturned"),
+        ("yarn", {}, {"arch": "cohere2", "numbers": {"attention.sliding_window": 16}}, "has layers that slide, and it"),
+        (
+            "yarn",
+            {"attention_factor": 1.0},
+            {"arch": "gemma3", "numbers": {"attention.sliding_window": 16}},
+            "attention_factor: llama.cpp would scale layers of gemma3 by it",
+        ),
     ],
 )
 def test_refusals(method, parameters, file, message, tmp_path):
