@@ -71,13 +71,7 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
 def rope_ext_block(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, baked: Baked) -> dict[str, Any]:
     """Build the `rope_ext` block; see `extended_config`."""
     description = describe(config)
-    base = {
-        **stock_keys(config[TEXT] if description.text_place else config, description),
-        "architectures": [facts.architecture],
-        "max_position_embeddings": facts.trained_length,
-    }
-    if description.text_place:
-        base["place"] = description.text_place
+    stock = stock_keys(config[TEXT] if description.text_place else config, description)
     return {
         "format": FORMAT,
         "ropext_version": __version__,

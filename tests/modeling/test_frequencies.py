@@ -98,12 +98,21 @@ def test_composes_with_a_scaled_base(method, scaling, tiny_llama, tmp_path):
     np.testing.assert_allclose(scaled["inv_freq"], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["yarn", "dynamic_ntk"])
-def test_what_goes_by_theta_alone_is_refused_on_a_scaled_base(method, tiny_llama, tmp_path):
+def test_what_goes_by_theta_alone_is_refused_on_a_scaled_base(tiny_llama, tmp_path):
     edit_config(tiny_llama, rope_scaling=LLAMA3)
-    with pytest.raises(InvalidPreset, match=f"method: is {method}, but the base is scaled by rope_type llama3: it"):
-        convert(tiny_llama, tmp_path, method)
-    assert not (tmp_path / f"{method}-converted").exists()
+    with pytest.raises(InvalidPreset, match="method: is dynamic_ntk, but the base is scaled by rope_type llama3: it"):
+        convert(tiny_llama, tmp_path, "dynamic_ntk")
+    assert not (tmp_path / "dynamic_ntk-converted").exists()
+
+
+def test_yarn_raises_the_factor_of_a_base_that_it_scales(tiny_llama, tmp_path):
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+    edit_config(tiny_llama, rope_scaling=scaling)
+    model, _ = tiny.from_folder(convert(tiny_llama, tmp_path, "yarn"))
+    edit_config(tiny_llama, rope_scaling={**scaling, "factor": 16.0}, max_position_embeddings=256)
+    stock = LlamaForCausalLM.from_pretrained(tiny_llama).eval()
+    ids = tiny.tokens(121)
+    torch.testing.assert_close(model(ids).logits, stock(ids).logits, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`ropext suggest`: published rules give what was published, and presets that convert."""
 
 import json
+import math
 
 import pytest
 import yaml
@@ -67,9 +68,17 @@ def test_factors_that_are_published_for_the_model(tiny_llama):
 def test_a_base_that_is_scaled(tiny_llama):
     edit_config(tiny_llama, rope_scaling=LLAMA3)
     found = {each["method"]: each for each in suggested(tiny_llama, "--target", 256)}
-    assert found["yarn"]["parameters"] is None
-    assert "scaling" in found["yarn"]["why"]
+    assert found["dynamic_ntk"]["parameters"] is None
+    assert "scaling" in found["dynamic_ntk"]["why"]
+    assert found["yarn"]["parameters"]
     assert found["self_extend"]["parameters"]
+
+
+def test_a_base_that_is_scaled_by_yarn_keeps_its_rule_for_attention(tiny_llama):
+    edit_config(tiny_llama, rope_scaling={"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16})
+    found = {each["method"]: each for each in suggested(tiny_llama, "--target", 256)}
+    by = (1 + 0.1 * math.log(16)) / (1 + 0.1 * math.log(4))
+    assert found["yarn"]["parameters"] == {"scaling_factor": 4.0, "attention_factor": pytest.approx(by, abs=1e-6)}
 
 
 def test_all_of_them_for_a_reader(tiny_llama):
