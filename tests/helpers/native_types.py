@@ -179,10 +179,15 @@ def unscaled(config: Mapping[str, Any]) -> dict[str, Any]:
 # Running
 
 
+class NotWatched(Exception):
+    """What an attention of its own does cannot be seen."""
+
+
 def differences(made: Export) -> Iterator[str]:
     """Say where a stock model does something else than the formula says.
 
     Raises:
+        NotWatched: its attention is code of its own.
         Exception: the stock class refuses the configuration, or cannot run.
     """
     with torch.no_grad():
@@ -195,7 +200,7 @@ def differences(made: Export) -> Iterator[str]:
         if made.method != "dynamic_ntk":
             yield from _of_tables(made, model, by_attribute=not still)
         elif not still:
-            raise RuntimeError("its attention asks for no attention function, so what grows cannot be watched")
+            raise NotWatched("its attention asks for no attention function, so what grows with the length is not seen")
 
 
 def decoder_of(model: Any) -> Any:
@@ -324,6 +329,8 @@ def outcome(config: Mapping[str, Any], scaling: str, method: str) -> str:
         return f"refused: {' '.join(str(error).split())}"
     try:
         found = list(differences(made))
+    except NotWatched as error:
+        return f"not watched: {error}"
     except Exception as error:
         return _raised(made, error)
     if found and made.notes:
