@@ -17,6 +17,7 @@ from ropext.converter import __version__
 from ropext.converter.checkpoint.families import family_of
 from ropext.converter.checkpoint.family import Family
 
+from . import mlx_code
 from .errors import RopextError
 from .names import CODE_LICENSE
 
@@ -57,7 +58,7 @@ def code(family: str, method: str) -> dict[str, bytes]:
         method: a method's name.
 
     Returns:
-        File contents by name, the entry file first.
+        File contents by name, the entry file first, that of mlx-lm last where it can run the checkpoint.
 
     Raises:
         RopextError: ropext is not installed whole, or has no such family.
@@ -70,6 +71,7 @@ def code(family: str, method: str) -> dict[str, bytes]:
         entry(family): _entry(row, method, [*siblings]).encode(),
         configuration(family): configuration_text.encode(),
         **named,
+        **mlx_code.files(family, method),
     }
     return {name: _HEADER.format(__version__).encode() + text for name, text in made.items()}
 

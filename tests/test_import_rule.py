@@ -15,6 +15,7 @@ ORDER = (
     "hub",
     "files",
     "checkpoint",
+    "mlx_code",
     "model_code",
     "model_classes",
     "methods",

@@ -97,6 +97,10 @@ TESTS = {
         (PROCESS, "test_the_process_ends_with_its_parent"),
         (PROCESS, "test_nothing_is_imported_from_the_folder"),
     ],
+    "`mlx_rope_ext.py`, which mlx-lm runs": [
+        ("serving/test_mlx.py", "test_what_the_file_may_do"),
+        ("serving/test_mlx.py", "test_trust_is_asked_for"),
+    ],
     "It imports `torch`": [
         (SHIPPED, "test_imports_torch_transformers_and_siblings_only"),
         (SHIPPED, "test_reaches_no_files_processes_or_other_code"),

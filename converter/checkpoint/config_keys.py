@@ -22,7 +22,7 @@ TABLE = "config_keys.json"
 
 _EVERY = "every: "
 """How the rows begin that are written by hand, and hold for every family."""
-_OURS = frozenset(("auto_map", "rope_ext", "dual_chunk_attention_config"))
+_OURS = frozenset(("auto_map", "model_file", "rope_ext", "dual_chunk_attention_config"))
 """Keys that ropext writes; what stands under them is checked on its own."""
 
 TEXT_PARTS = ("text_config",)

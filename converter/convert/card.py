@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ropext.converter import __version__
+from ropext.converter import __version__, mlx_code
 from ropext.converter.files.model_card import Section, front_matter, headings, sections, split
 from ropext.converter.hub.client import is_hub_id
 from ropext.converter.methods.registry import method
@@ -115,7 +115,7 @@ a dense reference. It runs none of the code in this repository.
 
 - {measured}How well it reads beyond the trained length depends on the task:
   check it on yours before you rely on it.
-- {runtimes}
+- {mlx}{runtimes}
 {license}"""
 
 _CHECKED = (
@@ -125,7 +125,7 @@ _REMOTE = {
     "where": "the method's code and numbers are in this repository.",
     "trust": ", trust_remote_code=True",
     "needs": "It needs `torch` and `transformers` 4.55 or newer. Without `trust_remote_code=True` it does not load.",
-    "runtimes": "Runtimes that have model classes of their own (vLLM, SGLang, llama.cpp, MLX) cannot run this code.",
+    "runtimes": "Runtimes that have model classes of their own (SGLang, llama.cpp) cannot run this code.",
     "license": f"""
 ## License
 
@@ -133,6 +133,9 @@ The weights, the tokenizer and the base model's card are under the base model's 
 under the Apache License 2.0, which is in `{CODE_LICENSE}`.
 """,
 }
+_IN_MLX = """MLX runs `mlx_rope_ext.py`: `mlx_lm.server --model PATH --trust-remote-code`, PATH as above, with
+  mlx-lm 0.32 or newer. Older ones run that file without asking.
+- """
 _NATIVE = {
     "where": "the method is in `config.json`, in stock keys: a native export, without code.",
     "trust": "",
@@ -236,6 +239,7 @@ def make_card(
         notes="".join(f"- {in_markdown(note)}\n" for note in baked.notes) + ("\n" if baked.notes else ""),
         **_made(preset, local, name, native=native),
         **(_NATIVE if native else _REMOTE),
+        mlx="" if native or not mlx_code.serves(facts.model_type, preset.method) else _IN_MLX,
         checked="\n".join(checked) or _CHECKED,
         results=_joined(shown),
         sections=_joined([each for each in kept.sections if each not in shown]),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ropext.converter import __version__, model_code
+from ropext.converter import __version__, mlx_code, model_code
 from ropext.converter.checkpoint.description import TEXT, describe
 from ropext.converter.checkpoint.facts import extended_class
 from ropext.converter.checkpoint.families import FAMILIES
@@ -62,6 +62,7 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
     top = {
         "architectures": [extended_class(facts)],
         "auto_map": model_code.auto_map(facts.model_type),
+        **({"model_file": mlx_code.NAME} if mlx_code.serves(facts.model_type, preset.method) else {}),
     }
     if description.text_place:
         return {**config, **both_dtypes(config), TEXT: {**kept, **changed}, **top, "rope_ext": block}

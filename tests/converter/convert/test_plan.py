@@ -56,6 +56,7 @@ def test_config_follows_the_contract(plan, tiny_llama):
         "dtype": "float32",
         "hidden_act": GUARD,
         "max_position_embeddings": 256,
+        "model_file": "mlx_rope_ext.py",
         "rope_parameters": {"rope_type": GUARD, "rope_theta": 10000.0},
         "rope_scaling": {"rope_type": GUARD},
     }
@@ -176,7 +177,7 @@ def test_code_is_shipped_byte_for_byte_under_a_line_of_its_origin(plan):
     package = resources.files("ropext.modeling")
     origin, _, _ = files["rope_ext_dpe.py"].partition(b"\n")
     assert origin.startswith(b"# Made by ropext 0.1.0")
-    made = {"modeling_llama_ext.py"}  # with an import of each sibling
+    made = {"modeling_llama_ext.py", "mlx_rope_ext.py"}  # with an import of each sibling; joined of two
     assert all(
         data == origin + b"\n" + package.joinpath(name).read_bytes() for name, data in files.items() if name not in made
     )

@@ -1,0 +1,1 @@
+"""What mlx-lm loads: one file, shipped in emitted folders."""
