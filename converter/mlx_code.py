@@ -12,10 +12,17 @@ from importlib import resources
 
 from .errors import RopextError
 
-__all__ = ["FAMILIES", "NAME", "files", "serves"]
+__all__ = ["FAMILIES", "GUARD", "NAME", "files", "model_file", "serves"]
 
 NAME = "mlx_rope_ext.py"
 """What `model_file` in `config.json` says."""
+
+GUARD = "ropext: this checkpoint is not for MLX.py"
+"""What it says instead where mlx-lm cannot: it fails with this text, as no such file is there.
+
+Some of mlx-lm's classes read none of the other guards, and would run the base. A name without `.py` would be an error
+without a text.
+"""
 
 FAMILIES = {
     "cohere": "cohere",
@@ -63,6 +70,16 @@ def serves(model_type: str, method: str) -> bool:
         method: the method's name.
     """
     return model_type in FAMILIES and method in _parts()
+
+
+def model_file(model_type: str, method: str) -> str:
+    """Return what `config.json` says under `model_file`.
+
+    Args:
+        model_type: the family's, as `config.json` names it.
+        method: the method's name.
+    """
+    return NAME if serves(model_type, method) else GUARD
 
 
 @lru_cache(maxsize=256)

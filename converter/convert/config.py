@@ -62,7 +62,7 @@ def extended_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset
     top = {
         "architectures": [extended_class(facts)],
         "auto_map": model_code.auto_map(facts.model_type),
-        **({"model_file": mlx_code.NAME} if mlx_code.serves(facts.model_type, preset.method) else {}),
+        "model_file": mlx_code.model_file(facts.model_type, preset.method),
     }
     if description.text_place:
         return {**config, **both_dtypes(config), TEXT: {**kept, **changed}, **top, "rope_ext": block}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from ropext.converter import mlx_code
 from ropext.converter.checkpoint.families import FAMILIES
 from ropext.converter.methods.registry import FIXED_FREQUENCIES
 
@@ -54,7 +55,7 @@ def mlx_refusal(config: Mapping[str, Any]) -> str:
     Args:
         config: its `config.json`.
     """
-    if config.get("model_file"):
+    if config.get("model_file") == mlx_code.NAME:
         return ""
     method, family = config["rope_ext"]["method"], config["model_type"]
     return f"the folder holds no file for MLX, as there is none for {method} on {family}"

@@ -179,6 +179,15 @@ def test_code_and_configuration_of_two_checkpoints(loaded, tmp_path):
 NOT_SERVED = sorted(set(supported()) - set(mlx_code.FAMILIES))
 
 
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "gpt_neox"])  # the class of Gemma reads no other guard
+def test_a_family_that_mlx_cannot_run(family, trust, tmp_path):
+    folder = tmp_path / f"{family}-self_extend"
+    mlx_folder.write(family, "self_extend", folder)
+    with pytest.raises((ValueError, FileNotFoundError), match="this checkpoint is not for MLX"):
+        load_model(folder, trust_remote_code=trust)
+
+
 def test_folders_that_mlx_cannot_run_have_no_file():
     assert {"gemma2", "gpt_oss", "deepseek_v3"} <= set(NOT_SERVED)
     for family in NOT_SERVED:
