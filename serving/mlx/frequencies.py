@@ -16,6 +16,13 @@ class Frequencies(Method):
         super().check_rotation(rope, layer)
         self.factor *= self.attention_factor
 
+    def check_other(self, rope, layer):
+        """Refuse: transformers changes every layer of the base's frequencies, those with a window too."""
+        if self.base_factor(rope) is not None:
+            raise ValueError(
+                f"ropext: layer {layer} slides at the base's frequencies; for MLX take a method with a local window"
+            )
+
     def stored(self, keys, where):
         return self.rotate(keys, where.p, self.frequencies(where.so_far))
 

@@ -71,8 +71,12 @@ def Model(args):  # noqa: N802  mlx-lm calls it so
     """Return the family's model with the method's attention."""
     block, model = args.rope_ext, family.Model(args)
     method = METHODS[METHOD](block)
-    for index in block["pairs"]["layers"]:
-        found = [module for _, module in model.layers[index].named_modules() if "rope" in module]
+    for index, layer in enumerate(model.layers):
+        found = [module for _, module in layer.named_modules() if "rope" in module]
+        if index not in block["pairs"]["layers"]:
+            for module in found:
+                method.check_other(module.rope, index)
+            continue
         if len(found) != 1:
             raise _changed(f"has {len(found)} attention modules with `rope` in layer {index}")
         attention = found[0]
@@ -244,16 +248,25 @@ class Method:
         turned = mx.concatenate((pairs, pairs), axis=-1) if self.layout == "halves" else mx.repeat(pairs, 2, axis=-1)
         return mx.pad(turned, [(0, 0), (self.first, width - self.first - turned.shape[-1])])[:, None]
 
-    def check_rotation(self, rope, layer):
-        """Compare with how mlx-lm itself turns the base; find the factor that it has on cosine and sine."""
+    def base_factor(self, rope):
+        """What mlx-lm's own rotation has on cosine and sine; None if it does not turn as the base."""
         width = getattr(rope, "dims", getattr(rope, "dim", 2 * len(self.base) + self.first))
         eye = mx.eye(width)[:, None, None]
         still, turned = rope(eye, offset=0)[:, 0, 0], rope(eye, offset=1)[:, 0, 0]
         factor = still[self.first, self.first].item()
         expected = self.turn(eye, [factor * each for each in self.table(mx.array([[1]]), self.base)])[:, 0, 0]
         if width < self.first + 2 * len(self.base) or mx.abs(turned - expected).max().item() > 1e-4:
+            return None
+        return factor
+
+    def check_rotation(self, rope, layer):
+        """Compare with how mlx-lm itself turns the base, and take its factor."""
+        self.factor = self.base_factor(rope)
+        if self.factor is None:
             raise _changed(f"turns layer {layer} of the base otherwise than transformers")
-        self.factor = factor
+
+    def check_other(self, rope, layer):
+        """Look at the rotation of a layer that the method leaves alone."""
 
     # Attention
 
