@@ -152,7 +152,7 @@ class _Keys:
         if family.theta is None:
             why = f"has to be written: versions of transformers differ in what {family.model_type} means without it"
             raise refuse(self.place, family.theta_key, why)
-        return family.theta
+        return float(family.theta)
 
     def _thetas(self) -> list[tuple[str, float]]:
         stated = [*self._beside(*{"rope_theta", self.family.theta_key}), *self._inside("rope_theta")]
@@ -223,7 +223,9 @@ def _dictionaries(config: Mapping[str, Any], family: Family, place: str) -> tupl
     written = config.get("rope_scaling")
     old = _dictionary(written, place, "rope_scaling", family)
     new = config.get("rope_parameters")
-    nested = isinstance(new, Mapping) and any(_is_of_a_type(key, entry) for key, entry in new.items())
+    if new is not None and not isinstance(new, Mapping):
+        raise refuse(place, "rope_parameters", "expected a dictionary")
+    nested = new is not None and any(_is_of_a_type(key, entry) for key, entry in new.items())
     if not family.per_type:
         if nested:
             why = f"one dictionary for each layer type, which {family.model_type} does not read; expected one for all"
@@ -234,7 +236,9 @@ def _dictionaries(config: Mapping[str, Any], family: Family, place: str) -> tupl
         raise refuse(place, "rope_parameters", why)
     if old and family.per_type != "legacy":
         raise refuse(place, "rope_scaling", f"{family.model_type} reads rope_parameters.{_FULL}; write it there")
-    full = _of_full_layers(new, family, place) if isinstance(new, Mapping) else {}
+    for kind, entry in (new or {}).items():
+        _dictionary(entry, place, f"rope_parameters.{kind}", family)
+    full = _of_full_layers(new, family, place) if new is not None else {}
     _refuse_unread(written, full, place)
     return old, full
 

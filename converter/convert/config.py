@@ -121,13 +121,15 @@ def stock_keys(text: Mapping[str, Any], description: Description) -> dict[str, A
     if not family.per_type:
         return keys
     nested = text.get("rope_parameters")
-    if not isinstance(nested, Mapping):
-        return keys | {"rope_local_base_freq": text.get("rope_local_base_freq")}
-    sliding = nested.get("sliding_attention") or {}
-    keys |= {"rope_parameters": dict(nested), "rope_local_base_freq": sliding.get("rope_theta")}
     if family.per_type != "legacy":
-        keys |= {"rope_theta": None, "rope_scaling": None, "partial_rotary_factor": None}
-    return keys
+        absent = dict.fromkeys(("rope_theta", "rope_scaling", "partial_rotary_factor"))
+        return keys | absent | ({"rope_parameters": dict(nested)} if nested else {"rope_local_base_freq": None})
+    local = text.get("rope_local_base_freq")
+    if not nested:
+        return keys | {"rope_local_base_freq": local}
+    if family.theta is not None:  # Gemma: another base in layers that slide
+        local = (nested.get("sliding_attention") or {}).get("rope_theta")
+    return keys | {"rope_parameters": dict(nested), "rope_local_base_freq": local}
 
 
 def partial_keys(text: Mapping[str, Any], description: Description) -> dict[str, Any]:

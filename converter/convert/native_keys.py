@@ -82,7 +82,7 @@ def _for_each_type(
     others = {key: dict(value) if value else value for key, value in before.items()} if before else {}
     if family.per_type != "legacy":
         return {"rope_parameters": {**others, "full_attention": dict(parameters)}}
-    sliding = others.get("sliding_attention") or _of_windows(text, family)
+    sliding = {**_of_windows(text, family), **(others.get("sliding_attention") or {})}
     keys: dict[str, Any] = {"rope_theta": rope.theta}
     if family.theta is not None:
         keys["rope_local_base_freq"] = sliding.get("rope_theta")

@@ -37,7 +37,7 @@ def test_family(family, bases, tmp_path):
             continue
         exported += 1
         require_good(folder, *(["base"] if name != "dynamic_ntk" else []))
-    assert exported == (1 if family in ("olmo", "olmo2", "phi3") else len(NATIVE))
+    assert exported == (3 if family in ("olmo", "olmo2", "phi3") else len(NATIVE))
 
 
 @pytest.fixture(scope="module")
