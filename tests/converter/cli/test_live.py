@@ -2,6 +2,8 @@
 
 import io
 import time
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,8 +19,10 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def at_once(monkeypatch):
+    """A line for every step, on a clock that counts how often it is read."""
     monkeypatch.setattr(living, "_PATIENCE", 0.0)
     monkeypatch.setattr(living, "_SECONDS", 0.0)
+    monkeypatch.setattr(living, "time", SimpleNamespace(monotonic=count().__next__))
 
 
 def test_what_ends_at_once_says_nothing(capsys, monkeypatch):
