@@ -25,7 +25,7 @@ __all__ = ["Answers"]
 _MOST_FAULTS = 1000
 """That are told one by one; how many there are stands in the text."""
 
-_REFUSED = ("llocate memory", "enough memory", "bad_alloc", "start new thread")
+_REFUSED = ("llocate memory", "enough memory", "bad_alloc", "start new thread", "failed to map segment")
 """What torch, C++ and the system say where memory is refused."""
 
 
@@ -87,8 +87,9 @@ def _in_memory(check: Callable[[], str]) -> str:
 
     try:
         return check()
-    except (MemoryError, RuntimeError, OSError) as error:
-        if isinstance(error, MemoryError) or any(mark in str(error) for mark in _REFUSED):
+    except (MemoryError, SystemError, RuntimeError, OSError, ImportError) as error:
+        # Extensions that do not look whether they were given memory end in a SystemError.
+        if isinstance(error, MemoryError | SystemError) or any(mark in str(error) for mark in _REFUSED):
             raise Unchecked("the model takes more memory than it may; see --memory") from None
         raise
 

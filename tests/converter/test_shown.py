@@ -228,6 +228,7 @@ def test_the_client_gives_up_a_body_that_does_not_end(monkeypatch, path):
     """Whichever library the client stands on."""
     import huggingface_hub
 
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(bounds, "MOST_OF_AN_ANSWER", 1 << 20)
     monkeypatch.setattr(bounds, "MOST_WITHOUT_A_LENGTH", 1 << 20)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)

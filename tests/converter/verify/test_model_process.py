@@ -104,7 +104,12 @@ def test_a_model_that_takes_all_memory_is_given_up(without_end):
 def test_the_process_ends_with_its_parent(without_end, way):
     before = programs()
     command = [sys.executable, "-c", RUN, "verify", str(without_end)]
-    parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+    def heed():  # a shell lets jobs in the background ignore it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    parent = subprocess.Popen(command, start_new_session=True, preexec_fn=heed, **quiet)
     try:
         wait_until(lambda: set(programs()) - set(before))
         own = set(programs()) - set(before)
