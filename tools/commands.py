@@ -182,14 +182,19 @@ def run_page(commands: list[Command]) -> int:
     return failed
 
 
+def form(words: tuple[str, ...]) -> tuple[str, ...]:
+    """An example of calibrating without the method's name: one of those that differ in it alone is run."""
+    return tuple(word.replace(words[2], "METHOD") for word in words) if words[1] == "calibrate" else words
+
+
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="*", metavar="PAGE", help="README.md, docs/presets.md, help, … [default: all]")
     parser.add_argument("--list", action="store_true", help="only say what would run")
     asked = parser.parse_args()
-    helps = {each.words: replace(each, page="help") for each in examples(ropext)}
-    wanted = [each for each in (*documented(), *helps.values()) if each.whole]
+    helps = {form(each.words): replace(each, page="help") for each in reversed([*examples(ropext)])}
+    wanted = [each for each in (*documented(), *reversed(helps.values())) if each.whole]
     commands = [each for each in wanted if not asked.pages or each.page in asked.pages]
     pages = dict.fromkeys(each.page for each in commands)
     if asked.list:
