@@ -52,11 +52,12 @@ BASES = {
 """Folders that stand for models: the preset whose requirements one meets, or its configuration."""
 
 SMOLLM2 = ["SmolLM2-135M-Instruct", "--preset"]
-QWEN3_YARN = ["Qwen/Qwen3-4B", "--method", "yarn", "--target", "128k"]
+QWEN3_YARN = ["Qwen/Qwen3-4B", "--method", "yarn", "--target", "128k", "--native"]
 CONVERTED = {
     "my-converted-model": [*SMOLLM2, "smollm2-135m-rerope"],
     "DIR": [*SMOLLM2, "smollm2-135m-rerope"],
     "--card smollm2-135m-dpe": [*SMOLLM2, "smollm2-135m-dpe"],
+    "qwen3-4b-128k": ["Qwen/Qwen3-4B", "--method", "self_extend", "--target", "128k"],
     "qwen3-4b-yarn": QWEN3_YARN,
     "my-name/qwen3-4b-yarn": QWEN3_YARN,
 }
@@ -125,7 +126,11 @@ def prepare(folder: Path, used: str) -> None:
     """Put what the commands of a page take for granted into its folder."""
     from tests.helpers.gguf_files import write_gguf
 
-    made = {name: how for name, how in CONVERTED.items() if name in used and f"--output {name}" not in used}
+    made = {
+        name: how
+        for name, how in CONVERTED.items()
+        if name in used and not any(f"{option} {name}" in used for option in ("-o", "--output"))
+    }
     used += "\n".join(how[0] for how in made.values())
     for name, wanted in BASES.items():
         if name in used or wanted in used.split() or name == "SmolLM2-135M-Instruct":
