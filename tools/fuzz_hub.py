@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class LyingHub(Hub):
 def started(home: Path, base: Path, converted: Path) -> LyingHub:
     """Start the Hub for as long as this process lives, and lead the client to it."""
     assert "huggingface_hub" not in sys.modules, "the client knows another Hub already"
+    threading.stack_size(1 << 19)  # one for each connection, and each counts whole in the bound on memory
     hub = LyingHub(home)
     hub.alive = hub.running()  # it stops when nothing refers to it
     hub.alive.__enter__()
