@@ -36,10 +36,10 @@ class LocalProfile(BandMethod):
         return positions[..., None] * factors, factors
 
     def far_query_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
-        """C i, and w (1 - c) more where the far band joins the near one: [B, T, P]."""
+        """Positions c i, and w (1 - c) more where the far band joins the near one: [B, T, P]."""
         scaled, factors = self._scaled(positions)
         return scaled + self.window * (1 - factors) if self._joined else scaled
 
     def far_key_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
-        """C j: [B, T, P]."""
+        """Positions c j: [B, T, P]."""
         return self._scaled(positions)[0]

@@ -33,13 +33,12 @@ def tables(config: Mapping[str, Any]) -> Tables:
             (Path(name) / "config.json").write_text(json.dumps(config))
             text = get_config(name, trust_remote_code=False).get_text_config()
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        scaling = text.rope_scaling
         rotary = get_rope(
             width,
             rotary_dim=width,
             max_position=text.max_position_embeddings,
             base=text.rope_theta,
-            rope_scaling=scaling,
+            rope_scaling=text.rope_scaling,
             dtype=torch.float32,
         )
         return {EVERY: table_of_cache(rotary.cos_sin_cache)}

@@ -1,7 +1,13 @@
 """What is done to a converted folder, by name: tamperings that are bad, some that are not known, honest changes."""
 
 import os
+import shutil
+from pathlib import Path
 
+from ropext.converter.convert.api import convert_checkpoint
+from ropext.converter.presets.load import load_preset
+from tests.helpers import tiny
+from tests.helpers.loaded_files import write_tokenizer
 from tests.helpers.tampered import (
     EVIL,
     PICKLES,
@@ -24,6 +30,16 @@ FILES = (
     *("model.safetensors", "configuration_llama_ext.py", "modeling_llama_ext.py", "rope_ext_dpe.py"),
 )
 CODE = [name for name in FILES if name.endswith(".py")]
+
+
+def untouched(place):
+    """A folder with a tokenizer, converted by `tiny-dpe.yaml` beside it, all of it its own."""
+    from tests.modeling.test_loading import write_preset
+
+    base = Path(shutil.copytree(tiny.TINY_LLAMA, place / "tiny-llama"))
+    write_tokenizer(base)
+    (base / "LICENSE").write_text("Free.\n")
+    return convert_checkpoint(load_preset(str(write_preset(place, "dpe"))), None, place / "out", link="copy").output
 
 
 def _without_digest(path):

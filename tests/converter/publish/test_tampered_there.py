@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ropext.converter.convert.api import convert_checkpoint
-from ropext.converter.presets.load import load_preset
-from tests.helpers import tiny
-from tests.helpers.loaded_files import write_tokenizer
-from tests.helpers.tamperings import BAD, HONEST, LOCAL, OF_FILES, UNKNOWN
-from tests.modeling.test_loading import write_preset
+from tests.helpers.tamperings import BAD, HONEST, LOCAL, OF_FILES, UNKNOWN, untouched
 
 BUILT = {"reference", "base", "headers"}
 """Checks that take a model, which `--quick` leaves out."""
@@ -19,12 +14,8 @@ BUILT = {"reference", "base", "headers"}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with a tokenizer, converted; not to be changed."""
-    place = tmp_path_factory.mktemp("made")
-    base = Path(shutil.copytree(tiny.TINY_LLAMA, place / "tiny-llama"))
-    write_tokenizer(base)
-    (base / "LICENSE").write_text("Free.\n")
-    return convert_checkpoint(load_preset(str(write_preset(place, "dpe"))), None, place / "out", link="copy").output
+    """Not to be changed."""
+    return untouched(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture

@@ -11,11 +11,8 @@ from ropext.converter.converted.upgrade import upgrade
 from ropext.converter.errors import RopextError
 from ropext.converter.presets.load import load_preset
 from ropext.converter.verify.checks import verify
-from tests.helpers import tiny
-from tests.helpers.loaded_files import write_tokenizer
 from tests.helpers.tampered import redigest
-from tests.helpers.tamperings import BAD, HONEST, LOCAL, UNKNOWN
-from tests.modeling.test_loading import write_preset
+from tests.helpers.tamperings import BAD, HONEST, LOCAL, UNKNOWN, untouched
 
 OPENED = []
 """Paths that were opened while a test asks for them."""
@@ -31,12 +28,8 @@ sys.addaudithook(_record_opens)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with a tokenizer, converted; not to be changed."""
-    place = tmp_path_factory.mktemp("made")
-    base = Path(shutil.copytree(tiny.TINY_LLAMA, place / "tiny-llama"))
-    write_tokenizer(base)
-    (base / "LICENSE").write_text("Free.\n")
-    return convert_checkpoint(load_preset(str(write_preset(place, "dpe"))), None, place / "out", link="copy").output
+    """Not to be changed."""
+    return untouched(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture
