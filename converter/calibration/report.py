@@ -34,7 +34,7 @@ def comparison(study: Study, best: Mapping[str, Any]) -> str:
                 f"{verdict.seconds:.0f}",
             ]
         )
-    header = [", ".join(varied) or "setting", "log-probability", "against the best", "right", "texts", "seconds"]
+    header = [", ".join(varied) or "setting", "score", "against the best", "right", "texts", "seconds"]
     table = _table(header, rows)
     return f"{table}\n\n{_groups(study, best)}" if "scale_factors" in best["parameters"] else table
 

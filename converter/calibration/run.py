@@ -16,13 +16,15 @@ from ropext.converter.evaluation.run.transformers_model import SwitchableModel
 from ropext.converter.evaluation.tasks.texts import load_text
 from ropext.converter.files.replace import beside
 from ropext.converter.hub import client as hub
+from ropext.converter.methods.profile import shaped
 from ropext.converter.preset import Preset
-from ropext.converter.presets.load import found_preset, write_preset
+from ropext.converter.presets.load import found_preset, make_preset, write_preset
 
 from .contributions import measure_contributions, passages
 from .dpe import CONTRIBUTION_TEXTS, Candidate, contribution_lengths, expected_runs, find_candidate, group_borders
 from .grids import settings
-from .search import Factors, first_as_good, race
+from .profile import Profile, Search
+from .search import Factors, Scores, first_as_good, race
 from .study import Questions, Study
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Wish",
     "calibrate_dpe",
     "calibrate_grid",
+    "calibrate_profile",
     "dpe_setting",
     "load",
     "selection_beside",
@@ -52,7 +55,7 @@ class Wish:
         inv_freq: its frequencies, radians per token [pairs].
         trained: the window to begin with, tokens.
         target: the length to reach, tokens.
-        asked: `lengths`, `samples`, `needles`, `seed`, `texts`, `resume`, `device`, `dtype`.
+        asked: `lengths`, `samples`, `questions`, `purpose`, `seed`, `texts`, `resume`, `device`, `dtype`.
         hear: called as the work goes on.
     """
 
@@ -97,7 +100,8 @@ def _calibrate(
     """
     asked = wish.asked
     lengths = asked["lengths"] or (wish.target,)
-    questions = Questions(load_text(asked["texts"]).half(0), lengths, asked["samples"], asked["needles"], asked["seed"])
+    text = load_text(asked["texts"]).half(0)
+    questions = Questions(text, lengths, asked["samples"], asked["questions"], asked["purpose"], asked["seed"])
     wanted = {"source": wish.source, "method": method, "target": wish.target, "dtype": asked["dtype"]}
     file, steps = wish.output.with_suffix(".jsonl"), expected * len(lengths)
     with closing(Records(file, wanted | questions.describe(), resume=asked["resume"])) as records:
@@ -133,6 +137,32 @@ def calibrate_grid(wish: Wish, method: str) -> tuple[Study, Setting, Setting]:
         return tried[first_as_good(standings, numbers)]
 
     return _calibrate(wish, method, find, len(tried))
+
+
+def calibrate_profile(wish: Wish, method: str, window: int | None, groups: int) -> tuple[Study, Setting, Setting]:
+    """Search a profile; see `_calibrate`.
+
+    Args:
+        wish: what is wanted.
+        method: `profile` or `local_profile`.
+        window: local window to begin with, tokens; None for `profile`.
+        groups: of frequency pairs that are moved in the end; 0: a named shape stays.
+    """
+
+    def search(scores: Scores[Profile]) -> Search:
+        return Search(wish.target / wish.trained, window, groups, scores, wish.asked["samples"], divisors)
+
+    def divisors(profile: Profile) -> tuple[float, ...]:
+        preset = make_preset({**wish.preset(method), **_setting(profile)})
+        return tuple(round(1 / factor, 4) for factor in shaped(preset, wish.facts, wish.inv_freq)[1])
+
+    def find(study: Study) -> Setting:
+        return _setting(search(lambda profile, sample: study.scores(_setting(profile), sample)).find())
+
+    def _setting(profile: Profile) -> Setting:
+        return {"parameters": profile.parameters()}
+
+    return _calibrate(wish, method, find, search(lambda profile, sample: ()).expected())
 
 
 # DPE

@@ -18,6 +18,7 @@ __all__ = [
     "Scores",
     "Standing",
     "ascend",
+    "blocks",
     "clearly_behind",
     "climb",
     "expected_climb",
@@ -133,8 +134,7 @@ Factors = tuple[int, ...]
 def climb(starts: Sequence[Factors], scales: Sequence[int], scores: Scores[Factors], prompts: int) -> Factors:
     """The best scale factors found from the best of the starts: first many groups together, in the end each alone.
 
-    Blocks of groups, half as wide each time, from low to high frequency, go one step up or down the scales as long as
-    that is better.
+    Blocks of groups go one step up or down the scales as long as that is better.
 
     Args:
         starts: factors to begin with, [groups] each.
@@ -143,17 +143,18 @@ def climb(starts: Sequence[Factors], scales: Sequence[int], scores: Scores[Facto
         prompts: how many there are.
     """
     best = race(starts, scores, prompts)[0].candidate
-    for block in _blocks(len(best)):
+    for block in blocks(len(best)):
         best = ascend(best, partial(_neighbours, block=block, scales=scales), scores, prompts)
     return best
 
 
 def expected_climb(groups: int) -> int:
     """About how many factors `climb` tries, the starts left out: three for each block."""
-    return 3 * sum(1 for _ in _blocks(groups))
+    return 3 * sum(1 for _ in blocks(groups))
 
 
-def _blocks(groups: int) -> Iterator[range]:
+def blocks(groups: int) -> Iterator[range]:
+    """Blocks of groups, half as wide each time, from low to high frequency."""
     width = groups
     while width > 1:
         width = (width + 1) // 2

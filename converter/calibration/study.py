@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ropext.converter.evaluation.run.judge import Judge
 from ropext.converter.evaluation.run.origin import versions
-from ropext.converter.evaluation.tasks.needles import needle_depths, needle_prompt
+from ropext.converter.evaluation.tasks.mixed import mixed_sample, weighed
 from ropext.converter.preset import Preset
 from ropext.converter.presets.load import make_preset
 
@@ -28,16 +28,18 @@ class Questions:
 
     Attributes:
         text: the prose.
-        lengths: of the prompts, tokens.
-        samples: prompts of each length.
-        needles: questions of each prompt.
+        lengths: of the texts, tokens.
+        samples: of each length.
+        questions: of each kind about each sample.
+        purpose: what the model is for, one of `PURPOSES`: it says what each kind weighs.
         seed: of everything that is drawn.
     """
 
     text: Text
     lengths: tuple[int, ...]
     samples: int
-    needles: int
+    questions: int
+    purpose: str
     seed: int
 
     def describe(self) -> dict[str, Any]:
@@ -47,7 +49,7 @@ class Questions:
             "text_sha256": self.text.sha256,
             "lengths": list(self.lengths),
             "samples": self.samples,
-            "needles": self.needles,
+            "questions": self.questions,
             "seed": self.seed,
         }
 
@@ -85,33 +87,36 @@ class Study:
         self.tried: list[Mapping[str, Any]] = []
         self._preset = preset
         self._directory = directory
-        prompts = []
-        for sample in range(questions.samples):
-            seed = 1000 * questions.seed + sample
-            depths = needle_depths(questions.needles, seed)
-            for length in questions.lengths:
-                prompts.append(needle_prompt(model.tokenizer, questions.text, length, depths, seed))
-        self.judge = Judge(model, prompts, records, tell)
+        samples = [
+            mixed_sample(model.tokenizer, questions.text, length, questions.questions, 1000 * questions.seed + sample)
+            for sample in range(questions.samples)
+            for length in questions.lengths
+        ]
+        self.judge = Judge(model, samples, records, tell, self._weighed)
+
+    def _weighed(self, result: Mapping[str, Any]) -> list[float]:
+        return weighed(result, self._questions.purpose)
 
     def preset(self, setting: Mapping[str, Any]) -> Preset:
         """The preset of a setting."""
         return make_preset({**self._preset, **setting}, self._directory)
 
     def scores(self, setting: Mapping[str, Any], sample: int) -> list[float]:
-        """Log-probabilities of the right answers to one sample, that is one prompt of each length."""
+        """What the answers to one sample count, of each length."""
         if setting not in self.tried:
             self.tried.append(setting)
         count, preset = len(self._questions.lengths), self.preset(setting)
         prompts = range(sample * count, (sample + 1) * count)
-        return [answer.log_probability for prompt in prompts for answer in self.judge.answers(preset, prompt)]
+        return [score for prompt in prompts for score in self.judge.scores(preset, prompt)]
 
     def describe(self, setting: Mapping[str, Any]) -> dict[str, Any]:
         """How a setting was found, as a preset's `calibration` tells it."""
         verdict = self.judge.verdict(self.preset(setting))
         return {
             **self._questions.describe(),
-            "questions": verdict.questions,
-            "log_probability": round(verdict.score, 3),
+            "for": self._questions.purpose,
+            "asked": verdict.questions,
+            "score": round(verdict.score, 3),
             "exact": round(verdict.exact, 3),
             "versions": versions(),
         }

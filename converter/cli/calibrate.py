@@ -16,6 +16,7 @@ from ropext.converter.calibration.search import Factors
 from ropext.converter.checkpoint.wanted import Wanted, want
 from ropext.converter.errors import UsageError
 from ropext.converter.evaluation.report.drawing import check_file, save
+from ropext.converter.evaluation.tasks.mixed import PURPOSES
 from ropext.converter.methods.registry import SEARCHED
 from ropext.converter.presets.load import found_preset, write_preset
 
@@ -44,7 +45,8 @@ def _example(command: str) -> str:
 def calibrate() -> None:
     """Find a method's parameters for a model and a length, and write them as a preset.
 
-    Numbers are hidden in prose and asked for: the parameters under which the model knows the right answers best win.
+    Numbers are hidden in several ways and asked for, and prose is read: the parameters under which the model knows best
+    what comes win.
     Every measurement is written down beside the preset as it comes; --resume goes on after an interruption.
     """
 
@@ -64,10 +66,22 @@ _QUESTIONS = options(
         help="Prompt lengths, e.g. 12k,16k.",
     ),
     click.option(
-        "--samples", "-n", type=click.IntRange(1), default=4, show_default=True, help="Most prompts per length."
+        "--samples", "-n", type=click.IntRange(1), default=4, show_default=True, help="Most samples per length."
     ),
     click.option(
-        "--needles", type=click.IntRange(1, 100), default=8, show_default=True, help="Questions about each prompt."
+        "--questions",
+        type=click.IntRange(1, 100),
+        default=8,
+        show_default=True,
+        help="Questions of each kind about each text.",
+    ),
+    click.option(
+        "--for",
+        "purpose",
+        type=click.Choice(list(PURPOSES)),
+        default="balanced",
+        show_default=True,
+        help="What the model is for: what each kind of question weighs.",
     ),
     click.option("--resume", is_flag=True, help="Go on with the measurements beside the output."),
     TEXT,
@@ -274,6 +288,39 @@ def dprope(
     found = {"parameters": parameters, "references": ["DPRoPE, arXiv 2410.01490"]}
     write_preset(output, {**found_preset(output, known.facts, known.trained.tokens, target, "dprope"), **found})
     _wrote(source, output)
+
+
+def _profile_command(method: str, window: int | None) -> click.Command:
+    @_WISH
+    @click.option(
+        "--groups",
+        type=click.IntRange(0),
+        default=8,
+        show_default=True,
+        help="Number of groups of frequency pairs that are moved in the end. 0 keeps a named shape.",
+    )
+    @_QUESTIONS
+    def command(source: str, target: int, initial_window: int | None, output: Path, groups: int, **asked: Any) -> None:
+        with _wish(source, output, target, initial_window, asked) as wish:
+            from ropext.converter.calibration.run import calibrate_profile
+
+            if groups > (pairs := wish.facts.rotary_dim // 2):
+                raise UsageError(f"{groups} groups: {source} has {pairs} frequency pairs")
+            fitting = window and min(window, max(2, wish.trained // 4))
+            study, best, _ = calibrate_profile(wish, method, fitting, groups)
+        say(comparison(study, best))
+        _wrote(source, output)
+
+    help_text = (
+        f"Find a shape for {method}: the named shapes first, then their numbers, each a step up or down, then the "
+        "divisors of groups of frequency pairs."
+    )
+    ending = _example(f"{method} SmolLM2-135M-Instruct --target 16k --lengths 10k --output my-{method}.yaml")
+    return click.command(method, short_help="Shape, its numbers, divisors.", help=help_text, epilog=ending)(command)
+
+
+calibrate.add_command(_profile_command("profile", None))
+calibrate.add_command(_profile_command("local_profile", 512))
 
 
 def _grid_command(method: str) -> click.Command:

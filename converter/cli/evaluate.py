@@ -68,6 +68,25 @@ def niah(needles: int, texts: tuple[Path, ...], **asked: Any) -> None:
 
 
 @evaluate.command(
+    short_help="Several kinds of questions, and prose.",
+    epilog=epilog(
+        "eval mixed SmolLM2-135M-Instruct --preset smollm2-135m-dpe --lengths 12k --questions 16", page=_PAGE
+    ),
+)
+@measured(1, "Samples per length.")
+@TEXT
+@click.option(
+    "--questions", type=click.IntRange(1, 100), default=8, show_default=True, help="Questions of each kind per sample."
+)
+def mixed(questions: int, texts: tuple[Path, ...], **asked: Any) -> None:
+    """Hide numbers in prose, in JSON, in variables and in filler, ask for each, and measure how well prose is read.
+
+    It is what `ropext calibrate` measures by, on the half of the prose that it does not use.
+    """
+    _evaluate("mixed", asked, questions=questions, texts=texts)
+
+
+@evaluate.command(
     short_help="Perplexity by length.",
     epilog=epilog("eval ppl qwen3-4b-yarn --lengths 8k,32k,64k", page=_PAGE),
 )

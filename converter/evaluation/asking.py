@@ -35,6 +35,7 @@ class Question:
         answer: as text.
         depth: where the needle stands: 0 at the start of the text, 1 at its end.
         distance: tokens from the needle's end to the end of the text.
+        kind: of question, where a text is asked several.
     """
 
     input_ids: tuple[int, ...]
@@ -42,6 +43,7 @@ class Question:
     answer: str
     depth: float
     distance: int
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,9 @@ class Model(Protocol):
 
     def answers(self, prompt: Prompt) -> list[Answer]:
         """Answer the questions about a text, each as if it were the only one."""
+
+    def losses_and_answers(self, prompt: Prompt, pieces: int) -> tuple[list[float], list[Answer]]:
+        """The mean loss of a token (nats) in each of so many equal pieces of a text; and `answers`."""
 
     def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
         """Of the last so many tokens of a text, the sum (nats)."""

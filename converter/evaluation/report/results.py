@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ropext.converter.errors import RopextError, UsageError
+from ropext.converter.evaluation.tasks.mixed import KINDS, by_kind
 from ropext.converter.text import printable
 
 __all__ = ["BASE", "TASKS", "Experiment", "Origin", "read_results"]
@@ -16,7 +18,14 @@ __all__ = ["BASE", "TASKS", "Experiment", "Origin", "read_results"]
 BASE = "base"
 """What the model as it is goes by in reports."""
 
-TASKS = {"passkey": "Passkey", "niah": "Needles", "ppl": "Perplexity", "ruler": "RULER", "leval": "L-Eval"}
+TASKS = {
+    "passkey": "Passkey",
+    "niah": "Needles",
+    "mixed": "Mixed questions",
+    "ppl": "Perplexity",
+    "ruler": "RULER",
+    "leval": "L-Eval",
+}
 """The tasks that can be reported, by their titles."""
 
 _ORIGIN = ("command", "versions", "machine")
@@ -25,6 +34,7 @@ _NUMBERS: dict[str, Any] = {"length": int, "tokens": int, "seed": int, "seconds"
 _OF_TASK: dict[str, dict[str, Any]] = {
     "passkey": {"answers": list},
     "niah": {"answers": list},
+    "mixed": {"answers": list, "losses": list},
     "ppl": {"nll": (int, float), "counted": int},
     "ruler": {"task": str, "score": (int, float)},
     "leval": {"task": str, "score": (int, float), "document": int},
@@ -63,7 +73,8 @@ class Experiment:
         source: the model.
         settings: what the measurements depend on, beside preset, length and seed.
         origins: how they were made.
-        values: by preset (`BASE` for the model as it is), length, seed, and RULER's or L-Eval's task (else empty).
+        values: by preset (`BASE` for the model as it is), length, seed, and RULER's or L-Eval's task or the kind of
+            mixed questions (else empty).
         notes: what the reader should know.
     """
 
@@ -87,7 +98,7 @@ class Experiment:
 
     @property
     def subtasks(self) -> list[str]:
-        """RULER's or L-Eval's tasks, as they were measured; for other tasks one without a name."""
+        """RULER's or L-Eval's tasks or the kinds of mixed questions; for other tasks one without a name."""
         return list(dict.fromkeys(subtask for *_, subtask in self.values))
 
     def at(self, preset: str, length: int, subtask: str | None = None) -> dict[tuple[int, str], Value]:
@@ -269,11 +280,11 @@ class _Gathered:
             if wrong or not isinstance(value, dict):
                 raise RopextError(f"{run.file}:{number}: is no measurement of {self._settings['task']}: {wrong}")
             preset = value["preset"] or unnamed
-            subtask = value["task"] if "task" in _OF_TASK[self._settings["task"]] else ""
-            where = (preset, value["length"], value["seed"], subtask)
-            if where in self._values and self._values[where][0] != line.get("key"):
-                self._twice[preset] = None
-            self._values[where] = line.get("key"), value
+            for subtask, part in _parts(value, self._settings["task"]):
+                where = (preset, value["length"], value["seed"], subtask)
+                if where in self._values and self._values[where][0] != line.get("key"):
+                    self._twice[preset] = None
+                self._values[where] = line.get("key"), part
 
     def experiment(self) -> Experiment:
         note = "{} was measured more than once, by different parameters under one name; the last counts."
@@ -287,9 +298,23 @@ class _Gathered:
         )
 
 
+def _parts(value: Value, task: str) -> Iterator[tuple[str, Value]]:
+    """A measurement by what it is of: the task of RULER or L-Eval, the kinds of mixed questions, or nothing."""
+    if task != "mixed":
+        yield value["task"] if "task" in _OF_TASK[task] else "", value
+        return
+    for kind, scores in by_kind(value).items():
+        right = [answer["exact"] for answer in value["answers"] if answer["kind"] == kind]
+        yield kind, {**value, "task": kind, "score": fmean(scores), "right": right}
+
+
 def _is_in_range(key: str, number: float) -> bool:
     """Whether a number can have been measured; a perplexity can be infinite."""
     return _LEAST.get(key, -_MOST) <= number <= _MOST or (key == "nll" and number == float("inf"))
+
+
+def _is_loss(loss: Any) -> bool:
+    return isinstance(loss, int | float) and not isinstance(loss, bool) and _is_in_range("nll", loss)
 
 
 def _wrong(value: Any, task: str) -> str:
@@ -306,6 +331,10 @@ def _wrong(value: Any, task: str) -> str:
     for answer in value.get("answers", ()) if "answers" in _OF_TASK[task] else ():
         if not isinstance(answer, dict) or not all(isinstance(answer.get(key), kind) for key, kind in _ANSWER.items()):
             return "an answer lacks `depth`, `log_probability` or `exact`"
+        if task == "mixed" and answer.get("kind") not in KINDS[:-1]:
+            return "an answer is of no known `kind`"
         if not 0 <= answer["depth"] <= 100 or not answer["log_probability"] <= _MOST:
             return "`depth` or `log_probability` of an answer is out of range"
+    if task == "mixed" and not (value["losses"] and all(map(_is_loss, value["losses"]))):
+        return "`losses` are no list of numbers"
     return "`answers` is empty" if value.get("answers") == [] and "answers" in _OF_TASK[task] else ""

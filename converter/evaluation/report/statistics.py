@@ -99,7 +99,7 @@ def estimate(
 
 
 def estimates(experiment: Experiment) -> Iterator[tuple[Metric, str, int, str, Estimate]]:
-    """Every estimate there is: metric, preset, length, subtask of RULER or L-Eval (empty over all of them)."""
+    """Every estimate there is: metric, preset, length, subtask or kind (empty over all of them)."""
     subtasks = [None, *(each for each in experiment.subtasks if each)]
     for metric in METRICS[experiment.task]:
         for preset in experiment.presets:
@@ -164,7 +164,10 @@ def _mean_and_error(parts: Sequence[tuple[float, int]]) -> tuple[float, float | 
 
 
 def _exact(values: Values) -> Estimate:
-    right = [answer["exact"] for value in values for answer in value["answers"]]
+    return _share([answer["exact"] for value in values for answer in value["answers"]])
+
+
+def _share(right: Sequence[bool]) -> Estimate:
     low, high = wilson(fmean(right), len(right))
     return Estimate(100 * fmean(right), 100 * low, 100 * high, len(right))
 
@@ -228,26 +231,26 @@ def _exp(value: float) -> float:
         return math.inf
 
 
-# RULER and L-Eval
+# Tasks of several parts: RULER, L-Eval, mixed questions
 
 
 def _score(values: Values) -> Estimate:
-    """The mean of the tasks' means."""
+    """The mean of the parts' means."""
     scores: dict[str, list[float]] = {}
     for value in values:
-        scores.setdefault(value["task"], []).append(100 * value["score"])
+        scores.setdefault(value["task"], []).append(value["score"])
     return Estimate(fmean(map(fmean, scores.values())), count=len(values))
 
 
 def _score_difference(pairs: Pairs) -> Estimate:
-    """The mean of the tasks' mean differences; the interval takes the tasks as given and their texts as drawn.
+    """The mean of the parts' mean differences; the interval takes the parts as given and their texts as drawn.
 
-    A text is a prompt of RULER's, or a document of L-Eval's with all its questions.
+    A text is a prompt of RULER's, a document of L-Eval's with all its questions, or a sample of mixed questions.
     """
     tasks: dict[str, dict[int, list[float]]] = {}
     for mine, its in pairs:
         texts = tasks.setdefault(mine["task"], {})
-        texts.setdefault(mine.get("document", mine["seed"]), []).append(100 * (mine["score"] - its["score"]))
+        texts.setdefault(mine.get("document", mine["seed"]), []).append(mine["score"] - its["score"])
     found = [_mean_and_error([(math.fsum(each), len(each)) for each in texts.values()]) for texts in tasks.values()]
     mean = fmean(each for each, _ in found)
     squares = [error**2 for _, error in found if error is not None]
@@ -258,6 +261,23 @@ def _score_difference(pairs: Pairs) -> Estimate:
     return Estimate(mean, mean - margin, mean + margin, len(pairs))
 
 
+def _percent(values: Values) -> Estimate:
+    return _score(values).transformed(_times_100)
+
+
+def _percent_difference(pairs: Pairs) -> Estimate:
+    return _score_difference(pairs).transformed(_times_100)
+
+
+def _times_100(value: float) -> float:
+    return 100 * value
+
+
+def _right(values: Values) -> Estimate | None:
+    right = [exact for value in values for exact in value["right"]]
+    return _share(right) if right else None
+
+
 def ruler_summary(experiment: Experiment, preset: str) -> tuple[ruler.Summary, int | None]:
     """A preset's row in RULER's table, and its effective length."""
     scores: dict[int, dict[str, float]] = {}
@@ -265,7 +285,7 @@ def ruler_summary(experiment: Experiment, preset: str) -> tuple[ruler.Summary, i
         for subtask in experiment.subtasks:
             values = experiment.at(preset, length, subtask)
             if values:
-                scores.setdefault(length, {})[subtask] = _score(list(values.values())).value
+                scores.setdefault(length, {})[subtask] = _percent(list(values.values())).value
     summary = ruler.summarize(scores)
     return summary, ruler.effective_length(summary)
 
@@ -291,14 +311,22 @@ _QUESTIONS = (
 )
 
 _TASKS = (
-    Metric("score", "Average over the tasks, percent", _score),
-    Metric("score_difference", "Average less the base's, same prompts, percentage points", beside=_score_difference),
+    Metric("score", "Average over the tasks, percent", _percent),
+    Metric("score_difference", "Average less the base's, same prompts, percentage points", beside=_percent_difference),
+    _TIME,
+)
+
+_KINDS = (
+    Metric("balanced", "Balanced score: the mean over the kinds, nats an answer or 32 tokens of text", _score),
+    Metric("balanced_difference", "Balanced score less the base's, same questions, nats", beside=_score_difference),
+    Metric("exact", "Exact match, percent of the questions", _right),
     _TIME,
 )
 
 METRICS: Mapping[str, Sequence[Metric]] = {
     "passkey": _QUESTIONS,
     "niah": _QUESTIONS,
+    "mixed": _KINDS,
     "ppl": (
         Metric("perplexity", "Perplexity", _perplexity),
         Metric("perplexity_ratio", "Perplexity over the base's, same texts", beside=_perplexity_ratio, neutral=1.0),

@@ -117,7 +117,12 @@ def _by_subtask(experiment: Experiment) -> Iterator[Table]:
             found = [estimate(metric, experiment, preset, length, task) for length in experiment.lengths]
             if any(found):
                 rows.append([task, *(_cell(metric, each) for each in found)])
-        yield Table(f"Tasks by {experiment.name(preset)}, percent", _header("task", experiment), rows)
+        kinds = "Kinds" if experiment.task == "mixed" else "Tasks"
+        yield Table(
+            f"{kinds} by {experiment.name(preset)}, {metric.title.rpartition(', ')[2]}",
+            _header("task", experiment),
+            rows,
+        )
 
 
 # Cells
@@ -155,6 +160,8 @@ _WRITERS: Mapping[str, Callable[[float], str]] = {
     "exact": _number(".0f"),
     "log_probability": _number(".2f"),
     "log_probability_difference": _number("+.2f"),
+    "balanced": _number(".2f"),
+    "balanced_difference": _number("+.2f"),
     "perplexity": _perplexity,
     "perplexity_ratio": _number(".3f"),
     "score": _number(".1f"),

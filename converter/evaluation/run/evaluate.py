@@ -90,7 +90,7 @@ def evaluate(
     All of one base's presets are asked the same things, and its weights are loaded once.
 
     Args:
-        task: `passkey`, `niah`, `ppl`, `ruler` or `leval`.
+        task: `passkey`, `niah`, `mixed`, `ppl`, `ruler` or `leval`.
         models: folders or Hub ids: bases, alone and by each preset, or converted models as they are.
         presets: names, files or loaded presets to measure the bases with.
         base: measure bases without a preset too.
@@ -105,8 +105,8 @@ def evaluate(
         dtype: `float32`, `bfloat16`, `float16` or `auto`.
         progress: called with what is asked, how much is answered and how much there is.
         say: called with what the user should know at the start.
-        **settings: the task's own: `depths` (passkey); `needles`, `texts` (niah); `stride`, `texts` (ppl); `tasks`,
-            `text`, `squad`, `hotpotqa` (ruler); `tasks`, `data` (leval).
+        **settings: the task's own: `depths` (passkey); `needles`, `texts` (niah); `questions`, `texts` (mixed);
+            `stride`, `texts` (ppl); `tasks`, `text`, `squad`, `hotpotqa` (ruler); `tasks`, `data` (leval).
 
     Returns:
         Where the results are; `ropext report` makes tables and pictures of them.

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from ropext.converter.evaluation.asking import Answer, Item, Model
+from ropext.converter.evaluation.asking import Item, Model
 
 if TYPE_CHECKING:
     from ropext.converter.preset import Preset
 
     from .records import Records
 
-__all__ = ["Judge", "Tell", "Verdict"]
+__all__ = ["Judge", "Tell", "Verdict", "log_probabilities"]
 
-Tell = Callable[["Preset | None", Mapping[str, Any]], None]
+Result = Mapping[str, Any]
+
+Tell = Callable[["Preset | None", Result], None]
 """Hears what came out, now or before, and by which preset."""
 
 
@@ -27,7 +29,7 @@ class Verdict:
     """How a preset did.
 
     Attributes:
-        score: mean log-probability of the right answers.
+        score: the mean of the scores, such as the log-probabilities of the right answers.
         exact: share of the questions that it answered right, token by token.
         questions: how many it was asked.
         prompts: how many texts it read for that.
@@ -45,6 +47,11 @@ class Verdict:
     error: float | None
 
 
+def log_probabilities(result: Result) -> list[float]:
+    """Of the right answers."""
+    return [answer["log_probability"] for answer in result["answers"]]
+
+
 class Judge:
     """Asks, writes down, and asks nothing twice.
 
@@ -58,6 +65,7 @@ class Judge:
         items: Sequence[Item],
         records: Records,
         tell: Tell = lambda preset, result: None,
+        scores: Callable[[Result], list[float]] = log_probabilities,
     ) -> None:
         """Prepare.
 
@@ -66,11 +74,13 @@ class Judge:
             items: what to ask.
             records: of measurements.
             tell: hears of every result, measured now or before.
+            scores: what a result counts; as many numbers for every result of an item.
         """
         self.items = items
         self._model = model
         self._records = records
         self._tell = tell
+        self._scores = scores
         self._in_use: str | None = None
 
     def result(self, preset: Preset | None, item: int) -> dict[str, Any]:
@@ -93,9 +103,9 @@ class Judge:
         self._tell(preset, result)
         return result
 
-    def answers(self, preset: Preset | None, item: int) -> list[Answer]:
-        """How well the answers to a prompt are known."""
-        return _answers(self.result(preset, item))
+    def scores(self, preset: Preset | None, item: int) -> list[float]:
+        """What the result of an item counts."""
+        return self._scores(self.result(preset, item))
 
     def key(self, preset: Preset | None, item: int) -> str:
         """What the records know a result by."""
@@ -103,32 +113,28 @@ class Judge:
 
     def verdict(self, preset: Preset | None, against: Preset | None = None) -> Verdict:
         """Sum up what was measured of a preset, and compare it with another."""
-        measured = self._measured(preset)
-        answers = [answer for found, _ in measured.values() for answer in found]
-        other = self._measured(against)
-        pairs = [zip(measured[item][0], other[item][0], strict=True) for item in measured if item in other]
-        ahead = [mine.log_probability - its.log_probability for pair in pairs for mine, its in pair]
+        mine, its = self._measured(preset), self._measured(against)
+        scores = [score for result in mine.values() for score in self._scores(result)]
+        right = [answer["exact"] for result in mine.values() for answer in result["answers"]]
+        pairs = [zip(self._scores(mine[item]), self._scores(its[item]), strict=True) for item in mine if item in its]
+        ahead = [score - other for pair in pairs for score, other in pair]
         return Verdict(
-            score=fmean(each.log_probability for each in answers),
-            exact=fmean(each.exact for each in answers),
-            questions=len(answers),
-            prompts=len(measured),
-            seconds=sum(seconds for _, seconds in measured.values()),
+            score=fmean(scores),
+            exact=fmean(right),
+            questions=len(right),
+            prompts=len(mine),
+            seconds=sum(result["seconds"] for result in mine.values()),
             ahead=fmean(ahead) if ahead else 0.0,
             error=stdev(ahead) / len(ahead) ** 0.5 if len(ahead) > 1 else None,
         )
 
-    def _measured(self, preset: Preset | None) -> dict[int, tuple[list[Answer], float]]:
-        """Answers and seconds by prompt."""
+    def _measured(self, preset: Preset | None) -> dict[int, Result]:
+        """Results by item."""
         found = {item: self._records.get(self.key(preset, item)) for item in range(len(self.items))}
-        return {item: (_answers(result), result["seconds"]) for item, result in found.items() if result}
+        return {item: result for item, result in found.items() if result}
 
 
 def _name(preset: Preset | None) -> str:
     if preset is None:
         return "base"
     return json.dumps([preset.method, preset.initial_window, preset.target_window, preset.parameters], sort_keys=True)
-
-
-def _answers(result: Mapping[str, Any]) -> list[Answer]:
-    return [Answer(each["log_probability"], each["exact"]) for each in result["answers"]]

@@ -109,9 +109,22 @@ class SwitchableModel:
     @torch.inference_mode()
     def answers(self, prompt: Prompt) -> list[Answer]:
         """Read a text once and answer its questions, each as if it were the only one."""
-        cache, device = DynamicCache(), self.model.device
-        self.model(_row(prompt.input_ids, device), use_cache=True, logits_to_keep=1, **{cache_name(self.model): cache})
-        found = []
+        cache = DynamicCache()
+        named = {cache_name(self.model): cache}
+        self.model(_row(prompt.input_ids, self.model.device), use_cache=True, logits_to_keep=1, **named)
+        return self._answered(prompt, cache)
+
+    @torch.inference_mode()
+    def losses_and_answers(self, prompt: Prompt, pieces: int) -> tuple[list[float], list[Answer]]:
+        """Read a text once: the mean loss of a token (nats) in each of so many equal pieces; and `answers`."""
+        cache, ids = DynamicCache(), _row(prompt.input_ids, self.model.device)
+        output = self.model.base_model(ids, use_cache=True, **{cache_name(self.model): cache})
+        losses = self._losses(output.last_hidden_state[:, :-1], ids[0, 1:], type(output))
+        means = [float(piece.mean()) for piece in losses.tensor_split(pieces)]
+        return means, self._answered(prompt, cache)
+
+    def _answered(self, prompt: Prompt, cache: DynamicCache) -> list[Answer]:
+        device, found = self.model.device, []
         for question in prompt.questions:
             right = torch.tensor(question.answer_ids, device=device)
             ids = _row((*question.input_ids, *question.answer_ids[:-1]), device)
@@ -125,18 +138,22 @@ class SwitchableModel:
 
     @torch.inference_mode()
     def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
-        """Of the last so many tokens of a text, the sum (nats); logits of a few positions at a time."""
+        """Of the last so many tokens of a text, the sum (nats)."""
         ids = _row(input_ids, self.model.device)
         output = self.model.base_model(ids, use_cache=False)
-        hidden, right = output.last_hidden_state[:, -counted - 1 : -1], ids[0, -counted:]
-        total = 0.0
-        with _head(self.model, type(output)) as logits_of:
-            for start in range(0, counted, _POSITIONS):
+        hidden = output.last_hidden_state[:, -counted - 1 : -1]
+        return float(self._losses(hidden, ids[0, -counted:], type(output)).double().sum())
+
+    def _losses(self, hidden: Tensor, right: Tensor, kind: type) -> Tensor:
+        """Of each token [T] (nats), from the states before it [1, T, D]; logits of a few positions at a time."""
+        losses = []
+        with _head(self.model, kind) as logits_of:
+            for start in range(0, len(right), _POSITIONS):
                 block = slice(start, start + _POSITIONS)
                 logits = logits_of(hidden[:, block])[0].float()
                 wanted = right[block].to(logits.device)
-                total += float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum"))
-        return total
+                losses.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
+        return torch.cat(losses)
 
     @torch.inference_mode()
     def continuation(self, text: str, new_tokens: int, *, special_tokens: bool = True) -> str:

@@ -89,6 +89,12 @@ class VllmModel:
             found.append(Answer(sum(each.logprob for each in answer), all(each.rank == 1 for each in answer)))
         return found
 
+    def losses_and_answers(self, prompt: Prompt, pieces: int) -> tuple[list[float], list[Answer]]:
+        """The mean loss of a token (nats) in each of so many equal pieces of a text; and `answers`."""
+        (known,) = self._known([list(prompt.input_ids)])
+        losses = torch.tensor([-each.logprob for each in known])
+        return [float(piece.mean()) for piece in losses.tensor_split(pieces)], self.answers(prompt)
+
     def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
         """Of the last so many tokens of a text, the sum (nats)."""
         (known,) = self._known([list(input_ids)])

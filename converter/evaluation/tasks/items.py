@@ -90,6 +90,20 @@ def _niah(samples: int | None, seed: int, needles: int = 4, texts: Sequence[str 
     return Task(items, {"needles": needles, **_named(text)})
 
 
+def _mixed(samples: int | None, seed: int, questions: int = 8, texts: Sequence[str | Path] = ()) -> Task:
+    """Numbers hidden in several ways, and the prose itself."""
+    from .mixed import mixed_sample
+    from .texts import load_text
+
+    text = load_text(list(map(Path, texts))).half(1)
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for sample in range(samples or 1):
+            yield mixed_sample(tokenizer, text, length, questions, _UNUSED + seed * 1000 + sample)
+
+    return Task(items, {"questions": questions, **_named(text)})
+
+
 def _ppl(samples: int | None, seed: int, stride: str | int | None = None, texts: Sequence[str | Path] = ()) -> Task:
     """Perplexity of a text, read in windows of each length."""
     from .perplexity import passages
@@ -162,6 +176,7 @@ def _named(text: Text) -> dict[str, str]:
 TASKS: dict[str, Callable[..., Task]] = {
     "passkey": _passkey,
     "niah": _niah,
+    "mixed": _mixed,
     "ppl": _ppl,
     "ruler": _ruler,
     "leval": _leval,

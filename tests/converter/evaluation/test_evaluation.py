@@ -342,9 +342,9 @@ def test_a_judge_asks_nothing_twice_and_compares_what_both_were_asked(tmp_path):
     records, model = Records(tmp_path / "measured.jsonl", {}, resume=False), Pretender()
     judge = Judge(model, [replace(text_of(9, questions=2), seed=seed) for seed in range(3)], records)
     for prompt in (0, 1, 0):
-        judge.answers(preset("yarn"), prompt)
+        judge.scores(preset("yarn"), prompt)
     for prompt in (1, 2):
-        judge.answers(None, prompt)
+        judge.scores(None, prompt)
     assert model.asked == [("yarn", 0), ("yarn", 1), ("base", 1), ("base", 2)]
     verdict = judge.verdict(preset("yarn"), None)
     assert (verdict.score, verdict.exact, verdict.questions, verdict.prompts) == (-1.5, 1.0, 4, 2)
