@@ -63,7 +63,15 @@ CONVERTED = {
 }
 """Folders, the last word of each name, that stand for what a reader has converted, and how."""
 
-SHORTER = {"--lengths": "1k", "--samples": "1", "--needles": "2", "--depths": "1", "--dtype": "float32"}
+SHORTER = {
+    "--lengths": "1k",
+    "--samples": "1",
+    "--needles": "2",
+    "--questions": "1",
+    "--groups": "1",
+    "--depths": "1",
+    "--dtype": "float32",
+}
 
 
 def why_not(command: Command) -> str:
@@ -88,7 +96,7 @@ def shortened(words: tuple[str, ...]) -> list[str]:
         if word in SHORTER and words[0] in ("eval", "calibrate"):
             found[at + 1] = SHORTER[word]
     if words[0] == "calibrate" and words[1] not in ("contributions", "dprope"):
-        found += ["--lengths", "1k", "--samples", "1", "--needles", "2"]
+        found += ["--lengths", "1k", "--samples", "1", "--questions", "1"]
     if words[:2] == ("eval", "niah") and "--needles" not in words:
         found += ["--needles", "2"]
     return found

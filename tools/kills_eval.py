@@ -39,6 +39,7 @@ PRESET = (
 TASKS = {
     "passkey": "--depths 3 --lengths 900",
     "niah": "--needles 2 --lengths 900,1k",
+    "mixed": "--questions 1 --lengths 1200",
     "ppl": "--lengths 300,400 --samples 2",
     "ruler": "--lengths 2500 --tasks niah_single_1,niah_multivalue",
 }

@@ -54,6 +54,14 @@ def perplexity(preset, length, seed, nll, counted=1000):
     }  # fmt: skip
 
 
+def mixed(preset, length, seed, level):
+    """Two needles and a passkey, and two pieces of text."""
+    answers = [("needles", level, True), ("needles", level - 2, False), ("passkeys", level - 1, True)]
+    keys = ("kind", "log_probability", "exact")
+    found = [{**dict(zip(keys, answer, strict=True)), "depth": 0.5, "distance": 7} for answer in answers]
+    return {**asked(preset, length, seed, []), "answers": found, "losses": [-level / 32, -level / 32]}
+
+
 def answered(preset, length, seed, task, score):
     return {
         "preset": preset, "length": length, "tokens": 9, "seed": seed, "seconds": 1.0, "task": task, "score": score,

@@ -3,8 +3,6 @@
 import gc
 import json
 import math
-import random
-from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
@@ -15,7 +13,6 @@ from safetensors.torch import load_file
 
 from ropext.converter.calibration import dpe, grids
 from ropext.converter.calibration.contributions import measure_contributions, passages
-from ropext.converter.calibration.profile import Search
 from ropext.converter.calibration.search import (
     Standing,
     clearly_behind,
@@ -35,6 +32,7 @@ from ropext.converter.methods.registry import SEARCHED
 from ropext.converter.presets.load import load_preset, make_preset
 from tests.helpers import families, tiny
 from tests.helpers.asked import tokenizer, with_tokenizer
+from tests.helpers.scores import scores_of
 
 
 @pytest.fixture
@@ -120,19 +118,6 @@ def test_passages_have_the_lengths_asked_for():
 
 
 # Searching
-
-
-def scores_of(value, noise=0.0, questions=8):
-    """A candidate's scores: its value, and what is easy or hard about each question, the same for all candidates."""
-
-    def scores(candidate, prompt):
-        asked.append((candidate, prompt))
-        easy = random.Random(prompt)
-        own = random.Random(f"{candidate} {prompt}")
-        return [value(candidate) + easy.gauss(0, 3) + own.gauss(0, noise) for _ in range(questions)]
-
-    asked = []
-    return scores, asked
 
 
 def test_a_race_ends_when_it_is_settled():
@@ -280,42 +265,6 @@ def test_dpe_from_the_model_to_a_preset_that_converts(folder, tmp_path):
     assert run(*wanted, "--resume").exit_code == 0
     assert file.read_text() == before
     assert (tmp_path / "found.jsonl").read_text() == measured
-
-
-@pytest.mark.parametrize(("method", "groups"), [("profile", 0), ("local_profile", 1)])
-def test_a_profile_is_found_by_shape_number_and_group(method, groups, folder, tmp_path):
-    file = tmp_path / "found.yaml"
-    asked = ("--target", 128, "--lengths", 1000, "--samples", 1, "--questions", 1)
-    result = run(method, folder, *asked, "--groups", groups, "--output", file)
-    assert result.exit_code == 0, result.output
-    preset = load_preset(str(file))
-    assert (preset.parameters["shape"] == "list") == bool(groups)
-    assert len(preset.parameters.get("divisors", ())) == (8 if groups else 0)
-    assert ("local_window" in preset.parameters) == (method == "local_profile")
-    assert preset.calibration["for"] == "balanced"
-
-
-def hidden_shape(profile):
-    """How far a profile is from one that nobody begins with."""
-    return -sum(abs(math.log(mine / its)) for mine, its in zip(profile.divisors, [1.0] * 4 + [3.0] * 4, strict=True))
-
-
-def test_a_search_of_profiles_goes_by_its_scores(no_grad):
-    def value(candidate):
-        if candidate.divisors:
-            return hidden_shape(candidate)
-        shape = 20 if candidate.shape != "tail" else 10
-        return -shape - abs(candidate.beta_fast - 64) / 64 - 5 * abs(math.log(candidate.attention_factor / 1.1789))
-
-    scores, asked = scores_of(value, noise=0.01)
-    search = Search(2.0, None, 2, scores, 3, lambda profile: (1.5,) * 8 if profile.shape == "tail" else (1.0,) * 8)
-    found = search.find()
-    assert found.shape == "list"
-    assert found.attention_factor == pytest.approx(1.0693 * 1.05**2, rel=1e-3)  # two steps from where YaRN's is
-    assert hidden_shape(found) > -1.2  # from -4.4: no finer than a step of 1.25
-    assert len({candidate for candidate, _ in asked}) < 3 * search.expected()
-    beyond = replace(search, window=512).starts()
-    assert {(each.local_window, each.attention_factor) for each in beyond} == {(512, 1.0)}
 
 
 def test_a_run_that_is_interrupted_goes_on(folder, tmp_path, monkeypatch):

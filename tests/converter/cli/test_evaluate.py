@@ -42,6 +42,7 @@ def without_seconds(values):
 SMALL = {
     "passkey": ["--depths", 2, "-l", "900"],
     "niah": ["--needles", 2, "-l", "900,1k"],
+    "mixed": ["--questions", 1, "-l", 1200],
     "ppl": ["-l", 300, "--samples", 2],
     "ruler": ["-l", 2500, "--tasks", "niah_single_1,niah_multivalue"],
 }

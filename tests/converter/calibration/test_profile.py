@@ -1,0 +1,50 @@
+"""`ropext calibrate profile`: a shape, its numbers, and the divisors of groups of frequency pairs."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from ropext.converter.calibration.profile import Search
+from ropext.converter.cli.app import main
+from ropext.converter.presets.load import load_preset
+from tests.helpers.asked import with_tokenizer
+from tests.helpers.scores import scores_of
+
+
+@pytest.mark.parametrize(("method", "groups"), [("profile", 0), ("local_profile", 1)])
+def test_a_profile_is_found_by_shape_number_and_group(method, groups, tiny_llama, tmp_path):
+    file = tmp_path / "found.yaml"
+    asked = ("--target", 128, "--lengths", 1000, "--samples", 1, "--questions", 1)
+    words = ("calibrate", method, with_tokenizer(tiny_llama), *asked, "--groups", groups, "--output", file)
+    result = CliRunner().invoke(main, list(map(str, words)))
+    assert result.exit_code == 0, result.output
+    preset = load_preset(str(file))
+    assert (preset.parameters["shape"] == "list") == bool(groups)
+    assert len(preset.parameters.get("divisors", ())) == (8 if groups else 0)
+    assert ("local_window" in preset.parameters) == (method == "local_profile")
+    assert preset.calibration["for"] == "balanced"
+
+
+def hidden_shape(profile):
+    """How far a profile is from one that nobody begins with."""
+    return -sum(abs(math.log(mine / its)) for mine, its in zip(profile.divisors, [1.0] * 4 + [3.0] * 4, strict=True))
+
+
+def test_a_search_of_profiles_goes_by_its_scores():
+    def value(candidate):
+        if candidate.divisors:
+            return hidden_shape(candidate)
+        shape = 20 if candidate.shape != "tail" else 10
+        return -shape - abs(candidate.beta_fast - 64) / 64 - 5 * abs(math.log(candidate.attention_factor / 1.1789))
+
+    scores, asked = scores_of(value, noise=0.01)
+    search = Search(2.0, None, 2, scores, 3, lambda profile: (1.5,) * 8 if profile.shape == "tail" else (1.0,) * 8)
+    found = search.find()
+    assert found.shape == "list"
+    assert found.attention_factor == pytest.approx(1.0693 * 1.05**2, rel=1e-3)  # two steps from where YaRN's is
+    assert hidden_shape(found) > -1.2  # from -4.4: no finer than a step of 1.25
+    assert len({candidate for candidate, _ in asked}) < 3 * search.expected()
+    beyond = replace(search, window=512).starts()
+    assert {(each.local_window, each.attention_factor) for each in beyond} == {(512, 1.0)}
