@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 __all__ = ["presets"]
 
 
-@click.group(epilog=epilog("presets list --method yarn", page="README.md"))
+@click.group(epilog=epilog("presets list qwen3 --method yarn", page="README.md"))
 def presets() -> None:
     """List or show the shipped presets."""
 
 
-@presets.command("list", epilog=epilog("presets list --fits Qwen/Qwen3-0.6B", page="README.md"))
-@click.option("--model", metavar="TEXT", help="Show presets whose name or base model holds this text.")
+@presets.command("list", epilog=epilog("presets list qwen3", "presets list --fits Qwen/Qwen3-0.6B", page="README.md"))
+@click.argument("model", metavar="[MODEL]", required=False)
 @click.option("--method", "-m", metavar="METHOD", shell_complete=complete_methods, help="Show presets of this method.")
 @click.option("--fits", metavar="SOURCE", help="Show presets that fit this model, a folder or a Hub id.")
 @AS_JSON
 def list_command(model: str | None, method: str | None, fits: str | None, as_json: bool) -> None:
-    """Show name, method, base model, lengths and description of the shipped presets."""
+    """Show name, method, base model, lengths and description of the shipped presets.
+
+    MODEL is a part of a preset's name or of its base model, such as qwen3.
+    """
     from ropext.converter.presets.choose import presets as choose
 
     found = choose(model=model, method=method, fits=fits)

@@ -31,14 +31,14 @@ def test_presets_list_is_filtered(tiny_llama):
         return [record["name"] for record in json.loads(ropext("presets", "list", "--json", *args).stdout)]
 
     assert names("--method", "rerope") == ["smollm2-135m-rerope"]
-    assert names("--model", "SMOLLM2", "--method", "dpe") == ["smollm2-135m-dpe", "smollm2-135m-dpe-512"]
-    assert names("--model", "meta-llama/Meta-Llama-3-8B") == [p.name for p in SHIPPED if "Llama-3-8B" in p.base_model]
+    assert names("SMOLLM2", "--method", "dpe") == ["smollm2-135m-dpe", "smollm2-135m-dpe-512"]
+    assert names("meta-llama/Meta-Llama-3-8B") == [p.name for p in SHIPPED if "Llama-3-8B" in p.base_model]
     assert names("--fits", tiny_llama) == []
     edit_config(tiny_llama, hidden_size=576, num_attention_heads=9, num_key_value_heads=3, head_dim=64)
     edit_config(tiny_llama, rope_theta=100000.0, max_position_embeddings=8192)
     assert "smollm2-135m-dpe" in names("--fits", tiny_llama)
     assert ropext("presets", "list", "--method", "yarm").stderr.startswith("error: unknown method 'yarm'; did you mean")
-    assert "no shipped preset is like that" in ropext("presets", "list", "--model", "nothing").stderr
+    assert "no shipped preset is like that" in ropext("presets", "list", "nothing").stderr
 
 
 def test_presets_list_is_a_table():

@@ -14,6 +14,20 @@ from tests.helpers.presets import EXAMPLES, TINY, example, frequencies
 
 SHIPPED = list_presets()
 MODELS = {
+    "glm45": replace(TINY, model_type="glm4_moe", head_dim=128, trained_length=131072, rope_theta=1e6),
+    "olmo2": replace(TINY, model_type="olmo2", head_dim=128, trained_length=4096, rope_theta=500000.0),
+    "phi-4": replace(TINY, model_type="phi3", head_dim=128, trained_length=16384, rope_theta=250000.0),
+    "qwen25-1m": replace(TINY, model_type="qwen2", head_dim=128, trained_length=262144, rope_theta=1e7),
+    "qwen3-moe": replace(TINY, model_type="qwen3_moe", head_dim=128, trained_length=32768, rope_theta=1e6),
+    "qwen3-": replace(TINY, model_type="qwen3", head_dim=128, trained_length=32768, rope_theta=1e6),
+    "qwen35-moe": replace(
+        TINY, model_type="qwen3_5_moe", head_dim=256, partial_rotary_factor=0.25, trained_length=262144, rope_theta=1e7
+    ),
+    "qwen35-": replace(
+        TINY, model_type="qwen3_5", head_dim=256, partial_rotary_factor=0.25, trained_length=262144, rope_theta=1e7
+    ),
+    "smollm3": replace(TINY, model_type="smollm3", head_dim=128, trained_length=65536, rope_theta=5e6),
+    "mistral-7b-v03": replace(TINY, model_type="mistral", head_dim=128, trained_length=32768, rope_theta=1e6),
     "gemma3-270m": replace(TINY, model_type="gemma3_text", head_dim=256, trained_length=32768, rope_theta=1000000.0),
     "llama2": replace(TINY, head_dim=128, trained_length=4096),
     "llama3-": replace(TINY, head_dim=128, trained_length=8192, rope_theta=500000.0),
