@@ -96,6 +96,13 @@ class Preset:
     overrides: tuple[str, ...] = ()
     places: Places | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def origin(self) -> str:
+        """Where the numbers come from: `measured`, `published` or `by rule`."""
+        if self.calibration:
+            return "measured"
+        return "by rule" if any("`ropext suggest`" in each for each in self.references) else "published"
+
     def problem(self, message: str, *path: str) -> Problem:
         """A problem with the value at `path`, such as `"parameters", "top_k"`."""
         if self.places:

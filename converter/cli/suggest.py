@@ -110,7 +110,7 @@ def _presets(found: Suggestions) -> str:
             each.name,
             each.method,
             f"{length_text(each.initial_window)} -> {length_text(each.target_window)}",
-            "measured" if each.calibration else "published",
+            each.origin,
         )
         for each in found.presets
     ]
@@ -122,11 +122,12 @@ def _table(found: Suggestions) -> str:
         (
             each.method + (" *" if each.method == found.recommended else ""),
             "-" if each.parameters is None else (f"{each.reach:,}" if each.reach else "any"),
+            f"{each.bound:,}" if each.bound else "",
             _parameters(each),
         )
         for each in found.methods
     ]
-    return table(("method", "reach", "parameters"), rows, right=("reach",))
+    return table(("method", "reach", "bound", "parameters"), rows, right=("reach", "bound"))
 
 
 def _parameters(suggestion: Suggestion) -> str:
@@ -141,8 +142,16 @@ def _short(value: object) -> str:
 
 def _details(found: Suggestions) -> Iterator[str]:
     if found.presets:
-        yield "numbers: measured on this model by `ropext calibrate`, or published; convert with --preset NAME."
+        yield (
+            "numbers: measured on this model by `ropext calibrate`, published, or by a rule and not measured; convert "
+            "with --preset NAME."
+        )
     yield "* recommended. reach: the longest text, in tokens, whose distances are all as in training."
+    if any(each.bound for each in found.methods):
+        yield (
+            "bound: up to this distance, of two like tokens the nearer one attends more (arXiv 2405.14591; none within "
+            "2 N is not shown). It is an argument, no measurement."
+        )
     yield "Symbols: M trained length, N target, L length of the text, G group size, w local window, S shift."
     yield ""
     for each in found.methods:

@@ -148,6 +148,8 @@ class Suggestion:
         source: who says so.
         reason: for or against the method, in one sentence.
         measured: `Method.measured`.
+        bound: of fixed frequencies, the first distance at which nearer tokens need not attend more, tokens; None: not
+            within twice the target, or not known.
         presets: names of shipped presets of this method that fit the model and reach the target.
     """
 
@@ -158,6 +160,7 @@ class Suggestion:
     source: str
     reason: str = ""
     measured: float | None = None
+    bound: int | None = None
     presets: tuple[str, ...] = ()
 
 

@@ -19,8 +19,9 @@ from ropext.converter.methods import registry
 from ropext.converter.methods.base import Suggestion, Wish
 from ropext.converter.methods.schemas import METHODS
 
+from .bound import rope_bound
 from .fit import check_fit
-from .load import list_presets
+from .load import list_presets, make_preset
 
 if TYPE_CHECKING:
     from ropext.converter.checkpoint.facts import ModelFacts
@@ -62,7 +63,15 @@ def _suggestion(name: str, wish: Wish, *, native: bool) -> Suggestion | None:
         return None
     if native and name not in registry.FREQUENCY_METHODS:
         return replace(found, parameters=None, reach=None, why="it changes attention, which stock keys cannot say")
-    return replace(found, presets=tuple(each.name for each in wish.presets if each.method == name))
+    bound = _bound(found, wish) if found.parameters is not None and name in registry.FIXED_FREQUENCIES else None
+    return replace(found, bound=bound, presets=tuple(each.name for each in wish.presets if each.method == name))
+
+
+def _bound(found: Suggestion, wish: Wish) -> int | None:
+    keys = {"name": found.method, "description": found.method, "base_model": found.method, "method": found.method}
+    windows = {"initial_window": wish.trained, "target_window": wish.target, "parameters": found.parameters}
+    baked = registry.bake(make_preset({**keys, **windows}), wish.facts, wish.inv_freq)
+    return rope_bound(baked.inv_freq, 2 * wish.target)
 
 
 def _place(suggestion: Suggestion, *, native: bool) -> tuple[bool, bool, float, str]:

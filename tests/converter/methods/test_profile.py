@@ -9,6 +9,7 @@ import pytest
 from ropext.converter.checkpoint.rope import float32, plain_inv_freq
 from ropext.converter.errors import RopextError
 from ropext.converter.methods.registry import bake, spell
+from ropext.converter.presets.bound import rope_bound
 from ropext.converter.presets.fit import preset_faults
 from tests.helpers.presets import TINY, example
 from tests.helpers.scaled_rope import inv_freq_of_transformers
@@ -27,15 +28,6 @@ def preset(facts, factor, method="profile", **parameters):
 
 def baked(facts, factor, **parameters):
     return bake(preset(facts, factor, **parameters), facts, plain_inv_freq(facts.rope_theta, facts.rotary_dim))
-
-
-def bound(inv_freq):
-    """The first distance at which the cosines of all pairs add up to less than nothing."""
-    for start in range(0, 1_000_000, 10_000):
-        sums = np.cos(np.arange(start, start + 10_000)[:, None] * np.asarray(inv_freq)).sum(-1)
-        if (sums < 0).any():
-            return start + int(np.argmax(sums < 0))
-    return None
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -62,12 +54,13 @@ def test_each_shape_is_a_literal_reading_of_its_formula(facts, factor, shape):
     ],
 )
 def test_the_bounds_are_those_known(facts, factor, shape, expected):
-    found = bound(baked(facts, factor, shape=shape).inv_freq)
+    found = rope_bound(baked(facts, factor, shape=shape).inv_freq, 1_000_000)
     assert found == expected if expected == 27_436 else found == pytest.approx(expected, abs=500)
 
 
 def test_the_bound_of_the_base_is_the_one_known():
-    assert bound(plain_inv_freq(10000.0, 128)) == 1_707
+    assert rope_bound(plain_inv_freq(10000.0, 128), 10_000) == 1_707
+    assert rope_bound(plain_inv_freq(10000.0, 128), 1_707) is None
 
 
 def test_yarn_by_either_name_is_one_thing():
