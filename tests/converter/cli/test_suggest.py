@@ -93,7 +93,7 @@ def test_one_is_recommended_first_with_a_reason(tiny_llama):
     assert f"Recommended: rerope. {registry.method('rerope').reason}\n" in result.output
     assert f"ropext convert {tiny_llama} --method rerope --target 1k" in result.output
     rows = [line.split() for line in result.output.splitlines() if line.startswith(("METHOD", "rerope", "string"))]
-    assert rows[0] == ["METHOD", "REACH", "PARAMETERS"]
+    assert rows[0] == ["METHOD", "REACH", "BOUND", "PARAMETERS"]
     assert rows[1][:2] == ["rerope", "*"]
     report = json.loads(run(tiny_llama, "--target", "1k", "--json").output)
     assert report["recommended"] == report["methods"][0]["method"] == "rerope"
