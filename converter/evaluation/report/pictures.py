@@ -58,7 +58,7 @@ def _of(experiment: Experiment, kinds: Sequence[Kind], measure: Measure) -> Iter
             yield _heatmap(experiment, measure)
         if "score" in kinds:
             yield _curves(experiment, METRICS[experiment.task][MEASURES.index(measure)])
-    elif {"ppl": "perplexity", "ruler": "score", "leval": "score"}[experiment.task] in kinds:
+    elif {"ppl": "perplexity", "mixed": "score", "ruler": "score", "leval": "score"}[experiment.task] in kinds:
         yield _curves(experiment, METRICS[experiment.task][0])
 
 

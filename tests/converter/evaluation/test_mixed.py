@@ -27,7 +27,9 @@ def test_a_mixed_sample_asks_every_kind_about_what_stands_in_its_texts():
     assert Counter(each.kind for each in sample.prose.questions) == {"needles": 2, "pairs": 2, "variables": 2}
     assert Counter(each.kind for each in sample.filler.questions) == {"passkeys": 2}
     for question in sample.prose.questions:
-        key = words.decode(question.input_ids).split()[-2].strip('"')
+        (key,) = {
+            *re.findall(r'(?:for|key|variable) "?([\w-]+)"? (?:mentioned|in|is)', words.decode(question.input_ids))
+        }
         if question.kind == "variables":
             (key,) = re.findall(rf"VAR {key} = VAR (\w+)\.", prose)
         says = {"needles": f" for {key} is: {{}}.", "pairs": f'"{key}": "{{}}"', "variables": f"VAR {key} = {{}}."}

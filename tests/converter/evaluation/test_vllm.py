@@ -112,9 +112,12 @@ def test_both_backends_find_the_same(task, vllm, folder, tmp_path):
     assert settings["versions"]["vllm"] == "0.stand-in"
     assert len(found["vllm"]) == len(found["transformers"]) > 0
     for here, there in zip(found["vllm"], found["transformers"], strict=True):
-        if task in ("passkey", "niah"):
+        if task in ("passkey", "niah", "mixed"):
             for mine, its in zip(here.pop("answers"), there.pop("answers"), strict=True):
+                assert mine.pop("kind", "") == its.pop("kind", "")
                 assert mine == pytest.approx(its, abs=1e-4)
+        if task == "mixed":
+            assert here.pop("losses") == pytest.approx(there.pop("losses"), rel=1e-5)
         if task == "ppl":
             assert here.pop("nll") == pytest.approx(there.pop("nll"), rel=1e-5)
         assert here == there
