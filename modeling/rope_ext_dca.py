@@ -34,7 +34,6 @@ class Dca(Method):
         self.stride = self.chunk_size - parameters["local_window"]
         self.activate_beyond: int = parameters.get("activate_beyond", 0)
         self.start = max(self.stride, self.activate_beyond)
-        self.trained: int = block["initial_window"]
         self.temperature: bool = parameters["temperature"]
         self.by_pieces = self.temperature
 
@@ -62,7 +61,8 @@ class Dca(Method):
             places = own, before, torch.full_like(own, self.chunk_size)
             return [self.table(geometry.stock, positions) for positions in places]
 
-        own, before, older = (tokens.turn_query(table) for table in geometry.memo("queries", tables))
+        turned = (tokens.turn_query(table) for table in geometry.memo("queries", tables))
+        own, before, older = (self.scaled(query, geometry) for query in turned)
         if not self.temperature:
             return own, before, older
         factor = geometry.memo("temperature", lambda: self._query_factor(geometry)).to(own)

@@ -128,7 +128,8 @@ class Gali(Method):
             return self._query_table(geometry, tokens_so_far), self._key_table(geometry.key_stock, *keys)
 
         query_table, key_table = tables() if tokens.query.shape[2] > 1 else geometry.memo("moved", tables)
-        return tokens.turn_query(query_table), tokens.turn_key(tokens.key, key_table)
+        query = self.scaled(tokens.turn_query(query_table), geometry)
+        return query, tokens.turn_key(tokens.key, key_table)
 
     # Attention
 
@@ -174,8 +175,9 @@ class Gali(Method):
         tokens.copies.hold(group)
         keys = tokens.copies.first(count, tokens.key, turned)
         ends = torch.tensor([[tokens_so_far]], device=geometry.stock.device)
-        query = tokens.turn_query(geometry.memo("moved_query", lambda: self._query_table(geometry, ends)))
-        regions = [(query, keys, slice(0, count)), (tokens.query, tokens.key[:, :, count:], slice(count, None))]
+        table = geometry.memo("moved_query", lambda: self._query_table(geometry, ends))
+        query, exact = (self.scaled(each, geometry) for each in (tokens.turn_query(table), tokens.query))
+        regions = [(query, keys, slice(0, count)), (exact, tokens.key[:, :, count:], slice(count, None))]
         return merge(
             flash_attention(
                 query, keys, tokens.value[:, :, columns], causal=False, scale=tokens.scale, backend=tokens.backend

@@ -23,13 +23,6 @@ class LocalProfile(BandMethod):
         super().__init__(block, parameters["local_window"])
         self._factors = torch.tensor(parameters["factors"], dtype=torch.float64, device="cpu")
         self._joined: bool = parameters["joined"]
-        self._logit_factor: float = parameters["attention_factor"] ** 2
-        self.scales_queries = self._logit_factor != 1.0
-
-    def query_scale(self, positions: Tensor) -> Tensor:
-        """The square of the attention factor from the first active query on, [B, 1, T, 1]."""
-        active = positions[:, None, :, None] >= self.start
-        return torch.where(active, self._logit_factor, 1.0)
 
     def _scaled(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         factors = self._factors.to(positions.device, widest(positions.device))

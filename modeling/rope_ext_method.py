@@ -5,6 +5,7 @@ Shape letters as in the attention file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -180,6 +181,8 @@ class Method:
         keys_stay: where a far key stands depends on its own position alone, so that a cache may hold it there.
         moves_keys: far keys differ from exact ones.
         by_pieces: what a token sees depends on the forwards in which the input comes.
+        trained: the initial window (tokens).
+        scales_queries: queries are multiplied by `query_scale`.
         by_axis: can put a token elsewhere on each of several axes.
         axes: [P], by which axis each pair turns; None where there is one axis.
         small: made to act on a few tokens, for a test.
@@ -193,6 +196,11 @@ class Method:
     small = False
 
     def __init__(self, block: dict[str, Any]) -> None:
+        parameters = block["parameters"]
+        self.trained: int = block["initial_window"]
+        self._query_scaling: bool = parameters.get("query_scaling", False)
+        self._logit_factor: float = parameters.get("attention_factor", 1.0) ** 2
+        self.scales_queries = self._query_scaling or self._logit_factor != 1.0
         # No buffer: loading would cast it to the model's type.
         self._inv_freq = torch.tensor(block["inv_freq"], dtype=torch.float32, device="cpu")
         pairs = block.get("pairs", {})
@@ -236,6 +244,25 @@ class Method:
     def copies_hold(self, tokens: Tokens) -> int:
         """What copies of far keys depend on, such as a group size: they hold as long as it stays."""
         return 0
+
+    def query_scale(self, positions: Tensor) -> Tensor:
+        """What queries from `start` on are multiplied by, [B, 1, T, 1]: the square of the attention factor.
+
+        With `query_scaling` times max(1, ln(p + 1) / ln(trained length)), which keeps the entropy of attention as more
+        tokens come.
+        """
+        positions = positions[:, None, :, None]
+        factor = torch.full(positions.shape, self._logit_factor, device=positions.device)
+        if self._query_scaling:
+            factor = factor * ((positions + 1).float().log() / math.log(self.trained)).clamp(min=1.0)
+        return torch.where(positions < self.start, 1.0, factor)
+
+    def scaled(self, query: Tensor, geometry: Geometry) -> Tensor:
+        """Queries [B, H, T, D] by their `query_scale`."""
+        if not self.scales_queries:
+            return query
+        factor = geometry.memo("query_scale", lambda: self.query_scale(geometry.query_positions))
+        return (query * factor.to(query.device)).to(query.dtype)
 
     def flash(self, tokens: Tokens) -> Part:
         """Output [B, H, T, Dv] and log-sum-exp [B, H, T], without a logit matrix, of rows that stand alike."""

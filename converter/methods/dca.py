@@ -35,7 +35,7 @@ def _suggest(wish: Wish) -> Suggestion:
 def _runtime_keys(preset: Preset, facts: ModelFacts, baked: Baked) -> dict[str, Any]:
     """DCA as those runtimes read it; nothing for a switch that they do not have."""
     parameters = baked.parameters
-    if facts.model_type not in _OTHER_RUNTIMES or "activate_beyond" in parameters:
+    if facts.model_type not in _OTHER_RUNTIMES or {"activate_beyond", "query_scaling"} & parameters.keys():
         return {}
     if facts.layers is not None:
         return {}  # they have it in all layers or none

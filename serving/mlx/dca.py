@@ -32,7 +32,7 @@ class Dca(Method):
         size, keys = self.parameters["chunk_size"], keys[:, :, : columns.stop]
         own = p % self.stride
         places = own, mx.minimum(own + self.stride, size), mx.full(own.shape, size)
-        turned = mx.concatenate([self.rotate(query, place) for place in places], axis=2)
+        turned = mx.concatenate([self.scaled(self.rotate(query, place), p) for place in places], axis=2)
         same, before, older = mx.split(dot(turned, keys), 3, axis=2)
         apart = (p[..., None] // self.stride - chunks[:, None, : columns.stop])[:, None]
         logits = mx.where(apart == 0, same, mx.where(apart == 1, before, older))

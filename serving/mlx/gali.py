@@ -58,7 +58,7 @@ class Gali(Method):
         """[B, H, T, L] by the positions of N tokens."""
         upper, _, weight = self.places(p, so_far)
         between = self.parameters["logit_interpolation"]
-        query = self.rotate(query, upper if between else upper - weight)
+        query = self.scaled(self.rotate(query, upper if between else upper - weight), p)
         upper, lower, weight = self.places(key_p, so_far)
         if between:
             blend = weight[:, None, :, None]

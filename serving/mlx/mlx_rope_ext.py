@@ -10,6 +10,7 @@ Shape letters: B batch, H query heads, K key heads, T queries, L columns, P freq
 
 import copy
 import inspect
+import math
 from types import FunctionType
 
 import mlx.core as mx
@@ -267,6 +268,15 @@ class Method:
 
     def check_other(self, rope, layer):
         """Look at the rotation of a layer that the method leaves alone."""
+
+    def scaled(self, query, p):
+        """Queries from `start` on times the square of the attention factor, and against entropy that grows."""
+        growing, factor = self.parameters.get("query_scaling"), self.parameters.get("attention_factor", 1.0) ** 2
+        if not growing and factor == 1.0:
+            return query
+        if growing:
+            factor = factor * mx.maximum(mx.log((p + 1).astype(mx.float32)) / math.log(self.trained), 1.0)
+        return (query * mx.where(p < self.start, 1.0, factor)[:, None, :, None]).astype(query.dtype)
 
     # Attention
 

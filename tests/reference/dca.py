@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import log
 
 from .rope import Array, Logit, logit
+from .self_extend import query_factor
 
 
 def pair_logit(
@@ -15,6 +16,7 @@ def pair_logit(
     chunk_size: int,
     local_window: int,
     temperature: bool,
+    query_scaling: bool = False,
     activate_beyond: int = 0,
 ) -> Logit:
     """The logit of query i and key j in an input of `length` tokens that comes all at once."""
@@ -26,6 +28,8 @@ def pair_logit(
     def of(layer: int, query: Array, key: Array, i: int, j: int) -> Array:
         if i < activate_beyond:
             return logit(query, key, float(i - j), inv_freq)
+        wanted = {"wanted": query_scaling, "activate_beyond": activate_beyond, "local_window": stride}
+        scale = factor * query_factor(i, initial_window, **wanted)
         chunks_apart = i // stride - j // stride
         if chunks_apart == 0:
             position = i % stride
@@ -33,6 +37,6 @@ def pair_logit(
             position = min(i % stride + stride, chunk_size)
         else:
             position = chunk_size
-        return factor * logit(query, key, float(position - j % stride), inv_freq)
+        return scale * logit(query, key, float(position - j % stride), inv_freq)
 
     return of

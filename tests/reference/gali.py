@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import ceil, floor
 
 from .rope import Array, Logit, logit
+from .self_extend import query_factor
 
 
 def positions(count: int, initial_window: int, local_window: int) -> list[Fraction]:
@@ -37,6 +38,7 @@ def pair_logit(
     chunk_size: int | float,
     chunk_ends: str = "input",
     logit_interpolation: bool = True,
+    query_scaling: bool = False,
     activate_beyond: int = 0,
 ) -> Logit:
     """The logit of query i and key j in an input of `length` tokens that comes all at once."""
@@ -45,13 +47,15 @@ def pair_logit(
     def of(layer: int, query: Array, key: Array, i: int, j: int) -> Array:
         if i < initial_window or i < activate_beyond:
             return logit(query, key, float(i - j), inv_freq)
+        wanted = {"wanted": query_scaling, "activate_beyond": activate_beyond, "local_window": initial_window}
+        factor = query_factor(i, initial_window, **wanted)
         end = chunk_end(i, length, initial_window, chunk_size, chunk_ends)
         pi = tables.setdefault(end, positions(end, initial_window, local_window))
         if not logit_interpolation:
-            return logit(query, key, float(pi[i] - pi[j]), inv_freq)
+            return factor * logit(query, key, float(pi[i] - pi[j]), inv_freq)
         weight = float((ceil(pi[i]) - pi[j]) % 1)
         at_floor = logit(query, key, float(ceil(pi[i]) - ceil(pi[j])), inv_freq)
         at_ceil = logit(query, key, float(ceil(pi[i]) - floor(pi[j])), inv_freq)
-        return (1 - weight) * at_floor + weight * at_ceil
+        return factor * ((1 - weight) * at_floor + weight * at_ceil)
 
     return of

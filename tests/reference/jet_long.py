@@ -8,12 +8,22 @@ from . import self_extend
 from .rope import Array, Logit
 
 
-def pair_logit(inv_freq: Array, length: int, *, window: int, local_window: int, activate_beyond: int = 0) -> Logit:
+def pair_logit(
+    inv_freq: Array,
+    length: int,
+    *,
+    initial_window: int,
+    window: int,
+    local_window: int,
+    query_scaling: bool = False,
+    activate_beyond: int = 0,
+) -> Logit:
     """The logit of query i and key j in an input of `length` tokens that comes all at once."""
     return self_extend.pair_logit(
         inv_freq,
-        initial_window=window,
+        initial_window=initial_window,
         local_window=local_window,
         group_size=ceil(length / window),
+        query_scaling=query_scaling,
         activate_beyond=activate_beyond,
     )

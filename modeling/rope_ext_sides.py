@@ -1,0 +1,88 @@
+"""The pieces that attention to a band of keys is put together from.
+
+Shape letters as in the attention file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .rope_ext_attention import Part, flash_attention, merge, packaged_attention
+from .rope_ext_method import Tokens
+
+
+class Side:
+    """Queries and keys in one rotation, the keys from column `keys_start` on."""
+
+    def __init__(self, query: Tensor, keys: Tensor, keys_start: int, tokens: Tokens) -> None:
+        self.query, self.keys, self.keys_start = query, keys, keys_start
+        self._tokens = tokens
+
+    def of(self, heads: slice) -> Side:
+        """Some of the query heads, as many as there are key heads."""
+        return Side(self.query[:, heads], self.keys, self.keys_start, self._tokens)
+
+    def band(self, rows: slice, end: int, width: int) -> Iterator[Part]:
+        """Attention of some queries over `width` columns each, those of the last one ending at column `end`.
+
+        The band's lower edge runs from `low` to `high`. It is the diagonal of a square: below it lies what is farther,
+        above it the rest of the band.
+        """
+        count = rows.stop - rows.start
+        if count == 1 or self.windowed:
+            yield self.attend_window(rows, end, width)
+            return
+        if count > width:
+            cuts = range(rows.start, rows.stop, width)
+            pieces = (slice(cut, min(cut + width, rows.stop)) for cut in cuts)
+            yield joined([merge(self.band(piece, end - rows.stop + piece.stop, width)) for piece in pieces])
+            return
+        begin, low, high = end - count, end - count - width, end - width
+        yield self.attend(rows, begin, end, causal=True)
+        if high < begin:
+            yield self.attend(rows, high, begin)
+        yield self.attend_above_diagonal(rows, low, high)
+
+    def _keys_values(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        keys = self.keys[:, :, start - self.keys_start : stop - self.keys_start]
+        return keys, self._tokens.value[:, :, start:stop]
+
+    @property
+    def windowed(self) -> bool:
+        """Whether the kernel takes a band at once."""
+        return self._tokens.backend == "flash_attention_2"
+
+    def attend(self, rows: slice, start: int, stop: int, *, causal: bool = False) -> Part:
+        """Attention of some queries over the columns `start` to `stop`; causal: the last query sees them all."""
+        query, (keys, values), tokens = self.query[:, :, rows], self._keys_values(start, stop), self._tokens
+        return flash_attention(query, keys, values, causal=causal, scale=tokens.scale, backend=tokens.backend)
+
+    def attend_window(self, rows: slice, stop: int, window: int) -> Part:
+        """Attention of the queries up to column `stop` over the last `window` columns up to their own."""
+        query = self.query[:, :, rows]
+        keys, values = self._keys_values(max(stop - query.shape[2] - window + 1, 0), stop)
+        if query.shape[2] == 1:
+            return flash_attention(
+                query, keys, values, causal=False, scale=self._tokens.scale, backend=self._tokens.backend
+            )
+        return packaged_attention(query, keys, values, causal=True, scale=self._tokens.scale, window=window)
+
+    def attend_above_diagonal(self, rows: slice, start: int, stop: int) -> Part:
+        """As `attend`, over a square, query t seeing its columns after t: causal attention read backwards."""
+        keys, values = self._keys_values(start + 1, stop)
+        backwards = (x.flip(2) for x in (self.query[:, :, rows][:, :, :-1], keys, values))
+        out, lse = flash_attention(*backwards, causal=True, scale=self._tokens.scale)
+        # The last query sees none.
+        out = torch.nn.functional.pad(out.flip(2), (0, 0, 0, 1))
+        return out, torch.nn.functional.pad(lse.flip(2), (0, 1), value=-torch.inf)
+
+
+def joined(parts: list[Part]) -> Part:
+    """Attention of queries that follow each other."""
+    if len(parts) == 1:
+        return parts[0]
+    outs, lses = zip(*parts, strict=True)
+    return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
