@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 def _faults(settings: Settings) -> Iterator[Fault]:
-    yield from _group_faults(settings.parameters)
+    groups, factors = (settings.parameters.get(key) for key in ("dimension_groups", "scale_factors"))
+    if groups:
+        yield from group_faults("scale_factors", groups, factors or ())
     name = settings.parameters.get("dimension_scores")
     if name and not (settings.directory / name).is_file():
         message = f"there is no file {settings.directory / name}; put it there or name another"
         yield parameter_fault("dimension_scores", message)
 
 
-def _group_faults(parameters: Mapping[str, Any]) -> Iterator[Fault]:
-    groups, factors = parameters.get("dimension_groups"), parameters.get("scale_factors")
-    if not groups:
-        return
+def group_faults(key: str, groups: Sequence[int], factors: Sequence[float]) -> Iterator[Fault]:
+    """What is wrong with the borders of groups of pairs, and with how many factors the parameter `key` has for them."""
     if groups[0] != 0:
         yield parameter_fault("dimension_groups", f"starts at {groups[0]}; start it at 0")
     for left, right in pairwise(groups):
@@ -39,7 +39,7 @@ def _group_faults(parameters: Mapping[str, Any]) -> Iterator[Fault]:
             yield parameter_fault("dimension_groups", f"must rise strictly; {right} follows {left}")
     if factors and len(factors) != len(groups) - 1:
         wanted = len(groups) - 1
-        yield parameter_fault("scale_factors", f"has {len(factors)} factors for {wanted} groups; give {wanted}")
+        yield parameter_fault(key, f"has {len(factors)} factors for {wanted} groups; give {wanted}")
 
 
 def _size_faults(parameters: Mapping[str, Any], heads: Heads) -> Iterator[Fault]:

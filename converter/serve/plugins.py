@@ -12,7 +12,7 @@ from ropext.converter.methods.registry import FIXED_FREQUENCIES
 
 __all__ = ["BANDS", "mlx_refusal", "vllm_refusal"]
 
-BANDS = ("self_extend", "rerope", "string", "dpe", "local_profile")
+BANDS = ("self_extend", "rerope", "string", "dpe", "local_profile", "bands", "lampe")
 """Methods of a near band and a far triangle whose far keys have one place each, so that a paged cache can hold them."""
 
 _IN_VLLM = (*BANDS, "original", *FIXED_FREQUENCIES)
@@ -30,6 +30,8 @@ def vllm_refusal(config: Mapping[str, Any]) -> str:
         return f"vLLM keeps keys in pages, and where {method} puts a far key is not fixed"
     if block.get("parameters", {}).get("top_k"):
         return "with top_k each head chooses frequency pairs of its own, which no paged attention does"
+    if len(block.get("parameters", {}).get("regions", ())) > 1 or block.get("parameters", {}).get("tail"):
+        return "the plugin's cache holds two rotations of a key, and these regions need more"
     if block.get("base", {}).get("place"):
         return "the plugin serves text models, and this one reads images too"
     if block.get("pairs", {}).get("norms_after"):

@@ -10,57 +10,67 @@ from .mlx_rope_ext import METHODS, Method, apart, dot
 
 
 class Band(Method):
-    """Near and far logits, and a choice where both occur."""
+    """Near logits, those of each region beyond, and a choice where two occur."""
 
-    keys_stay, width = True, "local_window"
+    keys_stay, width, held = True, "local_window", 0
 
     def __init__(self, block):
         super().__init__(block)
-        self.window = self.parameters[self.width]
+        self.borders = self.borders_of(block)
+        self.window = self.borders[0]
         self.start = max(self.window, self.parameters.get("activate_beyond", 0))
-        self.scales_queries = self.parameters.get("query_scaling", False)
         self.selection = None
 
-    def query_place(self, p, so_far):
+    def borders_of(self, block):
+        """The distances from which each region beyond the near band reaches."""
+        return (self.parameters[self.width],)
+
+    def query_place(self, p, so_far, region=0):
         """a(p): [B, T], or [B, T, P] for a map of each pair's own; `so_far` is [B, 1] tokens."""
         raise NotImplementedError
 
-    def far_place(self, p, so_far):
+    def far_place(self, p, so_far, region=0):
         """b(p), in the same terms."""
         return self.key_place(p)
 
     def prepared(self, keys, where):
         L, T = keys.shape[2], where.p.shape[1]
         everywhere = self.start == self.window or (where.first is not None and where.first >= self.start)
-        first = max(0, L - T - self.window + 1) if everywhere and self.selection is None else 0
-        far = keys[:, :, : max(0, L - self.window)]
-        if not self.keys_stay:
-            p = where.key_positions(0, far.shape[2])
-            far = self.turn(far, self.table(apart(self.far_place(p, where.so_far), p)))
-        return far, self.exact_keys(keys, where, first), first, everywhere
+        limits = everywhere and self.selection is None
+        starts = [max(0, L - T - border + 1) if limits else 0 for border in self.borders] + [0]
+        sides = []
+        for region, border in enumerate(self.borders):
+            start, stop = starts[region + 1], max(0, L - border)
+            side = keys[:, :, start:stop]
+            if not self.keys_stay or region != self.held:
+                p = where.key_positions(start, max(start, stop))
+                stored = self.key_place(p) if self.keys_stay else p
+                side = self.turn(side, self.table(apart(self.far_place(p, where.so_far, region), stored)))
+            sides.append((side, start))
+        return self.exact_keys(keys, where, starts[0]), starts[0], sides, everywhere
 
     def logits(self, query, part, prepared, columns):
-        (far, exact, first, everywhere), begin, end = prepared, columns.start, columns.stop
-        near_query = self.rotate(query, part.p)
-        far_query = self.rotate(query, self.query_place(part.p, part.so_far))
-        if self.scales_queries:
-            scale = mx.where(part.p < self.start, 1.0, self.query_scale(part.p))[:, None, :, None]
-            near_query, far_query = ((each * scale).astype(query.dtype) for each in (near_query, far_query))
+        (exact, first, sides, everywhere), begin, end = prepared, columns.start, columns.stop
+        near_query = self.scaled(self.rotate(query, part.p), part.p)
         low = max(first, begin - self.window + 1) if everywhere else first
-        high = max(low, end - self.window)
-        near = dot(near_query, exact[:, :, low - first : end - first])
-        if high <= 0:
-            return near
-        beyond = self.far_logits(near_query, far_query, far[:, :, :high], exact, part.layer)
-        is_near = mx.arange(begin, end)[:, None] - mx.arange(low, high) < self.window
-        if self.start > self.window:
-            is_near = is_near | (part.p < self.start)[:, None, :, None]
-        both = mx.where(is_near, near[..., : high - low], beyond[..., low:])
-        return mx.concatenate((beyond[..., :low], both, near[..., high - low :]), axis=-1)
-
-    def query_scale(self, p):
-        """[B, T]: the factor on queries from `start` on, against entropy that grows with the length."""
-        return mx.maximum(mx.log((p + 1).astype(mx.float32)) / math.log(self.trained), 1.0)
+        logits = dot(near_query, exact[:, :, low - first : end - first])
+        for region, border in enumerate(self.borders):
+            (keys, start), high = sides[region], max(low, end - border)
+            if high <= 0:
+                break
+            outer = self.borders[region + 1] if region + 1 < len(self.borders) else end
+            lowest = max(start, begin - outer + 1) if everywhere else start
+            far_query = self.scaled(self.rotate(query, self.query_place(part.p, part.so_far, region)), part.p)
+            beyond = self.far_logits(
+                near_query, far_query, keys[:, :, lowest - start : high - start], exact, part.layer
+            )
+            nearer = mx.arange(begin, end)[:, None] - mx.arange(low, high) < border
+            if self.start > self.window:
+                nearer = nearer | (part.p < self.start)[:, None, :, None]
+            both = mx.where(nearer, logits[..., : high - low], beyond[..., low - lowest :])
+            logits = mx.concatenate((beyond[..., : low - lowest], both, logits[..., high - low :]), axis=-1)
+            low = lowest
+        return logits
 
     def far_logits(self, near_query, far_query, far, exact, layer):
         """[B, H, T, columns of `far`]; unselected pairs stay exact."""
@@ -74,7 +84,7 @@ class Band(Method):
 class SelfExtend(Band):
     """Floor(i / G) + w - floor(w / G) against floor(j / G)."""
 
-    def query_place(self, p, so_far):
+    def query_place(self, p, so_far, region=0):
         group = self.parameters["group_size"]
         return p // group + self.window - self.window // group
 
@@ -97,7 +107,7 @@ class Dpe(Band):
             bits = (bits[:, None] >> mx.arange(8, dtype=mx.uint8) & 1).flatten()
             self.selection = bits[: math.prod(packed["shape"])].reshape(packed["shape"])
 
-    def query_place(self, p, so_far):
+    def query_place(self, p, so_far, region=0):
         return p[..., None] // self.scale + self.window - self.window // self.scale
 
     def key_place(self, p):
@@ -107,7 +117,7 @@ class Dpe(Band):
 class Rerope(Band):
     """Distances stand still beyond w, or leak."""
 
-    def query_place(self, p, so_far):
+    def query_place(self, p, so_far, region=0):
         leak = self.parameters.get("leak")
         return mx.full(p.shape, self.window) if leak is None else p / leak + self.window - self.window / leak
 
@@ -121,7 +131,7 @@ class String(Band):
 
     keys_stay, width = False, "shift"
 
-    def query_place(self, p, so_far):
+    def query_place(self, p, so_far, region=0):
         return p - self.window + self.parameters["local_window"]
 
     def key_place(self, p):
@@ -133,18 +143,80 @@ class LocalProfile(Band):
 
     def __init__(self, block):
         super().__init__(block)
-        self.factors, self.logit_factor = mx.array(self.parameters["factors"]), self.parameters["attention_factor"] ** 2
-        self.scales_queries = self.logit_factor != 1.0
+        self.scales = mx.array(self.parameters["factors"])
 
-    def query_scale(self, p):
-        return mx.full(p.shape, self.logit_factor)
-
-    def query_place(self, p, so_far):
-        joined = self.window * (1 - self.factors) if self.parameters["joined"] else 0.0
-        return p[..., None] * self.factors + joined
+    def query_place(self, p, so_far, region=0):
+        joined = self.window * (1 - self.scales) if self.parameters["joined"] else 0.0
+        return p[..., None] * self.scales + joined
 
     def key_place(self, p):
-        return p[..., None] * self.factors
+        return p[..., None] * self.scales
+
+
+class Bands(Band):
+    """Regions, each with a scale factor for all pairs or for each group of them."""
+
+    def __init__(self, block):
+        super().__init__(block)
+        ends = (*self.borders[1:], max(block["target_window"], self.borders[-1] + 1))
+        widths = [end - border for border, end in zip(self.borders, ends, strict=True)]
+        self.held = widths.index(max(widths))
+        self.whole = self.parameters["whole_positions"]
+        sizes = [stop - start for start, stop in pairwise(self.parameters.get("dimension_groups", (0, 1)))]
+        reached, self.scales, self.offsets = [self.window] * len(sizes), [], []
+        for region, end in zip(self.parameters["regions"], ends, strict=True):
+            scale = region["scale_factor"]
+            scale = scale if isinstance(scale, list) else [scale] * len(sizes)
+            scale = [int(each) if each == int(each) else each for each in scale]
+            offset = [at - self.share(region["from"], by) for at, by in zip(reached, scale, strict=True)]
+            reached = [self.share(end, by) + more for by, more in zip(scale, offset, strict=True)]
+            for kept, numbers in ((self.scales, scale), (self.offsets, offset)):
+                kept.append(mx.array([each for each, size in zip(numbers, sizes, strict=True) for _ in range(size)]))
+
+    def borders_of(self, block):
+        return tuple(region["from"] for region in self.parameters["regions"])
+
+    def share(self, p, scale):
+        """P / s, rounded down where positions are whole."""
+        return p // scale if self.whole else p / scale
+
+    def query_place(self, p, so_far, region=0):
+        return self.far_place(p, so_far, region) + self.offsets[region]
+
+    def far_place(self, p, so_far, region=0):
+        return self.share(p[..., None], self.scales[region])
+
+    def key_place(self, p):
+        return self.far_place(p, None, self.held)
+
+
+class Lampe(Band):
+    """L tokens in the space of m: the middle compressed, the tail exact from the other end."""
+
+    def __init__(self, block):
+        super().__init__(block)
+        self.length, self.mapped = (self.parameters[key] for key in ("full_length", "mapping_length"))
+        self.program = self.parameters["form"] == "program"
+
+    def borders_of(self, block):
+        parameters = self.parameters
+        tail = (parameters["full_length"] - parameters["tail"],) if parameters["tail"] else ()
+        return parameters["local_window"], *tail
+
+    def share(self, p):
+        if self.program:
+            return mx.array(p, dtype=mx.int64) * self.mapped // self.length
+        rest = self.window + self.parameters["tail"]
+        return p * ((self.mapped - rest) / (self.length - rest))
+
+    def query_place(self, p, so_far, region=0):
+        return p + self.mapped - self.length if region else self.share(p) + self.window - self.share(self.window)
+
+    def far_place(self, p, so_far, region=0):
+        return p if region else self.share(p)
+
+    def key_place(self, p):
+        return self.share(p)
 
 
 class JetLong(Band):
@@ -158,18 +230,20 @@ class JetLong(Band):
     def group(self, so_far):
         return -(-so_far // self.parameters["window"])
 
-    def query_place(self, p, so_far):
+    def query_place(self, p, so_far, region=0):
         group = self.group(so_far)
         return p // group + self.window - self.window // group
 
-    def far_place(self, p, so_far):
+    def far_place(self, p, so_far, region=0):
         return p // self.group(so_far)
 
 
 METHODS.update(
     {
+        "bands": Bands,
         "dpe": Dpe,
         "jet_long": JetLong,
+        "lampe": Lampe,
         "local_profile": LocalProfile,
         "rerope": Rerope,
         "self_extend": SelfExtend,

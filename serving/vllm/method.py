@@ -71,6 +71,8 @@ def _refusal(method: Any) -> str:
         if type(method).__name__ == "Original":
             return ""
         return "it is not made of a near band and a far triangle"
+    if len(method.borders) > 1:
+        return "it has more than one region beyond the exact one, and the cache holds two rotations of a key"
     if method.selection is not None:
         return "each head has its own choice of frequency pairs (top_k)"
     if method.moves_keys and not method.keys_stay:

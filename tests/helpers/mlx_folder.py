@@ -64,10 +64,14 @@ def fitted(family: str, case: tiny.Case) -> tiny.Case:
     """A case of Llama's 8 frequency pairs, made for as many as this family has."""
     config = base(family).config
     inv_freq = np.array(describe(plain(config.to_dict())).inv_freq)
-    parameters, tables, pairs = dict(case.parameters), dict(case.tables), len(inv_freq)
+    parameters, tables, pairs = copy.deepcopy(case.parameters), dict(case.tables), len(inv_freq)
     if groups := parameters.get("dimension_groups"):
         parameters["dimension_groups"] = sorted({group * pairs // groups[-1] for group in groups})
-        parameters["scale_factors"] = parameters["scale_factors"][: len(parameters["dimension_groups"]) - 1]
+        count = len(parameters["dimension_groups"]) - 1
+        for each in (parameters, *parameters.get("regions", ())):
+            each |= {
+                key: each[key][:count] for key in ("scale_factor", "scale_factors") if isinstance(each.get(key), list)
+            }
     if given := parameters.get("factors"):
         parameters["factors"] = np.interp(np.linspace(0, 7, pairs), range(8), given).tolist()
     if tables:

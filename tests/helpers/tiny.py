@@ -44,6 +44,20 @@ GALI = {
 YARN = {"scaling_factor": 4.0, "attention_factor": 1.1386, "beta_fast": 32, "beta_slow": 1, "truncate": True}
 PROFILE = {"shape": "uniform", "scaling_factor": 4.0, "attention_factor": 1.1386, "beta_fast": 32, "beta_slow": 1}
 LOCAL_PROFILE = {"local_window": 13, "factors": [0.5 ** (1 + i / 4) for i in range(8)]}
+BANDS = {"regions": [{"from": 13, "scale_factor": 2}, {"from": 29, "scale_factor": 5}], "whole_positions": True}
+THREE_REGIONS = [
+    {"from": 12, "scale_factor": [1.5, 3]},
+    {"from": 30, "scale_factor": [2, 8]},
+    {"from": 60, "scale_factor": 1},
+]
+LAMPE = {
+    "form": "paper",
+    "local_window": 12,
+    "tail": 10,
+    "mapping_length": 40,
+    "full_length": 80,
+    "attention_factor": 1.0,
+}
 SELECTED = np.random.default_rng(0).random((3, 4, 8)) < 0.6
 
 
@@ -77,23 +91,44 @@ CASES = {
     "rerope_activate": Case("rerope", {"local_window": 20, "activate_beyond": 50}),
     "rerope_leaky": Case("rerope", {"local_window": 20, "leak": 3.5, "query_scaling": True}),
     "string": Case("string", {"shift": 21, "local_window": 8}),
-    "string_activate": Case("string", {"shift": 21, "local_window": 8, "activate_beyond": 50}),
+    "string_activate": Case("string", {"shift": 21, "local_window": 8, "query_scaling": True, "activate_beyond": 50}),
     "jet_long": Case("jet_long", {"window": 48, "local_window": 16}, feeding=False),
-    "jet_long_activate": Case("jet_long", {"window": 48, "local_window": 16, "activate_beyond": 70}, feeding=False),
+    "jet_long_activate": Case(
+        "jet_long", {"window": 48, "local_window": 16, "query_scaling": True, "activate_beyond": 70}, feeding=False
+    ),
     "dca": Case("dca", DCA | {"temperature": False}),
     "dca_temperature": Case("dca", DCA | {"temperature": True}, feeding=False),
     "dca_activate": Case("dca", DCA | {"temperature": False, "activate_beyond": 60}),
-    "dca_temperature_activate": Case("dca", DCA | {"temperature": True, "activate_beyond": 70}, feeding=False),
+    "dca_temperature_activate": Case(
+        "dca", DCA | {"temperature": True, "query_scaling": True, "activate_beyond": 70}, feeding=False
+    ),
     "dpe": Case("dpe", DPE),
-    "dpe_uneven": Case("dpe", {"local_window": 13, "scale_factors": [3, 5], "dimension_groups": [0, 3, 8]}),
+    "dpe_uneven": Case(
+        "dpe", {"local_window": 13, "scale_factors": [3, 5], "dimension_groups": [0, 3, 8], "query_scaling": True}
+    ),
     "dpe_top_k": Case("dpe", DPE | {"top_k": 5}, {"selected_pairs": packed(SELECTED)}),
     "dpe_activate": Case("dpe", DPE | {"activate_beyond": 40}),
     "local_profile": Case("local_profile", LOCAL_PROFILE | {"joined": True, "attention_factor": 1.0}),
     "local_profile_apart": Case("local_profile", LOCAL_PROFILE | {"joined": False, "attention_factor": 1.1}),
     "local_profile_activate": Case(
-        "local_profile", LOCAL_PROFILE | {"joined": True, "attention_factor": 1.1, "activate_beyond": 40}
+        "local_profile",
+        LOCAL_PROFILE | {"joined": True, "attention_factor": 1.1, "query_scaling": True, "activate_beyond": 40},
+    ),
+    "bands": Case("bands", BANDS),
+    "bands_activate": Case("bands", BANDS | {"activate_beyond": 50, "query_scaling": True}),
+    "bands_groups": Case(
+        "bands",
+        {
+            "regions": THREE_REGIONS,
+            "whole_positions": False,
+            "dimension_groups": [0, 3, 8],
+            "attention_factor": 1.1,
+            "query_scaling": True,
+        },
     ),
     "dprope": Case("dprope", {}, inv_freq=[w / f for w, f in zip(INV_FREQ, [1, 1, 4, 1, 4, 4, 4, 4], strict=True)]),
+    "lampe": Case("lampe", LAMPE),
+    "lampe_program": Case("lampe", LAMPE | {"form": "program", "tail": 0, "attention_factor": 1.069}),
     "linear": Case("linear", {"scaling_factor": 4.0}, inv_freq=[w / 4 for w in INV_FREQ]),
     "ntk": Case("ntk", {"scaling_factor": 4.0}, inv_freq=[w / 4 ** (i / 7) for i, w in enumerate(INV_FREQ)]),
     "yarn": Case("yarn", YARN, inv_freq=[w / f for w, f in zip(INV_FREQ, [1, 1.2, 2, 3, 4, 4, 4, 4], strict=True)]),
@@ -101,8 +136,8 @@ CASES = {
     "dynamic_ntk": Case("dynamic_ntk", {"scaling_factor": 4.0}, feeding=False),
     "gali": Case("gali", GALI, feeding=False),
     "gali_grid": Case("gali", GALI | {"chunk_ends": "grid"}),
-    "gali_fraction": Case("gali", GALI | {"chunk_size": 0.3, "chunk_ends": "grid"}),
-    "gali_positions": Case("gali", GALI | {"logit_interpolation": False, "chunk_ends": "grid"}),
+    "gali_fraction": Case("gali", GALI | {"chunk_size": 0.3, "chunk_ends": "grid", "query_scaling": True}),
+    "gali_positions": Case("gali", GALI | {"logit_interpolation": False, "chunk_ends": "grid", "query_scaling": True}),
     "gali_activate": Case("gali", GALI | {"activate_beyond": 80, "chunk_ends": "grid"}),
     "gali_noise": Case("gali", GALI | {"chunk_ends": "grid", "noise": NO_NOISE | {"distribution": "gaussian"}}),
 }

@@ -80,9 +80,12 @@ def regions(case: Case, setting: Setting) -> list[Region]:
     if parameters.pop("top_k", None):
         parameters["selected"] = unpacked(case.tables["selected_pairs"])
     if parameters.pop("query_scaling", False):
-        weight = query_factors(setting.p, activate_beyond, parameters["local_window"])
+        weight = query_factors(setting.p, activate_beyond, window_of(parameters))
     else:
         weight = torch.ones(1, 1)
+    if case.method in ("bands", "lampe", "local_profile"):
+        active = setting.p[:, None] >= max(window_of(parameters), activate_beyond)
+        weight = weight * torch.where(active, parameters.pop("attention_factor", 1.0) ** 2, 1.0)
     if case.method in FREQUENCY_METHODS:
         return FREQUENCY_METHODS[case.method](case, setting)
     active = (setting.p >= activate_beyond)[:, None]
@@ -92,6 +95,17 @@ def regions(case: Case, setting: Setting) -> list[Region]:
     ]
     found.append(Region(~active.expand(-1, len(setting.p)), setting.p, setting.p))
     return [region for region in found if region.mask.any()]
+
+
+def window_of(parameters: dict[str, Any]) -> int:
+    """The position from which a query is active."""
+    if "chunk_ends" in parameters:
+        return INITIAL_WINDOW
+    if "chunk_size" in parameters:
+        return int(parameters["chunk_size"] - parameters["local_window"])
+    if "regions" in parameters:
+        return int(parameters["regions"][0]["from"])
+    return int(parameters.get("shift", parameters["local_window"]))
 
 
 def unpacked(table: dict[str, Any]) -> Tensor:
@@ -132,14 +146,48 @@ def rerope(setting: Setting, *, local_window: int, leak: float | None = None) ->
     return near_and_far(setting, local_window, local_window + (p - local_window) / leak, p / leak)
 
 
-def local_profile(
-    setting: Setting, *, local_window: int, factors: list[float], joined: bool, attention_factor: float
-) -> list[Region]:
+def local_profile(setting: Setting, *, local_window: int, factors: list[float], joined: bool) -> list[Region]:
     scales = torch.tensor(factors, dtype=setting.p.dtype)
     b = setting.p[:, None] * scales
-    a = b + local_window * (1 - scales) if joined else b
-    weight = torch.where(setting.p >= local_window, attention_factor**2, 1.0)[:, None]
-    return [replace(region, weight=weight) for region in near_and_far(setting, local_window, a, b)]
+    return near_and_far(setting, local_window, b + local_window * (1 - scales) if joined else b, b)
+
+
+def bands(
+    setting: Setting,
+    *,
+    regions: list[dict[str, Any]],
+    whole_positions: bool,
+    dimension_groups: list[int] | None = None,
+) -> list[Region]:
+    """A position for each frequency pair in each region; the offset is what the region before has reached."""
+
+    def share(position: Tensor, scale: Tensor) -> Tensor:
+        return (position / scale).floor() if whole_positions else position / scale
+
+    sizes = np.diff(dimension_groups or [0, len(setting.inv_freq)])
+    found = [Region(setting.distance < regions[0]["from"], setting.p, setting.p)]
+    reached = torch.full((len(setting.inv_freq),), regions[0]["from"], dtype=setting.p.dtype)
+    for region, after in zip(regions, [*regions[1:], {"from": torch.inf}], strict=True):
+        border, end = (torch.tensor(each["from"], dtype=setting.p.dtype) for each in (region, after))
+        scale = torch.from_numpy(np.repeat(np.broadcast_to(region["scale_factor"], sizes.shape), sizes))
+        offset, b = reached - share(border, scale), share(setting.p[:, None], scale)
+        found.append(Region((setting.distance >= border) & (setting.distance < end), b + offset, b))
+        reached = share(end, scale) + offset
+    return found
+
+
+def lampe(
+    setting: Setting, *, form: str, local_window: int, tail: int, mapping_length: int, full_length: int
+) -> list[Region]:
+    """A middle that is compressed, and in the paper's form a tail that counts from the other end."""
+    p, m, length = setting.p, mapping_length, full_length
+    if form == "program":
+        b = (p * m / length).floor()
+        return near_and_far(setting, local_window, b + local_window - local_window * m // length, b)
+    rest = local_window + tail
+    slope, far = (m - rest) / (length - rest), setting.distance >= length - tail
+    near, middle = near_and_far(setting, local_window, p * slope + local_window * (1 - slope), p * slope)
+    return [near, replace(middle, mask=middle.mask & ~far), Region(far, p - length + m, p)]
 
 
 def string(setting: Setting, *, shift: int, local_window: int) -> list[Region]:
@@ -240,6 +288,8 @@ METHODS: dict[str, Callable[..., list[Region]]] = {
     "rerope": rerope,
     "string": string,
     "local_profile": local_profile,
+    "bands": bands,
+    "lampe": lampe,
     "jet_long": jet_long,
     "dpe": dpe,
     "dca": dca,

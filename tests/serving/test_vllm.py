@@ -40,7 +40,7 @@ NEW = 6
 METHODS = [
     *("original", "self_extend", "self_extend_uneven", "self_extend_activate", "rerope", "rerope_leaky"),
     *("rerope_activate", "string", "string_activate", "dpe", "dpe_uneven", "dpe_activate"),
-    *("local_profile", "local_profile_activate", "linear", "ntk", "yarn", "dprope", "profile"),
+    *("lampe_program", "local_profile", "local_profile_activate", "linear", "ntk", "yarn", "dprope", "profile"),
 ]
 TYPES = {
     "apertus": "yarn",
@@ -85,7 +85,7 @@ def written_to(folder, model_type, case):
     """A converted checkpoint."""
     of = Served(model_type)
     fitted = of.fitted(tiny.CASES[case])
-    if fitted.method != "local_profile":
+    if fitted.method not in ("lampe", "local_profile"):
         emit(of, fitted, folder)
         return of
     # What its preset says is not what the block holds.

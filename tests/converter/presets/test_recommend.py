@@ -24,7 +24,7 @@ def order(facts, target, **options):
 
 def test_exact_nearby_before_tables_and_by_what_was_measured():
     assert order(SMOLLM2, 16384) == [
-        *("rerope", "self_extend", "dpe", "jet_long", "dca", "gali", "local_profile"),
+        *("rerope", "self_extend", "dpe", "jet_long", "dca", "gali", "bands", "lampe", "local_profile"),
         *("dynamic_ntk", "yarn", "dprope", "ntk", "linear", "profile"),
     ]
 
