@@ -32,7 +32,7 @@ def test_one_factor_for_all_pairs_is_leaky_rerope():
     inv_freq, generator = np.array(plain_inv_freq(10000.0, 16)), np.random.default_rng(0)
     query, key = generator.standard_normal((2, 4, 16))
     options = {"factors": [1 / 3.5] * 8, "joined": True, "attention_factor": 1.0}
-    ours = local_profile.pair_logit(inv_freq, local_window=20, **options)
+    ours = local_profile.pair_logit(inv_freq, initial_window=64, local_window=20, **options)
     leaky = rerope.pair_logit(inv_freq, initial_window=64, local_window=20, leak=3.5)
     for i, j in [(5, 0), (19, 0), (20, 0), (21, 0), (90, 3), (90, 80)]:
         np.testing.assert_allclose(ours(0, query, key, i, j), leaky(0, query, key, i, j), atol=1e-12)
