@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .tiles import window_attention
+
 __all__ = ["Batch", "attend_torch", "merge_torch"]
 
 _QUERIES = 64
@@ -81,21 +83,40 @@ def attend_torch(
     lse = torch.full((H, N), -torch.inf, device=query.device)
     starts, size = batch.query_start_loc_cpu.tolist(), keys.shape[1]
     for request, length in enumerate(batch.seq_lens.tolist()[: len(starts) - 1]):
-        begin, end = starts[request], starts[request + 1]
-        offset = length - behind - end  # a query's index plus this is the last key that it sees
-        for first in range(begin, end, _QUERIES):
-            rows = slice(first, min(first + _QUERIES, end))
-            stop = rows.stop + offset
-            start = 0 if window is None else max(0, first + offset + 1 - window)
-            if stop <= start:
-                continue
-            blocks = batch.block_table[request, start // size : (stop - 1) // size + 1].long()
-            place = slice(start % size, start % size + stop - start)
-            k, v = (x[blocks].flatten(0, 1)[place] for x in (keys, values))
-            distance = torch.arange(rows.start + offset, stop)[:, None] - torch.arange(start, stop)
-            seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
-            out[rows], lse[:, rows] = _dense(query[rows], k, v, seen.to(k.device), scale, softcap)
+        stop, end = length - behind, starts[request + 1]
+        first = max(starts[request], end - stop)  # those before see no key
+        if stop <= 0 or first >= end:
+            continue
+        start = 0 if window is None else max(0, stop - (end - first) + 1 - window)
+        blocks = batch.block_table[request, start // size : (stop - 1) // size + 1].long()
+        place = slice(start % size, start % size + stop - start)
+        k, v = (x[blocks].flatten(0, 1)[place] for x in (keys, values))
+        rows = slice(first, end)
+        if softcap:
+            out[rows], lse[:, rows] = _capped(query[rows], k, v, window, scale, softcap)
+        else:
+            q, k, v = (x.transpose(0, 1)[None] for x in (query[rows], k, v))
+            part = window_attention(q, k, v, window or stop, scale)
+            out[rows], lse[:, rows] = part[0][0].transpose(0, 1), part[1][0]
     return out, lse
+
+
+def _capped(
+    query: Tensor, keys: Tensor, values: Tensor, window: int | None, scale: float, softcap: float
+) -> tuple[Tensor, Tensor]:
+    """The queries of a request, the last of which is the last key's, some at a time."""
+    outs, lses = [], []
+    before = len(keys) - len(query)
+    for first in range(0, len(query), _QUERIES):
+        some = query[first : first + _QUERIES]
+        last = torch.arange(before + first, before + first + len(some))
+        start, stop = 0 if window is None else max(0, before + first + 1 - window), before + first + len(some)
+        distance = last[:, None] - torch.arange(start, stop)
+        seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+        out, lse = _dense(some, keys[start:stop], values[start:stop], seen.to(keys.device), scale, softcap)
+        outs.append(out)
+        lses.append(lse)
+    return torch.cat(outs), torch.cat(lses, dim=1)
 
 
 def _dense(
@@ -106,8 +127,7 @@ def _dense(
     K = keys.shape[1]
     grouped = query.float().view(T, K, H // K, D).permute(1, 2, 0, 3).reshape(K, -1, D)
     logits = (grouped @ keys.float().permute(1, 2, 0)).view(H, T, -1) * scale
-    if softcap:
-        logits = (logits / softcap).tanh() * softcap
+    logits = (logits / softcap).tanh() * softcap
     logits = logits.masked_fill(~seen, -torch.inf)
     lse = logits.logsumexp(-1)
     weights = (logits - lse.clamp(min=torch.finfo(lse.dtype).min)[..., None]).exp()

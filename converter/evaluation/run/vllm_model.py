@@ -71,6 +71,7 @@ class VllmModel:
                 max_model_len=room,
                 max_num_batched_tokens=_AT_ONCE,
                 enable_prefix_caching=False,  # prompts' log-probabilities are not cached
+                enforce_eager=device == "cpu",  # compiling takes longer there than it saves
                 tensor_parallel_size=max(1, torch.cuda.device_count()),
                 **more,
             )
