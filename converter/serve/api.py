@@ -48,7 +48,10 @@ def _model(config: Mapping[str, Any], source: str) -> Model:
         return Model(source, config, "original", _length(config), "base")
     try:
         method, target = str(block["method"]), int(block["target_window"])
-        return Model(source, config, method, target, "code" if "auto_map" in config else "native")
+        if "auto_map" not in config:
+            return Model(source, config, method, target, "native")
+        others = "transformers" if vllm_refusal(config) else "vLLM or transformers"
+        return Model(source, config, method, target, "code", others)
     except (KeyError, TypeError, ValueError) as error:
         raise RopextError(f"{source}: config.json: rope_ext: not as ropext writes it ({error!r}).") from None
 
@@ -126,12 +129,13 @@ def _sglang(model: Model) -> Offer:
 
 
 def _mlx(model: Model) -> Offer:
-    install = "pip install 'mlx-lm>=0.30.7'"
+    install = "pip install 'mlx-lm>=0.32'"
     if model.kind == "code":
         why = mlx_refusal(model.config)
         if why:
             return refusal("mlx", model, why)
-        return Offer("mlx", (install, f"mlx_lm.server --model {model.quoted} --trust-remote-code"))
+        note = "mlx-lm before 0.32 runs a folder's code without asking"
+        return Offer("mlx", (install, f"mlx_lm.server --model {model.quoted} --trust-remote-code"), notes=(note,))
     if model.kind == "native" and model.method == "dynamic_ntk":
         return refusal("mlx", model, "mlx-lm refuses to load rope_type dynamic")
     if model.kind == "native" and "text_config" in model.config:

@@ -22,6 +22,7 @@ class Model:
         method: its method; `original` for a base.
         length: tokens that it is to read; None where that is not known.
         kind: a base, a converted model with code, or a native export.
+        others: the runtimes that run its code.
     """
 
     source: str
@@ -29,6 +30,7 @@ class Model:
     method: str
     length: int | None
     kind: Literal["base", "code", "native"]
+    others: str = "transformers"
 
     @property
     def quoted(self) -> str:
@@ -89,5 +91,5 @@ def refusal(runtime: str, model: Model, why: str, instead: str = "") -> Offer:
     elif not instead and model.kind == "native":
         instead = "take another frequency method, such as yarn or ntk"
     elif not instead:
-        instead = "serve it with transformers, or convert with a frequency method and --native, such as yarn"
+        instead = f"serve it with {model.others}, or convert with a frequency method and --native, such as yarn"
     return Offer(runtime, why=why, instead=instead)

@@ -94,6 +94,7 @@ def test_a_method_that_pages_can_hold(convert, plugin, method):
     assert not found["llama.cpp"]["able"]
     assert "sglang" not in ended
     assert "yarn" in found["sglang"]["instead"]
+    assert "vLLM or transformers" in found["sglang"]["instead"]
 
 
 @pytest.mark.parametrize("method", ["dca", "gali"])
@@ -102,6 +103,7 @@ def test_a_method_that_pages_cannot_hold(convert, plugin, method):
     offer = served(folder)["vllm"]
     assert not offer["able"]
     assert method in offer["why"]
+    assert "vLLM" not in served(folder)["sglang"]["instead"]
     assert "vllm serve" not in ended
     refused = run("serve", folder, "--runtime", "vllm")
     assert refused.exit_code == 1
@@ -134,7 +136,9 @@ def test_mlx_asks_the_folder(convert):
     edit_config(folder, model_file=None)
     assert "no file for MLX" in served(folder)["mlx"]["why"]
     edit_config(folder, model_file="mlx_rope_ext.py")
-    assert words(served(folder)["mlx"])[-1] == "--trust-remote-code"
+    offer = served(folder)["mlx"]
+    assert words(offer)[-1] == "--trust-remote-code"
+    assert offer["commands"][0] == "pip install 'mlx-lm>=0.32'"
 
 
 def test_a_frequency_method_with_code_is_told_of_native(convert):
