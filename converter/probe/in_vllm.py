@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .table import EVERY, Table, Tables, Untold
-from .turned import table_of_cache
+from .turned import table_of_cache, turned_width
 
 __all__ = ["tables"]
 
@@ -33,8 +33,6 @@ def tables(config: Mapping[str, Any]) -> Tables:
         with TemporaryDirectory(prefix="ropext-") as name:
             (Path(name) / "config.json").write_text(json.dumps(config))
             text = get_config(name, trust_remote_code=False).get_text_config()
-        if getattr(text, "kv_lora_rank", None):
-            raise Untold("vLLM turns latent attention by classes of its own, which are not asked")
         with set_current_vllm_config(VllmConfig(device_config=DeviceConfig("cpu"))):
             return {layer_type: _table(text, each) for layer_type, each in _parameters(text).items()}
     except Untold:
@@ -47,7 +45,16 @@ def _parameters(text: Any) -> dict[str, dict[str, Any]]:
     """Return what vLLM's models hand to a rotary class, by the type of layer."""
     found = text.rope_parameters
     nested = {name: each for name, each in found.items() if isinstance(each, Mapping)}
-    return {name: dict(each) for name, each in nested.items()} or {EVERY: dict(found)}
+    given = {name: dict(each) for name, each in nested.items()} or {EVERY: dict(found)}
+    return {name: _of_latents(text, each) for name, each in given.items()}
+
+
+def _of_latents(text: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return what its DeepSeek classes make of a scaling, whichever it is."""
+    if not getattr(text, "kv_lora_rank", None) or parameters.get("rope_type", "default") == "default":
+        return parameters
+    llama = parameters.get("attention_factor") == 1.0
+    return {**parameters, "rope_type": "deepseek_llama_scaling" if llama else "deepseek_yarn"}
 
 
 def _of_axes(model_type: str, get_rope: Any) -> dict[str, int]:
@@ -65,9 +72,8 @@ def _table(text: Any, parameters: dict[str, Any]) -> Table:
     if longrope is not None:
         settings = SimpleNamespace(model_config=SimpleNamespace(max_model_len=length))
         longrope.get_current_vllm_config = lambda: settings
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     rotary = rotary_embedding.get_rope(
-        width,
+        turned_width(text),
         max_position=length,
         rope_parameters=parameters,
         dtype=torch.float32,

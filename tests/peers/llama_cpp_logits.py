@@ -30,7 +30,9 @@ PRESETS = [
     ("smollm2-135m-linear", []),
     ("smollm2-135m-ntk", []),
     ("smollm2-135m-linear", ["scaling_factor=16"]),
+    ("smollm2-135m-yarn", []),
     ("smollm2-135m-yarn", ["attention_factor=1"]),
+    ("smollm2-135m-yarn", ["attention_factor=1.2"]),
 ]
 
 
