@@ -40,19 +40,20 @@ def tables(config: Mapping[str, Any]) -> Tables:
         scaled = any(each.get("rope_type") == _LATENT for each in found.values())
         make = partial(get_rope_wrapper, device="cpu") if scaled else get_rope
         return {layer_type: _table(make, text, each) for layer_type, each in found.items()}
+    except Untold:
+        raise
     except Exception as error:
         raise Untold(f"SGLang refuses it: {type(error).__name__}: {error}") from None
 
 
 def _parameters(text: Any) -> dict[str, dict[str, Any]]:
-    """Return what SGLang's models hand to a rotary class, by the type of layer."""
+    """Return what SGLang's models hand to a rotary class, for all layers."""
     found = getattr(text, "rope_parameters", None)
     if found is None:
         theta, scaling = getattr(text, "rope_theta", 10000), getattr(text, "rope_scaling", None) or {}
         return {EVERY: {"rope_type": "default", **scaling, "rope_theta": theta}}
-    nested = {name: each for name, each in found.items() if isinstance(each, Mapping)}
-    if nested:  # its Gemma 3 takes the base of each, and no scaling
-        return {name: {"rope_type": "default", "rope_theta": each["rope_theta"]} for name, each in nested.items()}
+    if any(isinstance(each, Mapping) for each in found.values()):
+        raise Untold("SGLang turns layers of several types by code of its own, which is not asked")
     latent = getattr(text, "kv_lora_rank", None) and found.get("rope_type", "default") != "default"
     return {EVERY: {**found, **({"rope_type": _LATENT} if latent else {})}}
 

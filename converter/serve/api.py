@@ -97,6 +97,8 @@ def _vllm(model: Model) -> Offer:
             return refusal("vllm", model, why)
         command = f"vllm serve {model.quoted} --trust-remote-code{model.option('--max-model-len')}"
         return Offer("vllm", ("pip install 'ropext[vllm]'", command), notes=_of_plugin(model))
+    if model.read_as_yarn:
+        return refusal("vllm", model, f"vLLM's classes for latent attention read rope_type {model.rope_type} as yarn")
     command = f"vllm serve {model.quoted}{model.option('--max-model-len')}"
     if model.kind == "native" and model.method == "dynamic_ntk":
         command += f" --hf-overrides {shlex.quote(_one_theta(model))}"
@@ -119,12 +121,15 @@ def _one_theta(model: Model) -> str:
 def _sglang(model: Model) -> Offer:
     if model.kind == "code":
         return refusal("sglang", model, "SGLang has model classes of its own, and runs no code of a checkpoint")
+    if model.read_as_yarn:
+        why = f"SGLang's classes for latent attention read rope_type {model.rope_type} as yarn"
+        return refusal("sglang", model, why)
     command = f"python -m sglang.launch_server --model-path {model.quoted}{model.option('--context-length')}"
     notes = []
     if model.kind == "native" and model.method == "dynamic_ntk":
         notes.append("SGLang takes one theta for all lengths, that of factor times the trained length")
     if model.kind == "native":
-        notes.append("SGLang's rotations were read in its source and not run")
+        notes.append("of SGLang only the rotations were tried, not a whole model")
     return Offer("sglang", (command,), notes=tuple(notes))
 
 

@@ -53,6 +53,16 @@ class Model:
         found = self.text.get("rope_parameters") or self.text.get("rope_scaling") or {}
         return {"rope_theta": self.text.get("rope_theta"), **found}
 
+    @property
+    def rope_type(self) -> str:
+        """The kind of its scaling; `default` where there is none, or one for each type of layer."""
+        return str(self.rope.get("rope_type", self.rope.get("type", "default")))
+
+    @property
+    def read_as_yarn(self) -> bool:
+        """Whether its attention is latent and its scaling another than yarn, which vLLM and SGLang take for yarn."""
+        return bool(self.text.get("kv_lora_rank")) and self.rope_type not in ("default", "yarn")
+
 
 @dataclass(frozen=True)
 class Offer:

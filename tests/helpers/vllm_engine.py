@@ -42,12 +42,15 @@ def engine(folder: Path, **options: Any) -> Iterator[Any]:
         cleanup_dist_env_and_memory()
 
 
-def generated(engine: Any, prompts: list[list[int]], tokens: int, **how: Any) -> list[Any]:
-    """What comes of prompts that are asked together."""
+def generated(
+    engine: Any, prompts: list[list[int]], tokens: int, adapters: list[Any] | None = None, **how: Any
+) -> list[Any]:
+    """What comes of prompts that are asked together; `adapters` has a LoRA request for each, or None."""
     from vllm import SamplingParams
 
     params = SamplingParams(temperature=0.0, max_tokens=tokens, detokenize=False, ignore_eos=True, **how)
-    outputs: list[Any] = engine.generate([{"prompt_token_ids": ids} for ids in prompts], params, use_tqdm=False)
+    given = [{"prompt_token_ids": ids} for ids in prompts]
+    outputs: list[Any] = engine.generate(given, params, use_tqdm=False, lora_request=adapters)
     return outputs
 
 

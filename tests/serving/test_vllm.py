@@ -11,7 +11,6 @@ import sys
 import time
 import urllib.request
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 
@@ -22,21 +21,15 @@ pytest.importorskip("vllm", reason="vLLM is not installed; its build for CPUs is
 
 import transformers
 
-from ropext.converter import model_code
 from ropext.converter.checkpoint.families import family_of
 from ropext.serving.vllm import FAMILIES
-from tests.helpers import tiny, zoo
-from tests.helpers.emitted import emit
-from tests.helpers.vllm_engine import engine, generated, known, written
-from tests.helpers.vllm_models import Served
+from tests.helpers import zoo
+from tests.helpers.vllm_engine import engine, known
+from tests.helpers.vllm_served import IDS, NEW, PROMPTS, check, wanted, written_to
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("module_cache")]
 
 ROOT = Path(__file__).parents[2]
-IDS = tiny.tokens(150)[0].tolist()
-PROMPTS = [IDS[:130], IDS[10:60], IDS[5:125], IDS[:9], IDS[:130], IDS[:100]]
-NEW = 6
-
 METHODS = [
     *("original", "self_extend", "self_extend_uneven", "self_extend_activate", "rerope", "rerope_leaky"),
     *("rerope_activate", "string", "string_activate", "dpe", "dpe_uneven", "dpe_activate"),
@@ -69,53 +62,6 @@ TYPES = {
 """Model types, each with a case."""
 OWN_ERROR = {"apertus": 1e-2, "gemma2": 2e-3}
 """What vLLM is off on the base alone, if that is more than 1e-4."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What transformers makes of a folder."""
-
-    folder: Path
-    known: torch.Tensor
-    base: torch.Tensor
-    written: list[int]
-
-
-def written_to(folder, model_type, case):
-    """A converted checkpoint."""
-    of = Served(model_type)
-    fitted = of.fitted(tiny.CASES[case])
-    if fitted.method not in ("lampe", "local_profile"):
-        emit(of, fitted, folder)
-        return of
-    # What its preset says is not what the block holds.
-    config = emit(of, of.fitted(tiny.CASES["self_extend"]), folder)
-    config["rope_ext"] |= {"method": fitted.method, "parameters": fitted.parameters}
-    (folder / "config.json").write_text(json.dumps(config))
-    for name, text in model_code.code(model_type, fitted.method).items():
-        (folder / name).write_bytes(text)
-    return of
-
-
-@torch.no_grad()
-def wanted(folder, model_type, case):
-    of = written_to(folder, model_type, case)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
-    model.generation_config.eos_token_id = None
-    row = torch.tensor([IDS])
-    new = model.generate(row[:, : len(PROMPTS[0])], max_new_tokens=NEW, do_sample=False, pad_token_id=0)
-    chances = [each(row).logits[0, :-1].log_softmax(-1).gather(1, row[0, 1:, None])[:, 0] for each in (model, of.base)]
-    return Wanted(folder, *chances, new[0, len(PROMPTS[0]) :].tolist())
-
-
-def check(model, want, tolerance=1e-4):
-    """As transformers, six requests at once as each alone, and prefixes from the cache."""
-    assert (known(model, IDS) - want.known).abs().max() < tolerance
-    together = written(model, PROMPTS, NEW)
-    assert together[0] == together[4] == want.written
-    for prompt, found in zip(PROMPTS[1:4], together[1:4], strict=True):
-        assert written(model, [prompt], NEW) == [found]
-    assert generated(model, PROMPTS[:1], 1)[0].num_cached_tokens >= 64
 
 
 @pytest.mark.parametrize("case", METHODS)

@@ -11,7 +11,7 @@ from ropext.converter.cli.app import main
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.model_classes import parts_of
 from ropext.converter.serve import plugins
-from ropext.converter.serve.api import RUNTIMES
+from ropext.converter.serve.api import RUNTIMES, offers_of
 from ropext.modeling.rope_ext_band import BandMethod
 from tests.helpers.checkpoints import edit_config
 
@@ -178,6 +178,16 @@ def test_other_frequencies_in_llama_cpp(convert):
     assert float(flags(served(folder)["llama.cpp"])["--rope-freq-base"]) == theta
     patched = served(convert("dprope", "--native")[0])["llama.cpp"]["commands"]
     assert patched[1] == "ropext gguf-patch base.gguf longer.gguf --preset tiny"
+
+
+@pytest.mark.parametrize(("kind", "able"), [("yarn", True), ("linear", False), ("longrope", False)])
+def test_latent_attention_that_reads_every_scaling_as_yarn(kind, able):
+    block = {"method": "linear", "target_window": 256}
+    config = {"kv_lora_rank": 8, "rope_parameters": {"rope_type": kind, "factor": 4.0}, "rope_ext": block}
+    for runtime in ("vllm", "sglang"):
+        (offer,) = offers_of(config, "folder", runtime)
+        assert offer.able is able
+        assert able or f"read rope_type {kind} as yarn" in offer.why
 
 
 def test_a_theta_that_grows(convert):
