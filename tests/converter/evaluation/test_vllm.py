@@ -35,12 +35,14 @@ class LLM:
         max_model_len,
         max_num_batched_tokens,
         enable_prefix_caching,
+        enforce_eager,
         tensor_parallel_size,
         hf_overrides=None,
         config_format="auto",
     ):
         assert not enable_prefix_caching
         assert tensor_parallel_size >= 1 <= max_num_batched_tokens
+        assert enforce_eager != torch.cuda.is_available()
         self.longest = max_model_len
         trust = config_format == "ropext"
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust)
