@@ -22,7 +22,9 @@ class DynamicNtk(FrequencyMethod):
 
     def __init__(self, block: dict[str, Any]) -> None:
         super().__init__(block)
-        self.theta: float = block["base"]["rope_theta"]
+        base = block["base"]
+        theta = base["rope_theta"]  # None where each layer type has its own
+        self.theta: float = theta or base["rope_parameters"]["full_attention"]["rope_theta"]
         self.window: int = block["initial_window"]
         self.factor: float = block["parameters"]["scaling_factor"]
 

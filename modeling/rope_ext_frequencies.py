@@ -6,6 +6,7 @@ more, from the method's inverse frequencies.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,9 @@ import torch
 from torch import Tensor
 
 from .rope_ext_model import inverse_frequencies, positions_of, rotary_modules, same_frequencies
+
+_OF_WINDOWS = re.compile("sliding|local|chunked")
+"""In the names of tables that only layers with a window or a chunk read."""
 
 
 class FrequencyMethod:
@@ -53,6 +57,7 @@ class Attachment:
         self._mask: Tensor | None = None
         self._counts_columns = False
         self._tables: dict[Any, list[str]] = {}
+        self._places = {module: name for name, module in decoder.named_modules()}
         self._handles = [m.register_forward_hook(self._retuned, with_kwargs=True) for m in rotary_modules(decoder)]
         self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
         for rotary in rotary_modules(decoder):
@@ -68,12 +73,16 @@ class Attachment:
         """Nothing more: where the layers get their rotation from is the base's own affair."""
 
     def _names(self, rotary: Any) -> list[str]:
-        """The tables that are the method's: those that were the base's, of the layers that it acts on."""
+        """The tables that are the method's: those that were the base's, of the layers that it acts on.
+
+        Layers with a window have a table of their own in some families, whose frequencies may be the same.
+        """
         if rotary not in self._tables:
             self._tables[rotary] = [
                 name
                 for name, table in inverse_frequencies(rotary)
-                if self.method.base is None or same_frequencies(table, self.method.base)
+                if not _OF_WINDOWS.search(f"{self._places[rotary]}.{name}")
+                and (self.method.base is None or same_frequencies(table, self.method.base))
             ]
         return self._tables[rotary]
 
@@ -133,4 +142,10 @@ def _computed(rotary: Any, names: list[str], table: Tensor, factor: float, args:
     if factor != 1.0:
         scalings = [name.replace("inv_freq", "attention_scaling") for name in names]
         changes |= {name: getattr(rotary, name) * factor for name in scalings}
+    if hasattr(rotary, "rope_type"):  # by any other, some versions put the base's table back
+        kinds = rotary.rope_type
+        changes["rope_type"] = dict.fromkeys(kinds, "default") if isinstance(kinds, dict) else "default"
+    if names == ["inv_freq"]:  # which PhiMoE computes anew in each forward
+        scaling = getattr(rotary, "attention_scaling", 1.0) * factor
+        changes["rope_init_fn"] = lambda *args, **kwargs: (table, scaling)
     return type(rotary).forward(_Retuned(rotary, changes), *args, **kwargs)

@@ -252,10 +252,10 @@ def rotary_modules(decoder: Any) -> list[Any]:
 
 
 def inverse_frequencies(rotary: Any) -> Iterator[tuple[str, Tensor]]:
-    """The tables of a module by name, one for each kind of layer that it serves."""
+    """The tables of a module by name, one for each kind of layer that it serves; copies that it keeps are left out."""
     held = {**vars(rotary), **dict(rotary.named_buffers(recurse=False))}
     for name, tensor in held.items():
-        if isinstance(tensor, Tensor) and name.endswith("inv_freq") and "original" not in name:
+        if isinstance(tensor, Tensor) and re.fullmatch(r"(?!.*(original|long)_inv_freq)\w*inv_freq", name):
             yield name, tensor
 
 

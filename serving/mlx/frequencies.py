@@ -17,7 +17,7 @@ class Frequencies(Method):
         self.factor *= self.attention_factor
 
     def check_other(self, rope, layer):
-        """Refuse: transformers changes every layer of the base's frequencies, those with a window too."""
+        """Refuse: where layers with a window share the base's table, transformers changes them too."""
         if self.base_factor(rope) is not None:
             raise ValueError(
                 f"ropext: layer {layer} slides at the base's frequencies; for MLX take a method with a local window"
@@ -40,7 +40,8 @@ class DynamicNtk(Frequencies):
 
     def __init__(self, block):
         super().__init__(block)
-        self.theta = block["base"]["rope_theta"]
+        base = block["base"]
+        self.theta = base["rope_theta"] or base["rope_parameters"]["full_attention"]["rope_theta"]
 
     def frequencies(self, so_far):
         factor, dim = self.parameters["scaling_factor"], 2 * len(self.inv_freq)

@@ -74,6 +74,12 @@ class Specimen:
     def is_composite(self) -> bool:
         return kind(self.name) is zoo_composites
 
+    @cached_property
+    def has_window_tables(self) -> bool:
+        """Whether layers with a window have rotary tables of their own."""
+        names = [name for name, _ in self.base.named_buffers() if name.endswith("inv_freq")]
+        return any("sliding" in name or "local" in name for name in names)
+
     @property
     def has_axes(self) -> bool:
         """Whether a token of an image has several positions."""
@@ -161,7 +167,8 @@ class Subject:
         forget(self.specimen.wide)
         if self.case is None:
             return self.specimen.wide(**inputs, use_cache=False).logits[0].double()
-        return stock.logits(self.specimen.wide, self.regions, ends, local_layers=self.chooses_frequencies, **inputs)
+        shared = self.chooses_frequencies and not self.specimen.has_window_tables
+        return stock.logits(self.specimen.wide, self.regions, ends, local_layers=shared, **inputs)
 
     @property
     def may_refuse(self) -> bool:

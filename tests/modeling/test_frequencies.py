@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.errors import InvalidPreset
 from ropext.converter.presets.load import load_preset
-from tests.helpers import tiny
+from tests.helpers import tiny, zoo
 from tests.helpers.checkpoints import LLAMA3, edit_config
 from tests.helpers.scaled_rope import inv_freq_of_transformers
+from tests.helpers.zoo_subject import Specimen
 from tests.modeling.test_loading import preset_file
 from tests.reference import dynamic_ntk, linear, ntk, yarn
 from tests.reference.rope import llama_logits
@@ -76,6 +77,17 @@ def test_dynamic_ntk_remembers_no_longer_prompt():
     assert torch.equal(model(ids).logits, before)
 
 
+@pytest.mark.skipif(not zoo.available("mellum"), reason="this transformers has no Mellum")
+def test_dynamic_ntk_where_each_layer_type_has_its_theta(tmp_path):
+    specimen = Specimen("mellum")
+    specimen.base.save_pretrained(tmp_path / "base")
+    folder = convert(tmp_path / "base", tmp_path, "dynamic_ntk")
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
+    within, beyond = (zoo.inputs("mellum", length) for length in (40, 92))
+    torch.testing.assert_close(model(**within).logits, specimen.base(**within).logits, atol=2e-5, rtol=0)
+    assert (model(**beyond).logits - specimen.base(**beyond).logits).abs().max() > 0.01
+
+
 def test_yarn_scales_queries_and_keys(tiny_llama, tmp_path):
     usual, block = tiny.from_folder(convert(tiny_llama, tmp_path, "yarn"))
     assert block["parameters"]["attention_factor"] == pytest.approx(0.1 * np.log(4) + 1)
@@ -96,6 +108,60 @@ def test_composes_with_a_scaled_base(method, scaling, tiny_llama, tmp_path):
     base, _ = inv_freq_of_transformers(10000.0, 16, 64, scaling)
     expected = np.array(base) * plain["inv_freq"] / tiny.INV_FREQ
     np.testing.assert_allclose(scaled["inv_freq"], expected, rtol=1e-6)
+
+
+LONGROPE = {
+    "rope_type": "longrope",
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "short_factor": [1.0 + 0.25 * pair for pair in range(8)],
+    "long_factor": [1.0 + 0.25 * pair for pair in range(8)],
+}
+
+
+@pytest.mark.parametrize("method", ["linear", "yarn"])
+@pytest.mark.parametrize("length", [40, 90], ids=["within", "beyond"])
+def test_a_longrope_base_stays_retuned(method, length, tiny_llama, tmp_path):
+    """Transformers puts such a base's tables back in each forward, by the prompt's length."""
+    edit_config(tiny_llama, rope_scaling=LONGROPE, max_position_embeddings=256)
+    model, block = tiny.from_folder(convert(tiny_llama, tmp_path, method))
+    model(tiny.tokens(length))
+    rotary, positions = model.model.rotary_emb, torch.arange(length)[None]
+    cos, _ = rotary(torch.zeros(1, length, 64), positions)
+    angles = positions[0, :, None] * torch.tensor(block["inv_freq"])
+    factor = block["parameters"].get("attention_factor", 1.0) * rotary.attention_scaling
+    torch.testing.assert_close(cos[0, :, :8], angles.cos() * factor, atol=1e-5, rtol=0)
+
+
+@pytest.mark.skipif(zoo.V4, reason="its rotary module is not called with positions there, which is refused")
+@pytest.mark.parametrize("case", ["linear", "dynamic_ntk"])
+def test_phimoe_which_computes_its_table_in_each_forward(case):
+    specimen = Specimen("phimoe")
+    model = specimen.attach(specimen.fitted(tiny.CASES[case]))
+    ids = zoo.inputs("phimoe", 92)
+    assert (model(**ids).logits - specimen.base(**ids).logits).abs().max() > 0.1
+
+
+@pytest.mark.skipif(not zoo.available("olmo3"), reason="this transformers has no OLMo 3")
+def test_tables_of_layers_with_a_window_stay():
+    """OLMo 3: they have the base's frequencies, in a table of their own."""
+    specimen = Specimen("olmo3")
+    if specimen.rejection:
+        pytest.skip(str(specimen.rejection))
+    given = []
+    for model in (specimen.base, specimen.attach(specimen.fitted(tiny.CASES["linear"]))):
+        cosines = []
+        for layer in model.model.layers:
+            layer.register_forward_pre_hook(
+                lambda module, args, kwargs, into=cosines: into.append(kwargs["position_embeddings"][0]),
+                with_kwargs=True,
+            )
+        model(**zoo.inputs("olmo3", 30))
+        given.append(cosines)
+    kinds = specimen.base.config.layer_types
+    shared = not specimen.has_window_tables
+    for kind, base, method in zip(kinds, *given, strict=True):
+        assert torch.equal(base, method) == (kind == "sliding_attention" and not shared)
 
 
 def test_what_goes_by_theta_alone_is_refused_on_a_scaled_base(tiny_llama, tmp_path):
