@@ -30,6 +30,10 @@ from ropext.converter.text import printable
 __all__ = ["Converted", "Rebuilt", "differences", "parse_converted", "read_converted", "rebuild"]
 
 
+_WRITTEN = ("auto_map", "rope_ext", "model_file", "dual_chunk_attention_config")
+"""Keys that no base has: the preset gives them, or nobody."""
+
+
 @dataclass(frozen=True)
 class Converted:
     """What `config.json` and `ropext.json` say.
@@ -65,7 +69,7 @@ class Converted:
         """The base's `config.json`, as far as the conversion kept it: the windows of its layers are gone."""
         base = dict(self.block["base"])
         place, architectures = base.pop("place", None), base.pop("architectures")
-        config = {key: value for key, value in self.config.items() if key not in ("auto_map", "rope_ext")}
+        config = {key: value for key, value in self.config.items() if key not in _WRITTEN}
         config["architectures"] = architectures
         if place is None:
             return _with_base_keys(config, base)

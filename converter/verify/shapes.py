@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+import transformers
 
 from ropext.converter.checkpoint.places import Shapes
 from ropext.converter.converted.read import Converted
 
 from .parts import build, fitted, layer_of, quiet, require_text_only, total_layers
+from .report import Unchecked
 
 __all__ = ["shape_faults"]
 
@@ -42,6 +44,7 @@ def shape_faults(converted: Converted, held: Shapes) -> Iterator[str]:
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     names = _names_in_model(model, wanted, held)
     if config.get("quantization_config"):
+        _require_known_quantizer(config["quantization_config"])
         yield from _quantized_faults(converted, model, wanted, {names[name][0]: held[name] for name in held})
     else:
         yield from _tensor_faults(converted, model, wanted, names, held)
@@ -102,6 +105,23 @@ def _tensor_faults(
                 f"the {what} of layer {layer} have {there[layer]:,} numbers, and the configuration asks for "
                 f"{asked[layer]:,}"
             )
+
+
+def _require_known_quantizer(settings: Any) -> None:
+    """Refuse settings that transformers passes over: then it loads the weights as they are.
+
+    Raises:
+        Unchecked: it does not know the method.
+    """
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    with quiet():
+        known = isinstance(settings, dict) and AutoHfQuantizer.supports_quant_method(settings)
+    if not known:
+        raise Unchecked(
+            f"transformers {transformers.__version__} does not know the quant_method of quantization_config, and loads "
+            "the weights as they are"
+        )
 
 
 def _quantized_faults(converted: Converted, model: Any, wanted: Shapes, found: Shapes) -> Iterator[str]:

@@ -72,6 +72,8 @@ BAD = {
     "auto_map of elsewhere": config(auto_map={"AutoModelForCausalLM": "evil/repo--mod.P"}),
     "auto_map that is text": config(auto_map="evil/repo--mod.P"),
     "auto_map of a file that is added": edited("config.json", lambda c: c["auto_map"].update(AutoModel="evil.Model")),
+    "chunks for vLLM": config(dual_chunk_attention_config={"chunk_size": 8}),
+    "code for mlx-lm": config(model_file=".evil.py"),
     "a frequency": block(lambda b: b["inv_freq"].__setitem__(3, b["inv_freq"][3] / 2)),
     "a parameter": block(lambda b: b["parameters"].update(local_window=17)),
     "the base's frequencies": block(lambda b: b["pairs"]["inv_freq"].__setitem__(3, 1e-3)),
@@ -131,6 +133,7 @@ UNKNOWN = {
     "an older version, with code planted": of_version("0.0.9", "rope_ext_dpe.py"),
     "a newer version, with code planted": of_version("9.9.9", "modeling_llama_ext.py"),
     "a development version, with code planted": of_version("0.2.0rc1", "configuration_llama_ext.py"),
+    "a quantizer that nobody knows": config(quantization_config={"quant_method": "evil"}),
     "weights without a digest": _without_digest("model.safetensors"),
 }
 

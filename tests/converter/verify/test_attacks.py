@@ -11,8 +11,9 @@ from ropext.converter.converted.upgrade import upgrade
 from ropext.converter.errors import RopextError
 from ropext.converter.presets.load import load_preset
 from ropext.converter.verify.checks import verify
-from tests.helpers.tampered import redigest
+from tests.helpers.tampered import EVIL, redigest
 from tests.helpers.tamperings import BAD, HONEST, LOCAL, UNKNOWN, untouched
+from tests.modeling.test_loading import write_preset
 
 OPENED = []
 """Paths that were opened while a test asks for them."""
@@ -49,6 +50,17 @@ def test_a_tampered_folder_is_bad(folder, name):
     if not report.bad:
         report = verify(str(folder))
     assert report.verdict == "bad", report
+
+
+@pytest.mark.parametrize("name", ["code for mlx-lm", "chunks for vLLM"])
+def test_a_native_export_has_no_key_of_other_runtimes(made, tmp_path, name):
+    """mlx-lm before 0.32 runs the file of any name that `model_file` gives, a hidden one too."""
+    preset = load_preset(str(write_preset(made.parent, "linear")))
+    folder = convert_checkpoint(preset, None, tmp_path / "out", link="copy", native=True).output
+    (folder / ".evil.py").write_text(EVIL)
+    assert not verify(str(folder), quick=True).bad
+    BAD[name](folder)
+    assert verify(str(folder), quick=True).bad == ["config"]
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
