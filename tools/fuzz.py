@@ -3,8 +3,9 @@
 Presets, configurations of all families, indexes, tokenizer settings, headers, cards, records, results, GGUF files and
 answers of a Hub are mutated at random, and each is given to a command. A finding is whatever is no success or message
 with status 1 to 3: an exception, a file outside the output, an output that holds what it must not, a conversion that
-`verify` calls bad, more than ten seconds of processor time. The process may take 300 MB. What is found is printed with
-the number by which `--only` runs it again.
+`verify` calls bad, one that it calls good and that does not load as its base, more than ten seconds of processor time.
+The process may take 300 MB; loading has one of its own. What is found is printed with the number by which `--only` runs
+it again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import yaml
@@ -33,6 +35,7 @@ from tests.helpers.checkpoints import shard
 from tools.fuzz_damage import KEYS, ODD, YAML_ODD, damage, mutated
 from tools.fuzz_families import family_faults, family_input, make_bases
 from tools.fuzz_hub import hub_input, started
+from tools.fuzz_loads import Loader
 from tools.fuzz_results import results_input
 
 MEMORY = 300_000_000
@@ -240,7 +243,7 @@ INPUTS = {
     "hub": (lambda rng, folder: hub_input(rng, folder, HUB, PRESETS[0]), 3),
 }
 BASE = CONVERTED = Path()
-GGUF, HUB, FAMILIES = b"", None, []
+GGUF, HUB, FAMILIES, LOADER = b"", None, [], Loader()
 
 
 def prepare(folder):
@@ -313,7 +316,9 @@ def attempt(kind, name):
         try:
             run = invoke(args)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            wrong = fault(run, folder, before) or (kind == "family" and family_faults(invoke, folder)) or None
+            wrong = fault(run, folder, before)
+            if kind == "family" and not wrong:
+                wrong = family_faults(rng, invoke, folder, LOADER)
             return (
                 wrong and f"{wrong}\n{' '.join(args)}\n{invoke([*args, '--traceback']).stderr[-1500:]}",
                 run.exit_code,
@@ -350,6 +355,7 @@ def fuzz(numbers, seed, kind_only=None):
             print(f"{kind} {name}: {wrong}\n", flush=True)
     for kind in INPUTS:
         print(kind, {status: count for (each, status), count in sorted(statuses.items(), key=str) if each == kind})
+    print("loaded", dict(LOADER.outcomes))
     print(f"slowest: {slowest[1]}, {slowest[0]:.2f} s")
     return faults
 
@@ -367,12 +373,13 @@ def main():
         tempfile.tempdir = "/dev/shm"  # in memory: it is about the program, not the disk
     with tempfile.TemporaryDirectory(prefix="fuzz-families-") as families:
         FAMILIES.extend(make_bases(Path(families)))
-        run(given)
+        with closing(LOADER):
+            run(given)
 
 
 def run(given):
     """Try the inputs that are asked for, in bounded memory."""
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-base-") as place, tempfile.TemporaryDirectory() as current:
         os.chdir(current)

@@ -1,19 +1,22 @@
 """Every way to spell RoPE, for every family: what is computed without torch, held to the stock classes.
 
     python -m tools.spellings
+    python -m tools.spellings --load
 
-prints what differs and how many agree. A spelling that stock classes load has to come out as they read it, or be
-refused; one that they cannot load says nothing.
+print what differs and how many agree. A spelling that stock classes load has to come out as they read it, or be
+refused; one that they cannot load says nothing. With `--load` each is converted, and both models are loaded and run.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import transformers
@@ -29,6 +32,8 @@ from tests.helpers.stock_rope import stock_inv_freq
 Json = dict[str, Any]
 INSTALLED = Version(transformers.__version__)
 THETA = 40_000.0
+LOCAL = 1234.0
+"""The base of layers with a window, where they have their own."""
 ORIGINAL = {"original_max_position_embeddings": 128}
 LLAMA3 = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, **ORIGINAL}
 YARN = {"factor": 4.0, **ORIGINAL}
@@ -44,6 +49,8 @@ SCALINGS: dict[str, Json] = {
     "dynamic": {"rope_type": "dynamic", "factor": 4.0},
 }
 ROPE_KEYS = ("rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "rotary_emb_base", "rotary_pct")
+AXES = ("mrope_section", "mrope_interleaved")
+"""Keys that image-text models have beside every scaling."""
 DERIVED = ("layer_rope_theta", "rope_local_base_freq", "original_max_position_embeddings")
 TOLERANCE = 2.5e-7
 
@@ -56,36 +63,60 @@ class Case(NamedTuple):
     plain: bool
 
 
-def bases() -> Iterator[tuple[str, Json, Json]]:
-    """Yield a name, a configuration without RoPE's keys, and the part of it that is the text model's."""
+class Base(NamedTuple):
+    """A configuration without RoPE's keys.
+
+    Attributes:
+        name: of its type.
+        whole: the configuration.
+        text: the part of it that is the text model's.
+        axes: what its rotary settings say of axes.
+    """
+
+    name: str
+    whole: Json
+    text: Json
+    axes: Json
+
+
+def bases(types: Collection[str] = ()) -> Iterator[Base]:
+    """Yield one of each type that is converted, and variants; or of some types only."""
     for source, names in ((zoo, zoo.ROWS), (zoo_composites, zoo_composites.TEXT)):
-        for name in names:
+        for name in [name for name in names if not types or name in types]:
             family = FAMILIES.get(name.partition("+")[0])
             if family is None or family.refused or not source.available(name) or Version(family.since) > INSTALLED:
                 continue
             whole = json.loads(source.config(name).to_json_string())
             text = whole["text_config"] if family.text else whole
+            rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+            axes = {key: rope[key] for key in AXES if key in rope}
             for key in (*ROPE_KEYS, *DERIVED):
                 text.pop(key, None)
-            yield name, whole, text
+            yield Base(name, whole, text, axes)
             if name == "qwen2_5_vl":  # as it was published
                 flat = {**text, **{key: value for key, value in whole.items() if key != "text_config"}}
-                yield f"{name}, flat", flat, flat
+                yield Base(f"{name}, flat", flat, flat, axes)
 
 
 def spellings(family: Family, scaling: Json) -> Iterator[tuple[str, Json, bool]]:
     """Yield RoPE's keys in every spelling, and whether each is one that published configurations have."""
-    theta = {family.theta_key: THETA}
+    theta, local = {family.theta_key: THETA}, {}
+    if family.per_type == "legacy" and family.theta is not None:
+        local = {"rope_local_base_freq": LOCAL}
     kind, numbers = scaling["rope_type"], {key: value for key, value in scaling.items() if key != "rope_type"}
     old, new = {"rope_scaling": dict(scaling)}, {"rope_parameters": {**scaling, "rope_theta": THETA}}
     if family.per_type:
-        others = {"sliding_attention": {"rope_type": "default", "rope_theta": 1234.0}}
+        others = {"sliding_attention": {"rope_type": "default", "rope_theta": LOCAL}}
         new = {"rope_parameters": {"full_attention": new["rope_parameters"], **others}}
-    if kind == "default":
+    if kind == "default" and not numbers:
         old = {}
+    if kind == "default" and numbers:
+        yield "4, mrope", {**theta, "rope_scaling": {"type": "mrope", **numbers}}, True
     yield "4", {**theta, **old}, True
     yield "5", new, True
-    yield "4 and 5", {**theta, **old, **new}, True
+    yield "4 and 5", {**theta, **local, **old, **new}, True
+    if local:
+        yield "4 and 5, a window's theta in 5", {**theta, **old, **new}, False
     if old:
         yield "4, type", {**theta, "rope_scaling": {"type": kind, **numbers}}, True
         yield "4, theta inside", {"rope_scaling": {**scaling, "rope_theta": THETA}}, False
@@ -121,13 +152,14 @@ def _with_part(new: Json) -> Json:
     return changed
 
 
-def cases(scalings: Collection[str] = SCALINGS) -> Iterator[Case]:
-    """Yield every configuration with some scalings."""
-    for name, whole, text in bases():
+def cases(scalings: Collection[str] = SCALINGS, types: Collection[str] = ()) -> Iterator[Case]:
+    """Yield every configuration with some scalings, of all types or some."""
+    for name, whole, text, axes in bases(types):
         outer = FAMILIES[whole["model_type"]]
         family = FAMILIES[outer.text[0] if text is whole else text["model_type"]] if outer.text else outer
         for scaling_name in scalings:
-            for spelling, keys, plain in spellings(family, _sized(SCALINGS[scaling_name], family)):
+            scaling = {**_sized(SCALINGS[scaling_name], family), **axes}
+            for spelling, keys, plain in spellings(family, scaling):
                 if zoo.V4 and (spelling.startswith("5") or (scaling_name == "default" and family.rope)):
                     continue  # transformers 4 does not read it, or goes by a default that is not none
                 text.update(copy.deepcopy(keys))
@@ -164,16 +196,45 @@ def outcome(case: Case) -> tuple[str, str]:
     return "equal", ""
 
 
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--load", action="store_true", help="convert and load, instead of only reading config.json")
+    parser.add_argument(
+        "--scaling", action="append", choices=SCALINGS, help="may be given several times [default: all]"
+    )
+    parser.add_argument("--types", help="some types, separated by commas [default: all]")
+    parser.add_argument("--plain", action="store_true", help="only spellings that published configurations have")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print every outcome")
+    return parser.parse_args()
+
+
 def main() -> int:
     """Print what differs, and how many come out which way."""
+    asked = _asked()
+    types = asked.types.split(",") if asked.types else ()
     counted: Counter[str] = Counter()
-    for case in cases():
-        result, details = outcome(case)
-        counted[result] += 1
-        if result == "differs" or (result == "refused" and case.plain) or "-v" in sys.argv:
-            print(f"{result}: {case.name}: {details}")
-    print(dict(counted))
+    with _way(asked.load) as come_out:
+        for case in cases(asked.scaling or SCALINGS, types):
+            if asked.plain and not case.plain:
+                continue
+            result, details = come_out(case)
+            counted[result] += 1
+            if result == "differs" or (result == "refused" and case.plain) or asked.verbose:
+                print(f"{result}: {case.name}: {details}", flush=True)
+    print(f"transformers {INSTALLED}: {sum(counted.values())} configurations: {dict(counted)}")
     return int(counted["differs"] > 0)
+
+
+@contextmanager
+def _way(load: bool) -> Iterator[Callable[[Case], tuple[str, str]]]:
+    """How outcomes are found: by what is read of `config.json` alone, or by loading."""
+    if not load:
+        yield outcome
+        return
+    from tools.spellings_loaded import loading
+
+    with loading() as found:
+        yield found.outcome
 
 
 if __name__ == "__main__":

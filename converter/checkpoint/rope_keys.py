@@ -58,6 +58,10 @@ class Rope:
         return str(self.scaling["rope_type"])
 
 
+_LOCAL_BASE = 10_000.0
+"""What transformers 4 takes for layers with a window, where they have a base of their own and none is written."""
+
+
 def read_rope(config: Mapping[str, Any], family: Family, place: str = "", head_dim: int | None = None) -> Rope:
     """Read RoPE of the layers with full attention.
 
@@ -73,7 +77,26 @@ def read_rope(config: Mapping[str, Any], family: Family, place: str = "", head_d
     """
     old, new = _dictionaries(config, family, place)
     _same_scaling(old, new, place)
+    _same_local_base(config, family, place)
     return _Keys(config, family, place, head_dim, old, new).rope()
+
+
+def _same_local_base(config: Mapping[str, Any], family: Family, place: str) -> None:
+    """Refuse a base of layers with a window that only transformers 5 reads, beside keys of 4.
+
+    Raises:
+        RopextError: they say two.
+    """
+    nested, old = config.get("rope_parameters"), config.get("rope_scaling") or config.get("rope_theta")
+    if family.per_type != "legacy" or family.theta is None or not old or not isinstance(nested, Mapping):
+        return
+    sliding = nested.get("sliding_attention")
+    found = sliding.get("rope_theta") if isinstance(sliding, Mapping) else None
+    if found is not None and found != (config.get("rope_local_base_freq") or _LOCAL_BASE):
+        inside = place_of(place, "rope_parameters.sliding_attention.rope_theta")
+        raise refuse(
+            place, "rope_local_base_freq", f"has to be written, as {inside}: transformers 4 reads it nowhere else"
+        )
 
 
 @dataclass(frozen=True)

@@ -283,6 +283,8 @@ class _Verification:
                 f"{summary(faults)}"
             )
         require_none(([self._of_older_format()] if self.older_format else []) + faults)
+        if GENERATION in self.place.paths and not self.quick:
+            self._ask("config", generation=parse_object(self.place.read(GENERATION), GENERATION))
         numbers = len(self.converted.block["inv_freq"])
         return f"what the preset {self.rebuilt.preset.name} gives: {numbers} frequencies, {self._tables()}, guards"
 

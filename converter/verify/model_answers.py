@@ -51,6 +51,11 @@ class Answers:
 
             require_none(list(shape_faults(self._converted, question["shapes"])))
             return ""
+        if question["check"] == "config":
+            from ropext.converter.verify.shapes import require_generation
+
+            require_generation(question["generation"])
+            return ""
         from ropext.converter.verify import model
 
         if question["check"] == "reference":

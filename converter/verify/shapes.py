@@ -1,4 +1,4 @@
-"""Whether the weights of a converted checkpoint are those that its configuration asks for: names and shapes."""
+"""Whether transformers would take a converted checkpoint: its weights' names and shapes, its settings of generation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import transformers
 
 from ropext.converter.checkpoint.places import Shapes
 from ropext.converter.converted.read import Converted
+from ropext.converter.errors import RopextError
 
 from .parts import build, fitted, layer_of, quiet, require_text_only, total_layers
 from .report import Unchecked
 
-__all__ = ["shape_faults"]
+__all__ = ["require_generation", "shape_faults"]
 
 
 def shape_faults(converted: Converted, held: Shapes) -> Iterator[str]:
@@ -105,6 +106,19 @@ def _tensor_faults(
                 f"the {what} of layer {layer} have {there[layer]:,} numbers, and the configuration asks for "
                 f"{asked[layer]:,}"
             )
+
+
+def require_generation(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of generation with which transformers does not load a model.
+
+    Raises:
+        RopextError: it says why.
+    """
+    try:
+        with quiet():
+            transformers.GenerationConfig.from_dict(dict(settings))
+    except Exception as error:  # its classes fail in any way
+        raise RopextError(f"generation_config.json: transformers does not take it: {error}") from None
 
 
 def _require_known_quantizer(settings: Any) -> None:

@@ -97,6 +97,7 @@ BAD = {
     "a tokenizer's vocabulary": edited("tokenizer_config.json", lambda t: t.update(vocab_file="../x.model")),
     "custom_generate": edited("generation_config.json", lambda g: g.update(custom_generate="evil/repo")),
     "generation that trusts": edited("generation_config.json", lambda g: g.update(trust_remote_code=True)),
+    "generation that no transformers takes": edited("generation_config.json", lambda g: g.update(max_new_tokens=-3)),
     "a processor": added("processor_config.json", b'{"auto_map": {"AutoProcessor": "x.Y"}}'),
     "a processor in the record": added("processor_config.json", b'{"auto_map": {}}', in_record=True),
     "code that generates": added("custom_generate/generate.py", EVIL.encode()),

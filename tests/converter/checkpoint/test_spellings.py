@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from tools.spellings import SCALINGS, cases, outcome
+from tools.spellings_loaded import loading
 
 
 @pytest.mark.parametrize("scaling", ["default", "linear", "yarn", "longrope"])
@@ -28,6 +29,18 @@ EXPECTED = (
     "rope_scaling.rope_type: is missing",  # layers of two kinds: transformers 5 does not read `type`
     "has to be written, 0.334 by mimo_v2_flash's default",
 )
+
+
+def test_conversions_load_with_the_frequencies_of_the_stock_classes():
+    """A few seconds of `python -m tools.spellings --load`."""
+    with loading() as found:
+        outcomes = [
+            (case.name, *found.outcome(case)) for case in cases(["yarn"], ["llama", "gemma3_text", "qwen2_5_vl"])
+        ]
+    assert [each for each in outcomes if each[1] == "differs"] == []
+    counted = Counter(result for _, result, _ in outcomes)
+    assert counted["equal"] > 9, counted
+    assert counted["refused"] > 9, counted
 
 
 def test_scalings_are_all_that_are_known():
