@@ -29,12 +29,14 @@ class BandMethod(Method):
 
     Attributes:
         borders: the distances from which each region beyond the near band reaches (tokens), ascending.
+        borders_move: some of them depend on the length so far.
         held: the region that `far_query_positions` and `far_key_positions` are of: a cache may hold its keys.
         selection: [layers, H, P] booleans, the pairs that the far map applies to; None means all. With one region only.
     """
 
     keys_stay = True
     by_axis = True
+    borders_move = False
     held = 0
 
     def __init__(self, block: dict[str, Any], window: int, selection: Tensor | None = None) -> None:
@@ -73,6 +75,17 @@ class BandMethod(Method):
     def key_positions(self, region: int, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
         """b(p) of a region."""
         return self.far_key_positions(positions, tokens_so_far)
+
+    def borders_at(self, length: Any) -> tuple[Any, ...]:
+        """The borders with so many tokens so far; for methods whose borders move.
+
+        Args:
+            length: a number, or [B, 1].
+
+        Returns:
+            Numbers, or [B, 1] for a border that moves.
+        """
+        return self.borders
 
     def shrink(self) -> dict[str, Any]:
         """A window of two tokens, and one token for each further band."""
@@ -141,26 +154,28 @@ class BandMethod(Method):
         (first, _), *reaches = self._reaches(tokens)
         near_query, *queries = self._queries(tokens)
         logits = grouped_logits(near_query, self.exact_keys(tokens, first))
+        borders = self.borders_at(tokens.geometry.tokens_so_far) if self.borders_move else self.borders
         for region, (start, stop) in enumerate(reaches):
             if stop == 0:
                 break
             beyond = self._region_logits(tokens, region, near_query, queries[region], start, stop)
-            nearer = self._is_nearer(tokens.geometry, self.borders[region], first, stop).to(logits.device)
+            nearer = self._is_nearer(tokens.geometry, borders[region], first, stop).to(logits.device)
             both = torch.where(nearer[:, None], logits[..., : stop - first], beyond[..., first - start :])
             logits = torch.cat((beyond[..., : first - start], both, logits[..., stop - first :]), dim=-1)
             first = start
         return logits * tokens.scale
 
-    def _is_nearer(self, geometry: Geometry, border: int, start: int, stop: int) -> Tensor:
+    def _is_nearer(self, geometry: Geometry, border: Any, start: int, stop: int) -> Tensor:
         """[B, T, stop - start] booleans: the keys that do not lie beyond a border."""
         positions = geometry.query_positions[..., None]
-        nearer = positions - geometry.key_positions[:, None, start:stop] < border
+        border = border[..., None] if isinstance(border, Tensor) else border
+        nearer: Tensor = positions - geometry.key_positions[:, None, start:stop] < border
         return nearer | (positions < self.start) if self.start > self.window else nearer
 
     def _reaches(self, tokens: Tokens) -> list[tuple[int, int]]:
         """Of the near band and of each region: the first column that some query may see in it, and where they end."""
         geometry, length = tokens.geometry, tokens.length
-        plain = geometry.straight and geometry.explicit is None
+        plain = geometry.straight and geometry.explicit is None and not self.borders_move
         if geometry.static or not plain or torch.compiler.is_compiling():
             return [(0, length)] * (1 + len(self.borders))
         past = length - tokens.query.shape[2]
@@ -252,12 +267,13 @@ class BandMethod(Method):
         if selected is not None:
             return self._by_head(tokens, query, torch.where(selected, queries[0], query), selected, begin)
         sides = [Side(query, self.exact_keys(tokens, keys_start), keys_start, tokens)]
-        for region, border in enumerate(self.borders):
+        borders: tuple[int, ...] = self.borders_at(length + tokens.geometry.first_position)
+        for region, border in enumerate(borders):
             if border < length:
-                start = max(0, max(begin, past) - (*self.borders, length + 1)[region + 1] + 1)
+                start = max(0, max(begin, past) - (*borders, length + 1)[region + 1] + 1)
                 keys = self._region_keys(tokens, region, start, length - border)
                 sides.append(Side(queries[region], keys, start, tokens))
-        return self._merged(sides, past, begin)
+        return self._merged(sides, borders, past, begin)
 
     def _by_head(self, tokens: Tokens, query: Tensor, far_query: Tensor, selected: Tensor, begin: int) -> Part:
         """The n-th query heads of all groups at a time: as many as key heads, so that keys are never repeated."""
@@ -270,12 +286,12 @@ class BandMethod(Method):
             heads = slice(head, None, groups)
             mixed_keys = torch.where(selected[heads], far_keys, keys[:, :, :stop])
             far = Side(far_query[:, heads], mixed_keys, 0, tokens)
-            out, lse = self._merged([near.of(heads), far], past, begin)
+            out, lse = self._merged([near.of(heads), far], self.borders, past, begin)
             outs.append(out)
             lses.append(lse)
         return torch.stack(outs, dim=2).flatten(1, 2), torch.stack(lses, dim=2).flatten(1, 2)
 
-    def _merged(self, sides: list[Side], past: int, begin: int) -> Part:
+    def _merged(self, sides: list[Side], borders: tuple[int, ...], past: int, begin: int) -> Part:
         """Attention of the queries from column `past` on: first those before column `begin`, that only look near.
 
         Those after them see one region more from each border on.
@@ -286,21 +302,22 @@ class BandMethod(Method):
         parts = []
         if first > past:
             parts.append(near.attend(slice(0, first - past), 0, first, causal=True))
-        for count, border in enumerate((*self.borders[1:], length), 1):
+        for count, border in enumerate((*borders[1:], length), 1):
             last = min(border, length) if count < len(sides) - 1 else length
             # A kernel that knows windows takes all the others at once.
             step = last - first if near.windowed else min(self.window, CHUNK)
             parts += [
-                merge(self._parts(sides[: count + 1], start, min(start + step, last), past))
+                merge(_parts(sides[: count + 1], borders, start, min(start + step, last), past))
                 for start in range(first, last, max(step, 1))
             ]
             first = max(first, last)
         return joined(parts)
 
-    def _parts(self, sides: list[Side], begin: int, end: int, past: int) -> Iterator[Part]:
-        """What the queries of columns `begin` to `end` see: of the last side a triangle, of the others bands."""
-        rows, inner = slice(begin - past, end - past), 0
-        for side, outer in zip(sides[:-1], self.borders, strict=False):
-            yield from side.band(rows, end - inner, outer - inner)
-            inner = outer
-        yield sides[-1].attend(rows, 0, end - inner, causal=True)
+
+def _parts(sides: list[Side], borders: tuple[int, ...], begin: int, end: int, past: int) -> Iterator[Part]:
+    """What the queries of columns `begin` to `end` see: of the last side a triangle, of the others bands."""
+    rows, inner = slice(begin - past, end - past), 0
+    for side, outer in zip(sides[:-1], borders, strict=False):
+        yield from side.band(rows, end - inner, outer - inner)
+        inner = outer
+    yield sides[-1].attend(rows, 0, end - inner, causal=True)

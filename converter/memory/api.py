@@ -174,7 +174,7 @@ def _far_keys(method: str, parameters: Mapping[str, Any], batch: int) -> dict[st
     """Return where a method keeps a second copy of the keys."""
     if method in _PLAIN:
         return {}
-    copied = method in COPYING or (method == "dpe" and parameters.get("top_k"))
+    copied = method in COPYING or parameters.get("top_k") or parameters.get("length_step")
     return {"vllm": 1, **({"transformers": 1} if copied and batch == 1 else {})}
 
 

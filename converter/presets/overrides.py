@@ -18,7 +18,16 @@ from ropext.converter.text import did_you_mean
 __all__ = ["with_overrides"]
 
 _WINDOWS = (("initial_window",), ("target_window",))
-_LENGTHS = ("initial_window", "target_window", "local_window", "window", "chunk_size", "shift", "activate_beyond")
+_LENGTHS = (
+    "initial_window",
+    "target_window",
+    "local_window",
+    "window",
+    "chunk_size",
+    "shift",
+    "activate_beyond",
+    "mapping_length",
+)
 """Keys whose values are numbers of tokens."""
 
 

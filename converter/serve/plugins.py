@@ -28,6 +28,8 @@ def vllm_refusal(config: Mapping[str, Any]) -> str:
     method = block["method"]
     if method not in _IN_VLLM:
         return f"vLLM keeps keys in pages, and where {method} puts a far key is not fixed"
+    if block.get("parameters", {}).get("length_step"):
+        return "vLLM keeps keys in pages, and with length_step where a far key stands depends on the length"
     if block.get("parameters", {}).get("top_k"):
         return "with top_k each head chooses frequency pairs of its own, which no paged attention does"
     if len(block.get("parameters", {}).get("regions", ())) > 1 or block.get("parameters", {}).get("tail"):

@@ -12,7 +12,7 @@ from .mlx_rope_ext import METHODS, Method, apart, dot
 class Band(Method):
     """Near logits, those of each region beyond, and a choice where two occur."""
 
-    keys_stay, width, held = True, "local_window", 0
+    keys_stay, width, held, borders_move = True, "local_window", 0, False
 
     def __init__(self, block):
         super().__init__(block)
@@ -25,6 +25,10 @@ class Band(Method):
         """The distances from which each region beyond the near band reaches."""
         return (self.parameters[self.width],)
 
+    def borders_at(self, so_far):
+        """The same with `so_far` tokens, [B, 1, 1, 1] where a border moves."""
+        return self.borders
+
     def query_place(self, p, so_far, region=0):
         """a(p): [B, T], or [B, T, P] for a map of each pair's own; `so_far` is [B, 1] tokens."""
         raise NotImplementedError
@@ -36,11 +40,12 @@ class Band(Method):
     def prepared(self, keys, where):
         L, T = keys.shape[2], where.p.shape[1]
         everywhere = self.start == self.window or (where.first is not None and where.first >= self.start)
+        everywhere = everywhere and not self.borders_move
         limits = everywhere and self.selection is None
         starts = [max(0, L - T - border + 1) if limits else 0 for border in self.borders] + [0]
         sides = []
         for region, border in enumerate(self.borders):
-            start, stop = starts[region + 1], max(0, L - border)
+            start, stop = starts[region + 1], L if self.borders_move else max(0, L - border)
             side = keys[:, :, start:stop]
             if not self.keys_stay or region != self.held:
                 p = where.key_positions(start, max(start, stop))
@@ -55,7 +60,7 @@ class Band(Method):
         low = max(first, begin - self.window + 1) if everywhere else first
         logits = dot(near_query, exact[:, :, low - first : end - first])
         for region, border in enumerate(self.borders):
-            (keys, start), high = sides[region], max(low, end - border)
+            (keys, start), high = sides[region], end if self.borders_move else max(low, end - border)
             if high <= 0:
                 break
             outer = self.borders[region + 1] if region + 1 < len(self.borders) else end
@@ -64,7 +69,7 @@ class Band(Method):
             beyond = self.far_logits(
                 near_query, far_query, keys[:, :, lowest - start : high - start], exact, part.layer
             )
-            nearer = mx.arange(begin, end)[:, None] - mx.arange(low, high) < border
+            nearer = mx.arange(begin, end)[:, None] - mx.arange(low, high) < self.borders_at(part.so_far)[region]
             if self.start > self.window:
                 nearer = nearer | (part.p < self.start)[:, None, :, None]
             both = mx.where(nearer, logits[..., : high - low], beyond[..., low - lowest :])
@@ -195,28 +200,46 @@ class Lampe(Band):
 
     def __init__(self, block):
         super().__init__(block)
-        self.length, self.mapped = (self.parameters[key] for key in ("full_length", "mapping_length"))
-        self.program = self.parameters["form"] == "program"
+        self.step, self.tail, self.mapped = (
+            self.parameters.get(key) for key in ("length_step", "tail", "mapping_length")
+        )
+        self.keys_stay = not self.step
+        self.borders_move = bool(self.step and self.tail)
 
     def borders_of(self, block):
         parameters = self.parameters
         tail = (parameters["full_length"] - parameters["tail"],) if parameters["tail"] else ()
         return parameters["local_window"], *tail
 
-    def share(self, p):
-        if self.program:
-            return mx.array(p, dtype=mx.int64) * self.mapped // self.length
-        rest = self.window + self.parameters["tail"]
-        return p * ((self.mapped - rest) / (self.length - rest))
+    def borders_at(self, so_far):
+        return (self.window, self.full(so_far)[:, None, None] - self.tail) if self.borders_move else self.borders
+
+    def is_base(self, length):
+        rounded = -(-length // self.step) * self.step if self.step else length
+        return super().is_base(length) or (bool(self.step) and rounded <= self.mapped)
+
+    def full(self, so_far):
+        """L: a number, or [B, 1]."""
+        if not self.step:
+            return self.parameters["full_length"]
+        return mx.maximum(-(-so_far // self.step) * self.step, self.mapped)
+
+    def share(self, p, so_far):
+        if self.parameters["form"] == "program":
+            return mx.array(p, dtype=mx.int64) * self.mapped // self.full(so_far)
+        rest = self.window + self.tail
+        return p * ((self.mapped - rest) / (self.full(so_far) - rest))
 
     def query_place(self, p, so_far, region=0):
-        return p + self.mapped - self.length if region else self.share(p) + self.window - self.share(self.window)
+        if region:
+            return p + self.mapped - self.full(so_far)
+        return self.share(p, so_far) + self.window - self.share(self.window, so_far)
 
     def far_place(self, p, so_far, region=0):
-        return p if region else self.share(p)
+        return p if region else self.share(p, so_far)
 
     def key_place(self, p):
-        return self.share(p)
+        return self.share(p, None)
 
 
 class JetLong(Band):

@@ -128,6 +128,7 @@ CASES = {
     ),
     "dprope": Case("dprope", {}, inv_freq=[w / f for w, f in zip(INV_FREQ, [1, 1, 4, 1, 4, 4, 4, 4], strict=True)]),
     "lampe": Case("lampe", LAMPE),
+    "lampe_step": Case("lampe", LAMPE | {"mapping_length": 48, "length_step": 16}, feeding=False),
     "lampe_program": Case("lampe", LAMPE | {"form": "program", "tail": 0, "attention_factor": 1.069}),
     "linear": Case("linear", {"scaling_factor": 4.0}, inv_freq=[w / 4 for w in INV_FREQ]),
     "ntk": Case("ntk", {"scaling_factor": 4.0}, inv_freq=[w / 4 ** (i / 7) for i, w in enumerate(INV_FREQ)]),

@@ -135,7 +135,7 @@ REFUSALS = (RopextError, ValueError, NotImplementedError, RuntimeError)
 specimen = lru_cache(maxsize=2)(Specimen)
 
 
-ON_AXES = ("bands", "dpe", "lampe", "rerope", "self_extend", "string")
+ON_AXES = ("bands", "dpe", "rerope", "self_extend", "string")
 """Methods that go by distances alone, so by those on each axis; others may refuse images that have axes."""
 
 

@@ -10,7 +10,7 @@ from ropext.modeling.rope_ext_positions import NOTES
 from tests.helpers import tiny
 
 pytestmark = pytest.mark.usefixtures("no_grad")
-CASES = ["dpe_top_k", "gali", "gali_grid", "gali_fraction", "gali_positions", "gali_activate", "jet_long"]
+CASES = ["dpe_top_k", "gali", "gali_grid", "gali_fraction", "gali_positions", "gali_activate", "jet_long", "lampe_step"]
 CLOSE = {"atol": 2e-4, "rtol": 0}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import floor
+from math import ceil, floor
 
 from .rope import Array, Logit, logit
 from .self_extend import query_factor
@@ -27,6 +27,7 @@ def program(i: int, j: int, length: int, s1: int, m: int) -> float:
 
 def pair_logit(
     inv_freq: Array,
+    length: int,
     *,
     initial_window: int,
     form: str,
@@ -34,11 +35,14 @@ def pair_logit(
     tail: int,
     mapping_length: int,
     full_length: int,
+    length_step: int | None = None,
     attention_factor: float,
     query_scaling: bool = False,
     activate_beyond: int = 0,
 ) -> Logit:
-    """The logit of query i and key j."""
+    """The logit of query i and key j in an input of `length` tokens that comes all at once."""
+    if length_step:
+        full_length = max(mapping_length, ceil(length / length_step) * length_step)
 
     def of(layer: int, query: Array, key: Array, i: int, j: int) -> Array:
         if i < max(local_window, activate_beyond):

@@ -177,9 +177,25 @@ def bands(
 
 
 def lampe(
-    setting: Setting, *, form: str, local_window: int, tail: int, mapping_length: int, full_length: int
+    setting: Setting,
+    *,
+    form: str,
+    local_window: int,
+    tail: int,
+    mapping_length: int,
+    full_length: int,
+    length_step: int | None = None,
 ) -> list[Region]:
     """A middle that is compressed, and in the paper's form a tail that counts from the other end."""
+    if length_step:
+        found = []
+        given = {"form": form, "local_window": local_window, "tail": tail, "mapping_length": mapping_length}
+        for full, queries in setting.queries_by(
+            lambda i, end: max(mapping_length, ceil(end / length_step) * length_step)
+        ):
+            of_length = lampe(setting, **given, full_length=full)
+            found += [replace(region, mask=region.mask & queries) for region in of_length]
+        return found
     p, m, length = setting.p, mapping_length, full_length
     if form == "program":
         b = (p * m / length).floor()

@@ -19,7 +19,7 @@ REFUSED = {
     "jet_long": "where a far key stands depends on the length",
     "jet_long_activate": "where a far key stands depends on the length",
     "dynamic_ntk": "its frequencies depend on the length",
-    **dict.fromkeys(("bands", "bands_activate", "bands_groups", "lampe"), "more than one region"),
+    **dict.fromkeys(("bands", "bands_activate", "bands_groups", "lampe", "lampe_step"), "more than one region"),
     **{case: "not made of a near band" for case in tiny.CASES if case.startswith(("dca", "gali"))},
 }
 NAMES = "self_extend", "rerope", "string", "dpe", "local_profile", "lampe"
