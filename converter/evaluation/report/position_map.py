@@ -179,6 +179,7 @@ def _block(target: Target) -> dict[str, Any]:
         parameters["noise"] = {**parameters["noise"], "distribution": "none"}
     return {
         "initial_window": target.preset.initial_window,
+        "target_window": target.preset.target_window,
         "parameters": parameters,
         "inv_freq": list(target.baked.inv_freq),
         "tables": {},

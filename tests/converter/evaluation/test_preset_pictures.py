@@ -49,7 +49,7 @@ def reference(preset, pairs, low):
 
 FAR = (
     "original self_extend self_extend_uneven rerope rerope_leaky string jet_long dca dca_temperature dpe dpe_uneven "
-    "gali gali_positions"
+    "gali gali_positions bands bands_groups"
 )
 
 

@@ -122,6 +122,9 @@ def test_a_family_that_the_plugin_does_not_know(convert, monkeypatch):
     ("block", "why"),
     [
         ({"parameters": {"top_k": 4}}, "top_k"),
+        ({"parameters": {"regions": [{}, {}]}}, "these regions need more"),
+        ({"parameters": {"tail": 8}}, "these regions need more"),
+        ({"parameters": {"length_step": 8}}, "with length_step"),
         ({"base": {"place": "text_config"}}, "images"),
         ({"pairs": {"norms_after": ["a", "b"]}}, "norm between"),
     ],
