@@ -33,9 +33,11 @@ def settings(method: str, facts: ModelFacts, inv_freq: list[float], trained: int
     grid, found = registry.method(method).grid, []
     for share in grid.windows if grid else ():
         window = int(trained * share)
-        suggested = registry.suggest(method, Wish(facts, inv_freq, window, target))
+        wish = Wish(facts, inv_freq, window, target)
+        suggested = registry.suggest(method, wish)
         if grid and suggested and suggested.parameters is not None:
-            for parameters in _near(grid, suggested.parameters):
+            others = grid.others(wish) if grid.others else ()
+            for parameters in (*_near(grid, suggested.parameters), *others):
                 found.append({"initial_window": window, "parameters": parameters})
     return [each for n, each in enumerate(found) if each not in found[:n] and _valid(each, method, target)]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 from ropext.converter.errors import Fault
 
-from .base import Baked, Heads, Method, Settings, Suggestion, Wish, parameter_fault
+from .base import Baked, Grid, Heads, Method, Settings, Suggestion, Wish, parameter_fault
 from .dpe import group_faults
 
 if TYPE_CHECKING:
@@ -59,17 +59,36 @@ def _size_faults(parameters: Mapping[str, Any], heads: Heads) -> Iterator[Fault]
         yield parameter_fault("dimension_groups", f"ends at {groups[-1]}; end it at {heads.half} = {heads.pairs}")
 
 
+def _by_rule(wish: Wish, window: int, times: int, scale: float, share: float) -> list[dict[str, Any]]:
+    """Two regions: of a scale factor up to some windows, then of the smallest that keeps to a share of M."""
+    border = min(times * window, wish.target - 1)
+    near = {"from": window, "scale_factor": scale}
+    room = wish.trained * share - farthest([near], border)
+    if room <= 0:
+        return []
+    return [near, {"from": border, "scale_factor": max(scale, math.ceil((wish.target - border) / room))}]
+
+
+def _window(wish: Wish) -> int:
+    return max(1, min(1024, wish.trained // 8))
+
+
 def _suggest(wish: Wish) -> Suggestion:
-    window = max(1, min(1024, wish.trained // 8))
-    middle = {"from": window, "scale_factor": 2}
-    border = min(4 * window, wish.target - 1)
-    room = wish.trained / 2 - farthest([middle], border)
-    scale = max(2, math.ceil((wish.target - border) / room))
-    regions = [middle, {"from": border, "scale_factor": scale}]
-    reached = farthest(regions, wish.target)
+    regions = _by_rule(wish, _window(wish), 4, 2, 1 / 2)
+    reached, scale = farthest(regions, wish.target), regions[-1]["scale_factor"]
     why = f"groups of 2 up to 4 w, then of {scale}: the farthest token is seen at {reached:.0f}, within half of M"
     source = "no publication: group sizes that grow with the distance, as in AdaGroPE (ACL 2025), by SelfExtend's rule"
     return Suggestion("bands", {"regions": regions}, wish.target, why, source)
+
+
+def _others(wish: Wish) -> Iterator[dict[str, Any]]:
+    """Other windows, first borders, first factors, and reaches; whole positions and fractional ones."""
+    for window, times, scale, share in product((_window(wish), _window(wish) // 2), (4, 8), (2, 4), (1 / 2, 2 / 3)):
+        regions = _by_rule(wish, max(1, window), times, scale, share)
+        if regions:
+            yield {"regions": regions}
+            if share == 1 / 2:
+                yield {"regions": regions, "whole_positions": False}
 
 
 def _bake(preset: Preset, facts: ModelFacts, inv_freq: list[float]) -> Baked:
@@ -92,4 +111,5 @@ METHOD = Method(
     bake=_bake,
     faults=_faults,
     size_faults=_size_faults,
+    grid=Grid({}, others=_others),
 )

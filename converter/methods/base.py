@@ -187,11 +187,13 @@ class Grid:
         around: what each suggested value is multiplied by: the range that publications searched.
         windows: what the initial window is multiplied by.
         derived: parameters that follow from the others and are left to the method.
+        others: more settings' parameters, for methods whose numbers are in lists.
     """
 
     around: Mapping[str, tuple[float, ...]]
     windows: tuple[float, ...] = (1.0,)
     derived: tuple[str, ...] = ()
+    others: Callable[[Wish], Iterator[Mapping[str, Any]]] | None = None
 
 
 # The method
