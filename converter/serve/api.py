@@ -145,7 +145,14 @@ def _mlx(model: Model) -> Offer:
         return refusal("mlx", model, "mlx-lm refuses to load rope_type dynamic")
     if model.kind == "native" and "text_config" in model.config:
         return refusal("mlx", model, "MLX's classes for image-text models do not read a scaling")
-    return Offer("mlx", (install, f"mlx_lm.server --model {model.quoted}"))
+    notes = () if model.text.get("rope_theta") or not model.rope["rope_theta"] else (_THETA,)
+    return Offer("mlx", (install, f"mlx_lm.server --model {model.quoted}"), notes=notes)
+
+
+_THETA = (
+    "rope_theta stands in rope_parameters alone, where some of mlx-lm's classes do not look: "
+    "`ropext probe --runtime mlx` tells"
+)
 
 
 RUNTIMES: Mapping[str, Callable[[Model], Offer]] = {

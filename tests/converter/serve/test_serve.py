@@ -144,6 +144,13 @@ def test_mlx_asks_the_folder(convert):
     assert offer["commands"][0] == "pip install 'mlx-lm>=0.32'"
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_theta_that_mlx_may_not_find(beside):
+    config = {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}} | ({"rope_theta": 5e5} if beside else {})
+    (offer,) = offers_of(config, "folder", "mlx")
+    assert ("rope_parameters alone" in str(offer.notes)) is not beside
+
+
 def test_a_frequency_method_with_code_is_told_of_native(convert):
     folder, _ = convert("yarn")
     for runtime in ("sglang", "llama.cpp"):
