@@ -14,14 +14,14 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import transformers
 
-from ropext.converter.checkpoint.config_keys import TABLE
+from ropext.converter.checkpoint.config_keys import PART, TABLE
 from ropext.converter.checkpoint.families import FAMILIES
 
 _READ = re.compile(r"""\bconfig\.([a-z]\w*)\b(?!\()|attr\((?:\w+\.)*config,\s*"(\w+)\"""")
@@ -36,10 +36,22 @@ FILE = Path(__file__).parent.parent / "converter" / "checkpoint" / TABLE
 def known() -> dict[str, list[str]]:
     """Return the keys by `model_type`, and under `generation` those of generation's settings."""
     found = {"generation": sorted(key for key in vars(transformers.GenerationConfig()) if not key.startswith("_"))}
-    for model_type, family in FAMILIES.items():
-        if not family.refused and model_type in transformers.CONFIG_MAPPING:
-            found[model_type] = sorted(set(_keys(transformers.CONFIG_MAPPING[model_type])) - _common())
+    converted = [model_type for model_type, family in FAMILIES.items() if not family.refused]
+    kinds = {name: transformers.CONFIG_MAPPING[name] for name in converted if name in transformers.CONFIG_MAPPING}
+    kinds |= {PART + kind.model_type: kind for kind in _parts(kinds)}
+    for name, kind in kinds.items():
+        found[name] = sorted(set(_keys(kind)) - _common())
     return found
+
+
+def _parts(kinds: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the classes of what sees or hears: those that a class names, and those that published models have."""
+    names = ("clip_vision_model", "siglip_vision_model", "pixtral", "internvl_vision")
+    yield from (transformers.CONFIG_MAPPING[name] for name in names if name in transformers.CONFIG_MAPPING)
+    for model_type, kind in kinds.items():
+        if FAMILIES[model_type].text:
+            parts = kind.sub_configs.items()
+            yield from (each for part, each in parts if part != "text_config" and hasattr(each, "model_type"))
 
 
 def _keys(kind: Any) -> Iterator[str]:

@@ -16,16 +16,26 @@ from typing import Any
 
 from .families import FAMILIES
 
-__all__ = ["TABLE", "TEXT_PARTS", "known_generation_keys", "known_keys", "unknown_keys", "without_unknown"]
+__all__ = ["PART", "TABLE", "TEXT_PARTS", "known_generation_keys", "known_keys", "unknown_keys", "without_unknown"]
 
 TABLE = "config_keys.json"
 
 _EVERY = "every: "
 """How the rows begin that are written by hand, and hold for every family."""
+PART = "part: "
+"""How the rows begin of what sees or hears, beside a text model."""
 _OURS = frozenset(("auto_map", "model_file", "rope_ext", "dual_chunk_attention_config"))
 """Keys that ropext writes; what stands under them is checked on its own."""
 
 TEXT_PARTS = ("text_config",)
+_NO_PARTS = ("quantization_config", "dual_chunk_attention_config", "per_layer_config")
+_OF_ELSEWHERE = frozenset(
+    (
+        *("auto_map", "configuration_files", "custom_pipelines", "experts_implementation", "fusion_config"),
+        *("kernel_config", "name_or_path", "transformers_weights", "trust_remote_code"),
+    )
+)
+"""Keys by which transformers loads code, kernels, weights or settings from elsewhere."""
 
 
 @cache
@@ -57,12 +67,10 @@ def unknown_keys(config: Mapping[str, Any], *, converted: bool = False) -> Itera
     """
     known = known_keys(str(config.get("model_type"))) | (_OURS if converted else frozenset())
     yield from (key for key, value in config.items() if key not in known and value is not None)
-    for part in TEXT_PARTS:
-        inner = config.get(part)
-        if isinstance(inner, Mapping):
-            kind = inner.get("model_type", _text_type(config))
-            strange = (key for key, value in inner.items() if key not in known_keys(str(kind)) and value is not None)
-            yield from (f"{part}.{key}" for key in strange)
+    for part, inner in _parts(config):
+        kind = str(inner.get("model_type", _text_type(config) if part in TEXT_PARTS else ""))
+        strange = (key for key, value in inner.items() if value is not None and not _is_known(key, part, kind))
+        yield from (f"{part}.{key}" for key in strange)
 
 
 def without_unknown(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -73,10 +81,23 @@ def without_unknown(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
     """
     dropped = list(unknown_keys(config))
     kept = {key: value for key, value in config.items() if key not in dropped}
-    for part in TEXT_PARTS:
-        if isinstance(kept.get(part), Mapping):
-            kept[part] = {key: value for key, value in kept[part].items() if f"{part}.{key}" not in dropped}
+    for part, inner in _parts(kept):
+        kept[part] = {key: value for key, value in inner.items() if f"{part}.{key}" not in dropped}
     return kept, dropped
+
+
+def _parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The configurations inside one: of the text model, and of what sees or hears."""
+    found = [(key, value) for key, value in config.items() if key.endswith("_config") and isinstance(value, Mapping)]
+    return [(key, value) for key, value in found if key not in _NO_PARTS]
+
+
+def _is_known(key: str, part: str, kind: str) -> bool:
+    """Whether the class of a part knows a key; of a class without a row, whether it names nothing from elsewhere."""
+    row = _table().get(PART + kind)
+    if part in TEXT_PARTS:
+        return key in known_keys(kind)
+    return key not in _OF_ELSEWHERE if row is None else key in row or key in known_keys("")
 
 
 def _text_type(config: Mapping[str, Any]) -> str:

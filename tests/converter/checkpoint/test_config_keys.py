@@ -38,6 +38,15 @@ def test_a_default_configuration_loses_nothing(family):
     assert list(unknown_keys(without_private(config)[0])) == []
 
 
+@pytest.mark.parametrize("kind", ["clip_vision_model", "a_vision_model_of_tomorrow", None])
+@pytest.mark.parametrize("key", ELSEWHERE[:-1])
+def test_what_sees_comes_from_nowhere_else(kind, key):
+    vision = {"hidden_size": 8, **({"model_type": kind} if kind else {})}
+    config = {"model_type": "llava", "vision_config": {**vision, key: "evil/repo"}}
+    assert list(unknown_keys(config, converted=True)) == [f"vision_config.{key}"]
+    assert without_unknown(config)[0] == {"model_type": "llava", "vision_config": vision}
+
+
 def test_generation_knows_no_code():
     assert known_generation_keys().isdisjoint(("custom_generate", "trust_remote_code", "auto_map"))
 
