@@ -1,6 +1,6 @@
 """What an installed mlx-lm does with converted folders of every family: refuses, runs them rightly, or runs the base.
 
-    python tests/peers/mlx_refusals.py
+    python tests/peers/mlx_refusals.py [FAMILY,...]
     PYTHONPATH=FOLDER python tests/peers/mlx_refusals.py    # FOLDER: pip install --no-deps --target FOLDER mlx-lm==...
 
 Each tiny folder is loaded as it was written, without its file of code, and without the key that names that file; with
@@ -78,7 +78,7 @@ def outcomes(family, folders):
 @torch.no_grad()
 def main():
     told = defaultdict(list)
-    for family in filter(zoo.available, supported()):
+    for family in filter(zoo.available, sys.argv[1].split(",") if sys.argv[1:] else supported()):
         with tempfile.TemporaryDirectory() as name:
             for case, *key in outcomes(family, Path(name)):
                 told[tuple(key)].append(f"{family} {case}")
