@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ropext.converter.evaluation.tasks.mixed import TEXT_TOKENS
+
 from .results import TASKS, Experiment, Origin
 from .statistics import METRICS, Estimate, Metric, estimate, estimates, ruler_summary
 
@@ -76,7 +78,9 @@ def tables(experiment: Experiment) -> list[Table]:
     found = [_by_length(metric, experiment) for metric in METRICS[experiment.task]]
     if experiment.task == "ruler":
         found.append(_ruler_summary(experiment))
-    if any(experiment.subtasks):
+    if experiment.task == "mixed":
+        found += _by_kind(experiment)
+    elif any(experiment.subtasks):
         found += _by_subtask(experiment)
     return [table for table in found if table.rows]
 
@@ -117,12 +121,19 @@ def _by_subtask(experiment: Experiment) -> Iterator[Table]:
             found = [estimate(metric, experiment, preset, length, task) for length in experiment.lengths]
             if any(found):
                 rows.append([task, *(_cell(metric, each) for each in found)])
-        kinds = "Kinds" if experiment.task == "mixed" else "Tasks"
-        yield Table(
-            f"{kinds} by {experiment.name(preset)}, {metric.title.rpartition(', ')[2]}",
-            _header("task", experiment),
-            rows,
-        )
+        yield Table(f"Tasks by {experiment.name(preset)}, percent", _header("task", experiment), rows)
+
+
+def _by_kind(experiment: Experiment) -> Iterator[Table]:
+    metric, kinds = METRICS[experiment.task][0], experiment.subtasks
+    for length in experiment.lengths:
+        rows = []
+        for preset in experiment.presets:
+            found = [estimate(metric, experiment, preset, length, kind) for kind in kinds]
+            if any(found):
+                rows.append([experiment.name(preset), *(_cell(metric, each) for each in found)])
+        caption = f"Kinds at {length:,} tokens, nats an answer or {TEXT_TOKENS} tokens of text"
+        yield Table(caption, ["preset", *kinds], rows)
 
 
 # Cells

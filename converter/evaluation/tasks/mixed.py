@@ -25,7 +25,7 @@ from .texts import Text
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Model
 
-__all__ = ["KINDS", "PURPOSES", "Mixed", "by_kind", "mixed_sample", "weighed"]
+__all__ = ["KINDS", "PURPOSES", "TEXT_TOKENS", "Mixed", "by_kind", "mixed_sample", "weighed"]
 
 KINDS = ("needles", "pairs", "variables", "passkeys", "text")
 """Of questions; `text` is how well the prose itself is predicted."""

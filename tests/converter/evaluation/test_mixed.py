@@ -83,8 +83,8 @@ def test_mixed_questions_are_reported_by_kind_and_as_their_balanced_mean(run, tm
     assert (ahead.value, ahead.low, ahead.high) == (pytest.approx(3.0), pytest.approx(3.0), pytest.approx(3.0))
     assert found["exact"].value == pytest.approx(100 * 4 / 6)
     shown = run("report", file).stdout
-    assert "Kinds by a, nats an answer or 32 tokens of text" in shown
-    assert "| needles | −3.50 |" in shown
+    assert "Kinds at 4,096 tokens, nats an answer or 32 tokens of text" in shown
+    assert "| a | −3.50 | −3.50 | −2.50 |" in shown
     for change, wrong in [
         ({"losses": []}, "`losses`"),
         ({"answers": [{**values[0]["answers"][0], "kind": "x"}]}, "`kind`"),
