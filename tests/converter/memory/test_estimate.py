@@ -9,6 +9,8 @@ from ropext.converter.memory.estimate import RUNTIMES, Load, cache_bytes, longes
 from ropext.converter.memory.shape import Layer, Shape, shape_of
 
 LENGTH = 1024
+KERNELS = 1 << 20
+"""Bytes that kernels take for themselves whatever the length: more where the CPU multiplies in bfloat16."""
 COMMON = {
     "vocab_size": 512,
     "hidden_size": 256,
@@ -63,7 +65,7 @@ def test_a_prefill(name, dtype):
     kept = []
     most = allocated(lambda: kept.append(model(ids, use_cache=True, logits_to_keep=1)))
     found = need(shape_of(config.to_dict()), RUNTIMES["transformers"], Load(1, dtype, "", 0, {}), LENGTH)
-    assert found.total == pytest.approx(most, rel=0.1)
+    assert found.total == pytest.approx(most, rel=0.1, abs=KERNELS)
 
 
 WIDTH = 64
