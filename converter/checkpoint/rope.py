@@ -32,6 +32,10 @@ __all__ = [
 MAX_HEAD_DIM = 65_536
 
 
+FASTEST = 1000.0
+"""Radians per token. The angles of a pair that turns faster are rounded away within a few thousand tokens."""
+
+
 def float32(value: float) -> float:
     """Round to the nearest float32: the width in which transformers computes frequencies."""
     return float(struct.unpack("<f", struct.pack("<f", value))[0])
@@ -96,6 +100,9 @@ def scaled_inv_freq(theta: float, dim: int, scaling: Mapping[str, Any], place: s
         frequencies = []
     if not frequencies or min(frequencies) < 0 or (min(frequencies) == 0 and kind != "proportional"):
         raise refuse(place, "rope_type", f"the numbers of {kind!r} are out of the range of float32")
+    if max(frequencies) > FASTEST:
+        why = f"by the numbers of {kind!r} a pair turns {max(frequencies):.3g} radians from token to token"
+        raise refuse(place, "rope_type", f"{why}, which float32 cannot hold; correct them")
     return frequencies
 
 

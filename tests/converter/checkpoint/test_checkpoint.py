@@ -160,6 +160,7 @@ def test_frequencies_are_those_of_transformers(theta, head_dim, scaling):
         ({"rope_type": "new"}, "'new' .* ropext does not know it: ?"),
         ({"rope_type": "linear"}, "rope_scaling.factor: None is not a positive number"),
         ({**LLAMA3, "high_freq_factor": 1.0}, "high_freq_factor: has to exceed"),
+        ({**LLAMA3, "factor": 1e-9}, "a pair turns 8.99e.05 radians from token to token"),
     ],
 )
 def test_scalings_that_are_refused(scaling, message):
