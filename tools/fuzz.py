@@ -39,6 +39,8 @@ from tools.fuzz_loads import Loader
 from tools.fuzz_results import results_input
 
 MEMORY = 300_000_000
+BUFFERS = "OPENBLAS_NUM_THREADS"
+"""How many threads have a buffer of 40 MB, which counts in the bound on memory though nobody fills it."""
 SECONDS = 10
 TESTS = Path(__file__).parents[1] / "tests"
 DATA = TESTS / "data" / "tiny-llama"
@@ -369,6 +371,8 @@ def main():
     parser.add_argument("--first", type=int, default=0, metavar="NUMBER", help="go on from there")
     parser.add_argument("--kind", choices=INPUTS, help="inputs of one kind")
     given = parser.parse_args()
+    if os.environ.get(BUFFERS) != "1":
+        os.execve(sys.executable, [sys.executable, "-m", "tools.fuzz", *sys.argv[1:]], {**os.environ, BUFFERS: "1"})
     if os.access("/dev/shm", os.W_OK):
         tempfile.tempdir = "/dev/shm"  # in memory: it is about the program, not the disk
     with tempfile.TemporaryDirectory(prefix="fuzz-families-") as families:

@@ -52,12 +52,19 @@ class TextModel:
         return count(self.config, self.place, key, getattr(sizes, key) or None if sizes else None)
 
     def key_value_heads(self) -> int:
-        """Return the key heads of a layer: as many as query heads where neither key nor class says otherwise."""
+        """Return the key heads of a layer: as many as query heads where neither key nor class says otherwise.
+
+        Raises:
+            RopextError: the query heads cannot share them evenly.
+        """
         sizes = self.family.sizes
         default = sizes.num_key_value_heads if sizes else 0
         if self.config.get("num_key_value_heads") is None and not default:
             return self.size("num_attention_heads")
-        return self.size("num_key_value_heads")
+        heads, shared = self.size("num_attention_heads"), self.size("num_key_value_heads")
+        if heads % shared:
+            raise refuse(self.place, "num_key_value_heads", f"{shared} cannot be shared evenly by {heads} query heads")
+        return shared
 
 
 @dataclass(frozen=True)

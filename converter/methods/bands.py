@@ -75,6 +75,10 @@ def _window(wish: Wish) -> int:
 
 def _suggest(wish: Wish) -> Suggestion:
     regions = _by_rule(wish, _window(wish), 4, 2, 1 / 2)
+    if not regions:
+        return Suggestion(
+            "bands", None, None, f"M = {wish.trained} leaves no room for two regions within half of it", ""
+        )
     reached, scale = farthest(regions, wish.target), regions[-1]["scale_factor"]
     why = f"groups of 2 up to 4 w, then of {scale}: the farthest token is seen at {reached:.0f}, within half of M"
     source = "no publication: group sizes that grow with the distance, as in AdaGroPE (ACL 2025), by SelfExtend's rule"

@@ -225,7 +225,7 @@ def test_a_part_of_each_head_in_either_spelling(family, factor, pairs, spelling,
     np.testing.assert_allclose(inv_freq, 10000.0 ** (-np.arange(pairs) / pairs), rtol=1e-6)
 
     base, ids = partial_bases[family], tiny.tokens(80)
-    expected = stock_logits(base, ids[0], dpe.pair_logit(inv_freq, **parameters))
+    expected = stock_logits(base, ids[0], dpe.pair_logit(inv_freq, initial_window=64, **parameters))
     for folder in (output, tmp_path / "saved"):
         config = families.shipped_class(family, "AutoConfig").from_pretrained(folder)
         model = families.shipped_class(family, "AutoModelForCausalLM", "dpe").from_pretrained(folder, config=config)

@@ -168,5 +168,11 @@ def test_scalings_that_are_refused(scaling, message):
         base_inv_freq({"model_type": "llama", "head_dim": 16, "rope_scaling": scaling})
 
 
+def test_key_heads_that_query_heads_cannot_share_are_refused(tiny_llama):
+    edit_config(tiny_llama, num_key_value_heads=13)
+    with pytest.raises(RopextError, match="num_key_value_heads: 13 cannot be shared evenly by 4 query heads"):
+        read_facts(str(tiny_llama))
+
+
 def test_json_reports_are_plain(tiny_llama):
     assert json.loads(json.dumps(vars(read_facts(str(tiny_llama)))))["head_dim"] == 16

@@ -24,7 +24,9 @@ def test_dpe_composes_with_it(scaling, tiny_llama, tiny_preset):
     base = LlamaForCausalLM.from_pretrained(tiny_llama).eval()
     short, ids = tiny.tokens(16), tiny.tokens(90)
     assert torch.equal(model(short).logits, base(short).logits)
-    pair_logit = dpe.pair_logit(np.array(block["inv_freq"]), **block["parameters"])
+    pair_logit = dpe.pair_logit(
+        np.array(block["inv_freq"]), initial_window=block["initial_window"], **block["parameters"]
+    )
     expected = llama_logits(base.double(), ids[0], pair_logit).float()
     torch.testing.assert_close(model(ids).logits[0], expected, atol=2e-4, rtol=0)
 

@@ -86,7 +86,7 @@ def test_a_model_without_end_is_given_up(without_end):
     start = time.monotonic()
     report = verify(str(without_end), minutes=0.1)
     assert report.verdict == "incomplete", report
-    assert report.unchecked == ["headers", "reference", "base"]
+    assert report.unchecked == ["headers", "config", "reference", "base"]
     assert texts(report)["headers"] == "given up after 0.1 minutes of running the model; see --minutes"
     assert time.monotonic() - start < 30
 
