@@ -39,8 +39,7 @@ from tools.fuzz_loads import Loader
 from tools.fuzz_results import results_input
 
 MEMORY = 300_000_000
-BUFFERS = "OPENBLAS_NUM_THREADS"
-"""How many threads have a buffer of 40 MB, which counts in the bound on memory though nobody fills it."""
+BUFFERS = "OPENBLAS_NUM_THREADS"  # each has 40 MB, which count in the bound on memory though nobody fills them
 SECONDS = 10
 TESTS = Path(__file__).parents[1] / "tests"
 DATA = TESTS / "data" / "tiny-llama"
