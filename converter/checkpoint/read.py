@@ -149,9 +149,7 @@ def _findings(
         named = printable(", ".join(dropped))[:500]
         yield f"keys of config.json dropped, as they are private or no class of this family knows them: {named}"
     base = describe(config)
-    if base.window:
-        yield f"sliding_window of {base.window} tokens is turned off: every layer sees every token"
-    elif len(base.layers) < base.num_layers:
+    if len(base.layers) < base.num_layers and not base.window:
         yield f"{len(base.layers)} of {base.num_layers} layers have full attention with RoPE; the others stay"
     yield from about_weights
     left_out = sorted(names - {file.path.split("/")[0] for file in files})

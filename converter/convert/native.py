@@ -80,6 +80,8 @@ def native_notes(config: Mapping[str, Any]) -> tuple[str, ...]:
         config: the base's.
     """
     description = describe(config)
+    if description.window:
+        return (f"sliding_window of {description.window} tokens stays",)
     if description.text_model_type == "deepseek_v2" and description.rope.scaling.get("mscale_all_dim"):
         return (
             "transformers up to 5.0 ignores mscale_all_dim of deepseek_v2, in the base too: there the scale of its "

@@ -22,6 +22,7 @@ from .tokenizer import FILE as TOKENIZER_CONFIG
 from .tokenizer import GENERATION, adapt_tokenizer_config, keys_of_elsewhere, with_known_settings
 
 if TYPE_CHECKING:
+    from ropext.converter.checkpoint.facts import ModelFacts
     from ropext.converter.checkpoint.read import Checkpoint
     from ropext.converter.checkpoint.roles import SourceFile, Stamp
     from ropext.converter.methods.base import Baked
@@ -148,7 +149,7 @@ def make_plan(
     replaced = {CONFIG, CARD, *(file.path for file in settings)}
     terms = [file.path for file in checkpoint.files if file.path.lower() == CODE_LICENSE.lower()]
     dropped += [f"{path} of the base left out: this name is that of the terms of ropext's code" for path in terms]
-    told = native_notes(checkpoint.config) if native else ()
+    told = native_notes(checkpoint.config) if native else window_notes(checkpoint.facts)
     files = [
         *(_carried(file) for file in checkpoint.files if file.path not in {*replaced, *terms}),
         *settings,
@@ -169,6 +170,13 @@ def make_plan(
         record=Record.of(published, local, native=native),
         notes=(*checkpoint.notes, *dropped, *told, *baked.notes),
         native=native,
+    )
+
+
+def window_notes(facts: ModelFacts) -> tuple[str, ...]:
+    """Return what a conversion with code of its own does to a window that every layer has."""
+    return (f"sliding_window of {facts.window} tokens is turned off: every layer sees every token",) * bool(
+        facts.window
     )
 
 

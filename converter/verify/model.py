@@ -149,6 +149,8 @@ def _check_frequencies(subject: Subject, layers: int) -> str:
         require_remote(converted.base_config, rebuilt.preset.method)
     except UsageError as error:
         raise Unchecked(f"there is nothing to compare with: {error}") from None
+    if converted.native and 0 < (rebuilt.facts.window or 0) < 2 * BEYOND:
+        raise Unchecked(f"a window of {rebuilt.facts.window} tokens hides some of the {2 * BEYOND} that are compared")
     ours = extended_config(*of_preset) if converted.native else converted.config
     own = replace(subject, converted=replace(converted, config=ours, record=replace(converted.record, native=False)))
     model = make_model(own, ours, layers)

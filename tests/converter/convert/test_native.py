@@ -18,6 +18,7 @@ from ropext.converter.methods.registry import FREQUENCY_METHODS
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.model_classes import configuration_class, model_class
 from ropext.converter.presets.load import load_preset
+from ropext.converter.verify.checks import verify
 from tests.helpers import tiny, zoo, zoo_composites
 from tests.helpers.checkpoints import LLAMA3, edit_config
 from tests.modeling.test_frequencies import oracle
@@ -90,6 +91,8 @@ def test_a_sliding_window_stays(tiny_llama, tmp_path):
     edit_config(tiny_llama, model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=16)
     native = convert(tiny_llama, tmp_path, "linear", native=True)
     assert config_of(native)["sliding_window"] == 16
+    checked = verify(str(native))  # a window of fewer tokens than are compared
+    assert (checked.verdict, checked.unchecked) == ("incomplete", ["reference"])
     stock = AutoModelForCausalLM.from_pretrained(tiny_llama)
     scaled = AutoModelForCausalLM.from_pretrained(native)
     ids = tiny.tokens(80)
