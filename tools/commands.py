@@ -64,7 +64,7 @@ CONVERTED = {
 """Folders, the last word of each name, that stand for what a reader has converted, and how."""
 
 SHORTER = {
-    "--lengths": "1k",
+    "--lengths": "1500",
     "--samples": "1",
     "--needles": "2",
     "--questions": "1",
@@ -96,7 +96,7 @@ def shortened(words: tuple[str, ...]) -> list[str]:
         if word in SHORTER and words[0] in ("eval", "calibrate"):
             found[at + 1] = SHORTER[word]
     if words[0] == "calibrate" and words[1] not in ("contributions", "dprope"):
-        found += ["--lengths", "1k", "--samples", "1", "--questions", "1"]
+        found += ["--lengths", "1500", "--samples", "1", "--questions", "1"]
     if words[:2] in (("calibrate", "profile"), ("calibrate", "local_profile")):
         found += ["--groups", "0"]
     if words[:2] == ("eval", "niah") and "--needles" not in words:
