@@ -97,8 +97,6 @@ def shortened(words: tuple[str, ...]) -> list[str]:
             found[at + 1] = SHORTER[word]
     if words[0] == "calibrate" and words[1] not in ("contributions", "dprope"):
         found += ["--lengths", "1500", "--samples", "1", "--questions", "1"]
-    if words[:2] in (("calibrate", "profile"), ("calibrate", "local_profile")):
-        found += ["--groups", "0"]
     if words[:2] == ("eval", "niah") and "--needles" not in words:
         found += ["--needles", "2"]
     return found

@@ -315,7 +315,7 @@ def _profile_command(method: str, window: int | None) -> click.Command:
         f"Find a shape for {method}: the named shapes first, then their numbers, each a step up or down, then the "
         "divisors of groups of frequency pairs."
     )
-    ending = _example(f"{method} SmolLM2-135M-Instruct --target 16k --lengths 10k --output my-{method}.yaml")
+    ending = _example(f"{method} SmolLM2-135M-Instruct --target 10k --lengths 10k --output my-{method}.yaml")
     return click.command(method, short_help="Shape, its numbers, divisors.", help=help_text, epilog=ending)(command)
 
 
