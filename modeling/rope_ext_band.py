@@ -266,13 +266,13 @@ class BandMethod(Method):
         selected = self._selected(tokens)
         if selected is not None:
             return self._by_head(tokens, query, torch.where(selected, queries[0], query), selected, begin)
-        sides = [Side(query, self.exact_keys(tokens, keys_start), keys_start, tokens)]
+        sides = [_side(tokens, query, self.exact_keys(tokens, keys_start), keys_start)]
         borders: tuple[int, ...] = self.borders_at(length + tokens.geometry.first_position)
         for region, border in enumerate(borders):
             if border < length:
                 start = max(0, max(begin, past) - (*borders, length + 1)[region + 1] + 1)
                 keys = self._region_keys(tokens, region, start, length - border)
-                sides.append(Side(queries[region], keys, start, tokens))
+                sides.append(_side(tokens, queries[region], keys, start))
         return self._merged(sides, borders, past, begin)
 
     def _by_head(self, tokens: Tokens, query: Tensor, far_query: Tensor, selected: Tensor, begin: int) -> Part:
@@ -280,12 +280,12 @@ class BandMethod(Method):
         past, groups = int(tokens.geometry.past), tokens.heads_per_key
         keys = self.exact_keys(tokens)
         stop = keys.shape[2] - self.window
-        near, far_keys = Side(query, keys, 0, tokens), self.far_keys(tokens, stop)
+        near, far_keys = _side(tokens, query, keys), self.far_keys(tokens, stop)
         outs, lses = [], []
         for head in range(groups):
             heads = slice(head, None, groups)
             mixed_keys = torch.where(selected[heads], far_keys, keys[:, :, :stop])
-            far = Side(far_query[:, heads], mixed_keys, 0, tokens)
+            far = _side(tokens, far_query[:, heads], mixed_keys)
             out, lse = self._merged([near.of(heads), far], self.borders, past, begin)
             outs.append(out)
             lses.append(lse)
@@ -321,3 +321,7 @@ def _parts(sides: list[Side], borders: tuple[int, ...], begin: int, end: int, pa
         yield from side.band(rows, end - inner, outer - inner)
         inner = outer
     yield sides[-1].attend(rows, 0, end - inner, causal=True)
+
+
+def _side(tokens: Tokens, query: Tensor, keys: Tensor, keys_start: int = 0) -> Side:
+    return Side(query, keys, tokens.value, tokens.scale, keys_start=keys_start, backend=tokens.backend)

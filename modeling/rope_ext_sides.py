@@ -11,19 +11,29 @@ import torch
 from torch import Tensor
 
 from .rope_ext_attention import Part, flash_attention, merge, packaged_attention
-from .rope_ext_method import Tokens
 
 
 class Side:
-    """Queries and keys in one rotation, the keys from column `keys_start` on."""
+    """Queries and keys in one rotation.
 
-    def __init__(self, query: Tensor, keys: Tensor, keys_start: int, tokens: Tokens) -> None:
-        self.query, self.keys, self.keys_start = query, keys, keys_start
-        self._tokens = tokens
+    Attributes:
+        query: [B, H, T, D].
+        keys: [B, K, n, D], from column `keys_start` on.
+        values: [B, K, L, Dv], from the first column on.
+        scale: factor on the logits.
+        backend: whose kernels compute, as in `flash_attention`.
+    """
+
+    def __init__(
+        self, query: Tensor, keys: Tensor, values: Tensor, scale: float, *, keys_start: int = 0, backend: str = "sdpa"
+    ) -> None:
+        self.query, self.keys, self.values = query, keys, values
+        self.scale, self.keys_start, self.backend = scale, keys_start, backend
 
     def of(self, heads: slice) -> Side:
         """Some of the query heads, as many as there are key heads."""
-        return Side(self.query[:, heads], self.keys, self.keys_start, self._tokens)
+        query, start = self.query[:, heads], self.keys_start
+        return Side(query, self.keys, self.values, self.scale, keys_start=start, backend=self.backend)
 
     def band(self, rows: slice, end: int, width: int) -> Iterator[Part]:
         """Attention of some queries over `width` columns each, those of the last one ending at column `end`.
@@ -48,33 +58,31 @@ class Side:
 
     def _keys_values(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         keys = self.keys[:, :, start - self.keys_start : stop - self.keys_start]
-        return keys, self._tokens.value[:, :, start:stop]
+        return keys, self.values[:, :, start:stop]
 
     @property
     def windowed(self) -> bool:
         """Whether the kernel takes a band at once."""
-        return self._tokens.backend == "flash_attention_2"
+        return self.backend == "flash_attention_2"
 
     def attend(self, rows: slice, start: int, stop: int, *, causal: bool = False) -> Part:
         """Attention of some queries over the columns `start` to `stop`; causal: the last query sees them all."""
-        query, (keys, values), tokens = self.query[:, :, rows], self._keys_values(start, stop), self._tokens
-        return flash_attention(query, keys, values, causal=causal, scale=tokens.scale, backend=tokens.backend)
+        query, (keys, values) = self.query[:, :, rows], self._keys_values(start, stop)
+        return flash_attention(query, keys, values, causal=causal, scale=self.scale, backend=self.backend)
 
     def attend_window(self, rows: slice, stop: int, window: int) -> Part:
         """Attention of the queries up to column `stop` over the last `window` columns up to their own."""
         query = self.query[:, :, rows]
         keys, values = self._keys_values(max(stop - query.shape[2] - window + 1, 0), stop)
         if query.shape[2] == 1:
-            return flash_attention(
-                query, keys, values, causal=False, scale=self._tokens.scale, backend=self._tokens.backend
-            )
-        return packaged_attention(query, keys, values, causal=True, scale=self._tokens.scale, window=window)
+            return flash_attention(query, keys, values, causal=False, scale=self.scale, backend=self.backend)
+        return packaged_attention(query, keys, values, causal=True, scale=self.scale, window=window)
 
     def attend_above_diagonal(self, rows: slice, start: int, stop: int) -> Part:
         """As `attend`, over a square, query t seeing its columns after t: causal attention read backwards."""
         keys, values = self._keys_values(start + 1, stop)
         backwards = (x.flip(2) for x in (self.query[:, :, rows][:, :, :-1], keys, values))
-        out, lse = flash_attention(*backwards, causal=True, scale=self._tokens.scale)
+        out, lse = flash_attention(*backwards, causal=True, scale=self.scale)
         # The last query sees none.
         out = torch.nn.functional.pad(out.flip(2), (0, 0, 0, 1))
         return out, torch.nn.functional.pad(lse.flip(2), (0, 1), value=-torch.inf)

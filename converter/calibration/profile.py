@@ -20,6 +20,7 @@ _STEPS = {"scaling_factor": 1.5, "beta_fast": 2.0, "beta_slow": 2.0, "attention_
 """What a number is multiplied or divided by, to go one step."""
 
 _GROUP_STEP = 1.25
+"""What the divisors of a group are multiplied or divided by."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Search:
         scores: asks.
         samples: how many there are.
         divisors: what a profile's shape divides each pair's frequency by.
+        fits: whether a profile makes a valid preset.
     """
 
     factor: float
@@ -70,6 +72,7 @@ class Search:
     scores: Scores[Profile]
     samples: int
     divisors: Callable[[Profile], tuple[float, ...]]
+    fits: Callable[[Profile], bool]
 
     def expected(self) -> int:
         """About how many profiles are tried."""
@@ -98,12 +101,13 @@ class Search:
         return best
 
     def _stepped(self, profile: Profile) -> Iterator[Profile]:
-        """A profile with one of its numbers a step up or down."""
+        """A profile with one of its numbers a step up or down, where that is valid."""
         for name, step in _STEPS.items():
             value = getattr(profile, name)
             for stepped in (value * step, value / step) if value is not None else ():
-                if name != "scaling_factor" or stepped >= self.factor:  # a smaller one does not reach the target
-                    yield replace(profile, **{name: round(stepped) if name == "local_window" else round(stepped, 4)})
+                number = round(stepped) if name == "local_window" else round(stepped, 4)
+                if self.fits(moved := replace(profile, **{name: number})):
+                    yield moved
 
     def _moved(self, profile: Profile, block: range) -> Iterator[Profile]:
         """A profile with the divisors of some groups a step up or down, none under 1."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ropext.converter.files.replace import beside
 from ropext.converter.hub import client as hub
 from ropext.converter.methods.profile import shaped
 from ropext.converter.preset import Preset
+from ropext.converter.presets.fit import preset_faults
 from ropext.converter.presets.load import found_preset, make_preset, write_preset
 
 from .contributions import measure_contributions, passages
@@ -150,7 +151,15 @@ def calibrate_profile(wish: Wish, method: str, window: int | None, groups: int) 
     """
 
     def search(scores: Scores[Profile]) -> Search:
-        return Search(wish.target / wish.trained, window, groups, scores, wish.asked["samples"], divisors)
+        return Search(
+            wish.target / wish.trained,
+            window,
+            groups,
+            scores,
+            wish.asked["samples"],
+            divisors,
+            partial(valid, wish, method),
+        )
 
     def divisors(profile: Profile) -> tuple[float, ...]:
         preset = make_preset({**wish.preset(method), **_setting(profile)})
@@ -159,10 +168,16 @@ def calibrate_profile(wish: Wish, method: str, window: int | None, groups: int) 
     def find(study: Study) -> Setting:
         return _setting(search(lambda profile, sample: study.scores(_setting(profile), sample)).find())
 
-    def _setting(profile: Profile) -> Setting:
-        return {"parameters": profile.parameters()}
-
     return _calibrate(wish, method, find, search(lambda profile, sample: ()).expected())
+
+
+def valid(wish: Wish, method: str, profile: Profile) -> bool:
+    """Whether a profile makes a valid preset of a method."""
+    return not preset_faults({**wish.preset(method), **_setting(profile)}, wish.output.parent)
+
+
+def _setting(profile: Profile) -> Setting:
+    return {"parameters": profile.parameters()}
 
 
 # DPE

@@ -74,7 +74,7 @@ def native_config(config: Mapping[str, Any], facts: ModelFacts, preset: Preset, 
 
 
 def native_notes(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what single versions of transformers make of a native export, and of its base as well.
+    """Return what a native export keeps, and what single versions of transformers make of it and of its base.
 
     Args:
         config: the base's.

@@ -149,7 +149,7 @@ def make_plan(
     replaced = {CONFIG, CARD, *(file.path for file in settings)}
     terms = [file.path for file in checkpoint.files if file.path.lower() == CODE_LICENSE.lower()]
     dropped += [f"{path} of the base left out: this name is that of the terms of ropext's code" for path in terms]
-    told = native_notes(checkpoint.config) if native else window_notes(checkpoint.facts)
+    told = native_notes(checkpoint.config) if native else _window_notes(checkpoint.facts)
     files = [
         *(_carried(file) for file in checkpoint.files if file.path not in {*replaced, *terms}),
         *settings,
@@ -173,11 +173,11 @@ def make_plan(
     )
 
 
-def window_notes(facts: ModelFacts) -> tuple[str, ...]:
+def _window_notes(facts: ModelFacts) -> tuple[str, ...]:
     """Return what a conversion with code of its own does to a window that every layer has."""
-    return (f"sliding_window of {facts.window} tokens is turned off: every layer sees every token",) * bool(
-        facts.window
-    )
+    if not facts.window:
+        return ()
+    return (f"sliding_window of {facts.window} tokens is turned off: every layer sees every token",)
 
 
 _WHY = {

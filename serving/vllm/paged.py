@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .tiles import window_attention
+from ropext.modeling.rope_ext_attention import Part, merge
+from ropext.modeling.rope_ext_sides import Side, joined
 
 __all__ = ["Batch", "attend_torch", "merge_torch"]
 
 _QUERIES = 64
 """Whose logits are held at once."""
+_TOGETHER = 1024
+"""Queries that are taken together by fused kernels where the window is longer."""
 
 
 @dataclass
@@ -96,9 +99,21 @@ def attend_torch(
             out[rows], lse[:, rows] = _capped(query[rows], k, v, window, scale, softcap)
         else:
             q, k, v = (x.transpose(0, 1)[None] for x in (query[rows], k, v))
-            part = window_attention(q, k, v, window or stop, scale)
+            part = _banded(Side(q, k, v, scale), window or stop)
             out[rows], lse[:, rows] = part[0][0].transpose(0, 1), part[1][0]
     return out, lse
+
+
+def _banded(side: Side, window: int) -> Part:
+    """Each query over the last `window` columns up to its own, by the fused kernel. The last has the last column."""
+    count, length = side.query.shape[2], side.keys.shape[2]
+    past = length - count
+    whole = min(max(window, past), length)  # queries before this column see all keys up to their own
+    parts = [side.attend(slice(0, whole - past), 0, whole, causal=True)] if whole > past else []
+    for begin in range(whole - past, count, _TOGETHER):
+        rows = slice(begin, min(begin + _TOGETHER, count))
+        parts.append(merge(side.band(rows, past + rows.stop, window)))
+    return joined(parts)
 
 
 def _capped(
