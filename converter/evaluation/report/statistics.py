@@ -1,7 +1,9 @@
 """What measurements come to: shares, means and differences to the base, each with its 95% interval.
 
 Shares have Wilson's interval. Differences are taken on the same prompts: prompt by prompt, so that what makes a prompt
-hard for all falls out, with Student's interval over prompts (questions about one text are not independent).
+hard for all falls out (questions about one text are not independent). Those of log-probabilities have Student's
+interval over prompts, which is wide for few. Those of right answers and of scores have an exact test, since a few
+answers that all agree would give an interval of no width.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from statistics import NormalDist, fmean, median
 
 from ropext.converter.evaluation.tasks import ruler
 
+from .exact import flipped
 from .results import BASE, Experiment, Value
 
 __all__ = [
@@ -32,7 +35,8 @@ __all__ = [
 DEPTHS = 10
 """Bands that depths are sorted into where they are many."""
 
-_Z = NormalDist().inv_cdf(0.975)
+_LEVEL = 0.05
+_Z = NormalDist().inv_cdf(1 - _LEVEL / 2)
 _STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
 Pairs = Sequence[tuple[Value, Value]]
@@ -48,19 +52,25 @@ class Estimate:
         low: lower end of the interval; None where there is too little for one.
         high: upper end.
         count: questions, tokens or prompts that it rests on.
+        prompts: of a comparison: texts that both read, which are independent of each other.
+        p: of a comparison of counts: the exact test's; None where the interval decides.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     count: int = 0
+    prompts: int = 0
+    p: float | None = None
 
-    def covers(self, value: float) -> bool:
-        """Whether the interval covers a value."""
-        return self.low is not None and self.high is not None and self.low <= value <= self.high
+    def differs(self, neutral: float) -> bool:
+        """Whether a comparison is resolved: the test, or else the interval, excludes that both are alike."""
+        if self.p is not None:
+            return self.p < _LEVEL
+        return self.low is not None and self.high is not None and not self.low <= neutral <= self.high
 
     def transformed(self, function: Callable[[float], float]) -> Estimate:
-        """By a function that grows."""
+        """By a monotonic function."""
         low, high = (None if end is None else function(end) for end in (self.low, self.high))
         return replace(self, value=function(self.value), low=low, high=high)
 
@@ -74,7 +84,7 @@ class Metric:
         title: for readers, with its unit.
         of: its estimate from a preset's measurements; None for a metric that compares.
         beside: its estimate from measurements of preset and base on the same prompts.
-        neutral: of a comparison: what means no difference.
+        neutral: of a comparison: its value where both are alike.
     """
 
     name: str
@@ -144,9 +154,9 @@ def _mean_of(parts: Sequence[tuple[float, int]], count: int) -> Estimate:
     """The mean of what comes in sums over so many items, one sum for each prompt; the interval is over prompts."""
     mean, error = _mean_and_error(parts)
     if error is None:
-        return Estimate(mean, count=count)
+        return Estimate(mean, count=count, prompts=len(parts))
     margin = student(len(parts) - 1) * error
-    return Estimate(mean, mean - margin, mean + margin, count)
+    return Estimate(mean, mean - margin, mean + margin, count, len(parts))
 
 
 def _mean_and_error(parts: Sequence[tuple[float, int]]) -> tuple[float, float | None]:
@@ -183,6 +193,15 @@ def _log_probability_difference(pairs: Pairs) -> Estimate:
         mine, its = ([answer["log_probability"] for answer in value["answers"]] for value in values)
         parts.append((math.fsum(a - b for a, b in zip(mine, its, strict=True)), len(mine)))
     return _mean_of(parts, sum(weight for _, weight in parts))
+
+
+def _exact_difference(pairs: Pairs) -> Estimate:
+    parts = []
+    for values in pairs:
+        mine, its = ([answer["exact"] for answer in value["answers"]] for value in values)
+        parts.append((float(sum(mine) - sum(its)), len(mine)))
+    found = _mean_of(parts, sum(weight for _, weight in parts)).transformed(_times_100)
+    return replace(found, p=flipped([each for each, _ in parts]))
 
 
 def depths(experiment: Experiment) -> list[tuple[str, float, float]]:
@@ -242,23 +261,36 @@ def _score(values: Values) -> Estimate:
     return Estimate(fmean(map(fmean, scores.values())), count=len(values))
 
 
-def _score_difference(pairs: Pairs) -> Estimate:
-    """The mean of the parts' mean differences; the interval takes the parts as given and their texts as drawn.
+Texts = Mapping[str, Mapping[int, Sequence[float]]]
+
+
+def _texts(pairs: Pairs) -> Texts:
+    """Differences of scores by part and text.
 
     A text is a prompt of RULER's, a document of L-Eval's with all its questions, or a sample of mixed questions.
     """
-    tasks: dict[str, dict[int, list[float]]] = {}
+    parts: dict[str, dict[int, list[float]]] = {}
     for mine, its in pairs:
-        texts = tasks.setdefault(mine["task"], {})
+        texts = parts.setdefault(mine["task"], {})
         texts.setdefault(mine.get("document", mine["seed"]), []).append(mine["score"] - its["score"])
-    found = [_mean_and_error([(math.fsum(each), len(each)) for each in texts.values()]) for texts in tasks.values()]
+    return parts
+
+
+def _mean_difference(parts: Texts) -> Estimate:
+    """The mean of the parts' mean differences; the interval takes the parts as given and their texts as drawn."""
+    found = [_mean_and_error([(math.fsum(each), len(each)) for each in texts.values()]) for texts in parts.values()]
     mean = fmean(each for each, _ in found)
     squares = [error**2 for _, error in found if error is not None]
+    count = sum(len(each) for texts in parts.values() for each in texts.values())
+    prompts = sum(map(len, parts.values()))
     if len(squares) < len(found):
-        return Estimate(mean, count=len(pairs))
-    freedom = sum(len(texts) - 1 for texts in tasks.values())
-    margin = student(freedom) * math.sqrt(sum(squares)) / len(tasks)
-    return Estimate(mean, mean - margin, mean + margin, len(pairs))
+        return Estimate(mean, count=count, prompts=prompts)
+    margin = student(prompts - len(parts)) * math.sqrt(sum(squares)) / len(parts)
+    return Estimate(mean, mean - margin, mean + margin, count, prompts)
+
+
+def _balanced_difference(pairs: Pairs) -> Estimate:
+    return replace(_mean_difference(_texts(pairs)), prompts=len({mine["seed"] for mine, _ in pairs}))
 
 
 def _percent(values: Values) -> Estimate:
@@ -266,7 +298,9 @@ def _percent(values: Values) -> Estimate:
 
 
 def _percent_difference(pairs: Pairs) -> Estimate:
-    return _score_difference(pairs).transformed(_times_100)
+    parts = _texts(pairs)
+    shares = [math.fsum(each) / sum(map(len, texts.values())) for texts in parts.values() for each in texts.values()]
+    return replace(_mean_difference(parts).transformed(_times_100), p=flipped(shares))
 
 
 def _times_100(value: float) -> float:
@@ -301,6 +335,9 @@ def _slowdown(pairs: Pairs) -> Estimate | None:
 _TIME = Metric("seconds_ratio", "Time, as multiples of the base's on the same prompts (median)", beside=_slowdown)
 _QUESTIONS = (
     Metric("exact", "Exact match, percent of the questions", _exact),
+    Metric(
+        "exact_difference", "Exact match less the base's, same questions, percentage points", beside=_exact_difference
+    ),
     Metric("log_probability", "Log-probability of the right answer, mean, nats", _log_probability),
     Metric(
         "log_probability_difference",
@@ -318,7 +355,7 @@ _TASKS = (
 
 _KINDS = (
     Metric("balanced", "Balanced score: the mean over the kinds, nats an answer or 32 tokens of text", _score),
-    Metric("balanced_difference", "Balanced score less the base's, same questions, nats", beside=_score_difference),
+    Metric("balanced_difference", "Balanced score less the base's, same questions, nats", beside=_balanced_difference),
     Metric("exact", "Exact match, percent of the questions", _right),
     _TIME,
 )

@@ -30,9 +30,11 @@ __all__ = [
 ]
 
 HOW_TO_READ = (
-    "In brackets: 95% intervals. Intervals of shares are Wilson's, over questions. Intervals of differences are "
-    "Student's, over the prompts that both models read. “Not resolved”: the interval includes zero, or one for a "
-    "ratio; use more samples. Without brackets: there are too few prompts for an interval, or the number has none."
+    "In brackets: 95% intervals, or p of an exact test. Intervals of shares are Wilson's, over questions; those of "
+    "differences are Student's, over the n prompts that both models read. Differences of right answers and of scores "
+    "are tested by reversing the signs of the prompts' differences in every way; for one question in each prompt this "
+    "is McNemar's exact test. “Not resolved”: n prompts are too few to tell the two apart, which does not mean that "
+    "they are alike; use more samples. Of one prompt no interval can be formed."
 )
 
 _LONGEST_SETTING = 60
@@ -144,13 +146,26 @@ def _cell(metric: Metric, found: Estimate | None) -> str:
     if found is None:
         return ""
     write = _WRITERS[metric.name]
+    if metric.beside:
+        return _difference(metric, found, write)
     if found.low is None or found.high is None:
         return write(found.value)
-    joint = " to " if metric.beside else "–"
-    interval = f"({write(found.low)}{joint}{write(found.high)})"
-    if metric.beside and found.covers(metric.neutral):
-        return f"not resolved {interval}"
-    return f"{write(found.value)} {interval}"
+    return f"{write(found.value)} ({write(found.low)}–{write(found.high)})"
+
+
+def _difference(metric: Metric, found: Estimate, write: Callable[[float], str]) -> str:
+    """A comparison: its number and what speaks for it, or that it is not resolved."""
+    if found.p is not None:
+        sure = f"p {'< 0.001' if found.p < 0.001 else f'= {found.p:.2g}'}"
+    elif found.low is None or found.high is None:
+        return f"{write(found.value)} (n = {found.prompts})" if found.prompts else write(found.value)
+    elif found.low == found.high == metric.neutral:
+        return f"the same (n = {found.prompts})"
+    else:
+        sure = f"{write(found.low)} to {write(found.high)}"
+    if found.differs(metric.neutral):
+        return f"{write(found.value)} ({sure})"
+    return f"not resolved (n = {found.prompts}; {sure})"
 
 
 def _number(form: str) -> Callable[[float], str]:
@@ -169,6 +184,7 @@ def _perplexity(value: float) -> str:
 
 _WRITERS: Mapping[str, Callable[[float], str]] = {
     "exact": _number(".0f"),
+    "exact_difference": _number("+.0f"),
     "log_probability": _number(".2f"),
     "log_probability_difference": _number("+.2f"),
     "balanced": _number(".2f"),
@@ -220,7 +236,7 @@ def _origin(origin: Origin) -> str:
     return f"Made by\n\n{lines}" + (f"\n\nwith {plain(about)}." if about else "")
 
 
-_COLUMNS = ("source", "task", "subtask", "preset", "length", "metric", "value", "low", "high", "count")
+_COLUMNS = ("source", "task", "subtask", "preset", "length", "metric", "value", "low", "high", "count", "prompts", "p")
 
 
 def as_csv(experiments: Sequence[Experiment]) -> str:

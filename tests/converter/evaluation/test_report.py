@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import re
@@ -13,6 +14,7 @@ import pytest
 
 from ropext.converter.evaluation.report import statistics as summary
 from ropext.converter.evaluation.report.drawing import line_style, tokens
+from ropext.converter.evaluation.report.exact import flipped
 from ropext.converter.evaluation.report.results import BASE, read_results
 from ropext.converter.evaluation.report.tables import HOW_TO_READ, plain, tables
 from tests.helpers.measured import ORIGIN, asked, needles, perplexity, write
@@ -39,6 +41,56 @@ def test_wilson_and_student():
         assert summary.student(freedom) == pytest.approx(quantile, abs=4e-3)
 
 
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([], 1.0),
+        ([0, 0, 0], 1.0),
+        ([1, 1, 1, 0], 0.25),  # 0 of 3 against 3 of 3
+        ([1] * 5, 0.0625),
+        ([1] * 6 + [0] * 6, 0.03125),
+        ([1] * 8 + [-1] * 2, 2 * (1 + 10 + 45) / 1024),
+        ([0.25] * 2 + [-0.25] * 8, 2 * (1 + 10 + 45) / 1024),
+        ([1] * 2000 + [-1] * 2000, 1.0),
+    ],
+)
+def test_equal_differences_have_the_binomial_test(differences, p):
+    assert flipped(differences) == pytest.approx(p)
+
+
+def test_unequal_differences_are_reversed_in_every_way():
+    differences = [1.0, 2.0, -0.5, 4.0, 1 / 3, 0.0, 3.0]
+    signs = itertools.product((-1, 1), repeat=len(differences))
+    sums = [abs(sum(s * d for s, d in zip(each, differences, strict=True))) for each in signs]
+    assert flipped(differences) == sum(each >= sum(differences) - 1e-9 for each in sums) / len(sums)
+    assert flipped([0.1 * each for each in range(1, 40)]) is None
+
+
+def passkeys(right, prompts=3):
+    """A passkey in each prompt, which the base misses, at two lengths."""
+    for preset in (None, "tiny-dpe"):
+        for length in (4096, 16384):
+            for seed in range(prompts):
+                yield asked(preset, length, seed, [(0.5, -1.0, bool(preset) and seed < right)])
+
+
+@pytest.mark.parametrize(
+    ("right", "prompts", "cell"),
+    [
+        (3, 3, "not resolved (n = 3; p = 0.25)"),
+        (0, 3, "not resolved (n = 3; p = 1)"),
+        (10, 10, "+100 (p = 0.002)"),
+        (11, 20, "+55 (p < 0.001)"),
+    ],
+)
+def test_a_few_right_answers_resolve_nothing(tmp_path, right, prompts, cell):
+    experiment = one(write(tmp_path / "passkey.jsonl", "passkey", passkeys(right, prompts)))
+    found = {table.caption: table.rows for table in tables(experiment)}
+    assert found["Exact match less the base's, same questions, percentage points"] == [["tiny-dpe", cell, cell]]
+    nats = found["Log-probability less the base's, same questions, nats"]
+    assert nats == [["tiny-dpe", *2 * [f"the same (n = {prompts})"]]]
+
+
 def test_differences_are_over_prompts(tmp_path):
     experiment = one(write(tmp_path / "niah.jsonl", "niah", needles()))
     values = {
@@ -50,6 +102,7 @@ def test_differences_are_over_prompts(tmp_path):
     margin = 3.182 * difference.std(ddof=1) / 2
     found = estimate(experiment, "log_probability_difference", "tiny-dpe", 16384)
     assert (found.value, found.high - found.value) == pytest.approx((difference.mean(), margin), rel=1e-3)
+    assert (found.count, found.prompts, found.p) == (8, 4, None)
     assert estimate(experiment, "log_probability_difference", BASE, 16384) is None
     right = estimate(experiment, "exact", "tiny-dpe", 16384)
     assert (right.value, right.count) == (87.5, 8)
@@ -65,6 +118,7 @@ def test_only_the_same_prompts_are_compared(tmp_path):
     experiment = one(write(tmp_path / "b.jsonl", "niah", [asked(None, 4096, 0, [(0.2, -3.0, True)]), mine]))
     found = estimate(experiment, "log_probability_difference", "tiny-dpe", 4096)
     assert (found.value, found.low) == (2.0, None)  # no interval from one prompt
+    assert ["tiny-dpe", "+2.00 (n = 1)"] in [row for table in tables(experiment) for row in table.rows]
 
 
 def test_perplexity(results):
@@ -72,7 +126,8 @@ def test_perplexity(results):
     assert estimate(experiment, "perplexity", BASE, 4096).value == pytest.approx(math.exp(2505 / 1000))
     ratio = estimate(experiment, "perplexity_ratio", "tiny-dpe", 16384)
     assert ratio.value == pytest.approx(math.exp(-3.4))
-    assert estimate(experiment, "perplexity_ratio", "tiny-dpe", 4096).covers(1.0)
+    assert ratio.differs(1.0)
+    assert not estimate(experiment, "perplexity_ratio", "tiny-dpe", 4096).differs(1.0)
 
 
 def test_texts_of_unequal_length_count_by_their_tokens(tmp_path):
@@ -91,7 +146,8 @@ def test_ruler(results):
     assert (dict(total.averages), effective) == ({4096: 100.0, 16384: 50.0}, 4096)
     assert "fwe" in total.left_out
     found = estimate(experiment, "score_difference", "tiny-dpe", 16384)
-    assert (found.value, found.low, found.high) == (50.0, 50.0, 50.0)
+    # Two prompts of `vt` gained all, two of `cwe` nothing: an interval would have no width.
+    assert (found.value, found.prompts, found.p, found.differs(0.0)) == (50.0, 4, 0.5, False)
 
 
 # Reading
@@ -160,9 +216,10 @@ def test_markdown(run, results):
     rows = re.findall(r"^\| (base|tiny-dpe) \| (.*) \| (.*) \|$", part, re.MULTILINE)
     assert rows[0] == ("base", "100 (68–100)", "0 (0–32)")
     assert rows[1] == ("tiny-dpe", "88 (53–98)", "88 (53–98)")
-    assert rows[4][1].startswith("not resolved (−0.")
-    assert rows[4][2].startswith("+7.91 (")
-    assert rows[5] == ("tiny-dpe", "1.10", "1.10")
+    assert rows[2] == ("tiny-dpe", "not resolved (n = 4; p = 1)", "not resolved (n = 4; p = 0.12)")
+    assert rows[5][1].startswith("not resolved (n = 4; −0.")
+    assert rows[5][2].startswith("+7.91 (")
+    assert rows[6] == ("tiny-dpe", "1.10", "1.10")
     assert f"\n    {ORIGIN['command']}\n" in part
     assert r"a \<small\> machine" in part
     assert text.rstrip().endswith(HOW_TO_READ)
