@@ -29,7 +29,7 @@ from ropext.converter.model_classes import configuration_class, model_class
 from ropext.converter.presets.fit import check_fit
 from ropext.converter.presets.load import load_preset
 from ropext.modeling.rope_ext_model import rotary_modules
-from ropext.modeling.rope_ext_positions import NOTES, Notes
+from ropext.modeling.rope_ext_notes import NOTES, Notes
 
 TOKEN_COUNTS = ("local_window", "window", "shift")
 

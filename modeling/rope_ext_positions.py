@@ -9,7 +9,6 @@ Shape letters: A axes, B batch, T queries, L keys, P frequency pairs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -18,87 +17,9 @@ from torch import Tensor
 
 from .rope_ext_attention import last_row, numbered_runs, read_mask
 from .rope_ext_model import OTHER_VERSION
+from .rope_ext_notes import NOTES, Notes, rows_of
 
 T = TypeVar("T")
-
-NOTES = "_rope_ext_notes"
-"""Attribute of a cache: what is known of its columns. It is copied with the cache."""
-
-
-@dataclass
-class Notes:
-    """What a cache does not say of the keys that it holds.
-
-    Attributes:
-        origin: [B or 1, 1] stock position of column 0, as long as positions follow columns.
-        positions: [B or 1, columns] stock positions, once they do not.
-        straight: then: they do for all tokens that are no padding.
-        far: layers whose keys stand at their far positions.
-        copies: far keys that are kept beside the cache, by layer.
-        unknown: the cache was filled before any of this could be noted.
-        axes: [A, B, columns] stock positions on each axis, once some token's differ; else None.
-    """
-
-    origin: Tensor | None = None
-    positions: Tensor | None = None
-    straight: bool = False
-    far: set[int] = field(default_factory=set)
-    copies: dict[int, Any] = field(default_factory=dict)
-    unknown: bool = False
-    axes: Tensor | None = None
-
-    def add_axes(self, new: Tensor, past: int, rows: int) -> None:
-        """Note positions [A, B, T] of new tokens of several axes, after `past` columns; waits for the device, once."""
-        known = self.axes
-        if known is None:
-            if not bool((new != new[:1]).any()):
-                return
-            if self.unknown:
-                raise ValueError("ropext: this cache was filled elsewhere, and where its tokens stand is not known")
-            before = self._before(past, rows, new.device)
-            known = before.expand(new.shape[0], *before.shape)
-        known = torch.stack([_rows(axis, rows)[:, :past] for axis in known])
-        self.axes = torch.cat((known, new.expand(-1, rows, -1)), dim=2)
-
-    def _before(self, past: int, rows: int, device: torch.device) -> Tensor:
-        """[rows, past]: stock positions of the columns before."""
-        if self.positions is not None:
-            return _rows(self.positions, rows)[:, :past]
-        origin = torch.zeros((1, 1), dtype=torch.long, device=device) if self.origin is None else self.origin
-        return _rows(origin, rows) + torch.arange(past, device=device)
-
-    def add(self, stock: Tensor, past: int) -> tuple[int, bool]:
-        """Note new tokens at stock positions [B or 1, T] after `past` columns; waits for the device, once.
-
-        Returns:
-            The largest of the positions, and whether each row's first follows its last one before.
-        """
-        kept = self.origin if self.positions is None else self.positions
-        if kept is not None and stock.shape[0] == 1:
-            stock = stock.expand(kept.shape[0], -1)
-        columns = past + torch.arange(stock.shape[1], device=stock.device)
-        if self.positions is None:
-            origin = stock[:, :1] - past if self.origin is None else _rows(self.origin, stock.shape[0])
-            known, fits = None, stock - columns == origin
-            self.origin = origin
-        else:
-            known = _rows(self.positions, stock.shape[0])[:, :past]
-            fits = known[:, -1:] + 1 == stock[:, :1]
-        last, follows = torch.stack((stock.amax(), fits.all().long())).tolist()
-        if known is None and not follows:
-            known = (origin + torch.arange(past, device=stock.device)).expand(stock.shape[0], -1)
-        if known is not None:
-            self.positions = torch.cat((known, stock), dim=1)
-        return int(last), bool(follows)
-
-
-def _rows(kept: Tensor, rows: int) -> Tensor:
-    """What was kept of each row, where `generate` has made several rows of each, or all were alike."""
-    if rows % kept.shape[0] == 0:
-        return kept.repeat_interleave(rows // kept.shape[0], dim=0)
-    if not bool((kept == kept[:1]).all()):
-        raise ValueError(f"ropext: a forward of {rows} rows cannot go on from a cache of {kept.shape[0]}")
-    return kept[:1].expand(rows, -1)
 
 
 class Forward:
@@ -192,7 +113,7 @@ class Forward:
         origin, keys = self._keys(batch, filled, valid)
         geometry = Geometry(stock, filled - count, filled, valid=valid, explicit=explicit, origin=origin, keys=keys)
         if self.notes.axes is not None:
-            keys_axes = torch.stack([_rows(axis, batch) for axis in self.notes.axes])
+            keys_axes = torch.stack([rows_of(axis, batch) for axis in self.notes.axes])
             geometry.axes = keys_axes[..., filled - count :], keys_axes
         if filled == count:
             # A mask without padding that is more than causality keeps documents apart, unless an image sees ahead.
@@ -205,8 +126,8 @@ class Forward:
         notes = self.notes
         if notes.positions is None:
             assert notes.origin is not None
-            return _rows(notes.origin, batch), None
-        keys = _rows(notes.positions, batch)
+            return rows_of(notes.origin, batch), None
+        keys = rows_of(notes.positions, batch)
         columns = torch.arange(filled, device=keys.device)
         last = columns.expand(batch, -1) if valid is None else columns * valid
         last = last.amax(-1, keepdim=True)

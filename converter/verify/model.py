@@ -24,7 +24,7 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.methods.registry import FREQUENCY_METHODS, method
 from ropext.converter.model_classes import parts_of
 from ropext.modeling.rope_ext_model import decoder_of
-from ropext.modeling.rope_ext_positions import NOTES, Notes
+from ropext.modeling.rope_ext_notes import NOTES, Notes
 
 from .parts import Subject, kept_layers, make_model, quiet, total_layers
 from .report import Unchecked

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ropext.modeling.rope_ext_method import Tokens
-from ropext.modeling.rope_ext_positions import NOTES
+from ropext.modeling.rope_ext_notes import NOTES
 from tests.helpers import tiny
 
 pytestmark = pytest.mark.usefixtures("no_grad")
