@@ -103,7 +103,7 @@ class Preset:
             return "measured"
         return "by rule" if any("`ropext suggest`" in each for each in self.references) else "published"
 
-    def problem(self, message: str, *path: str) -> Problem:
+    def problem(self, message: str, *path: str | int) -> Problem:
         """A problem with the value at `path`, such as `"parameters", "top_k"`."""
         if self.places:
             return self.places.problem(Fault(path, message))

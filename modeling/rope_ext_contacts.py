@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, Cache, DynamicCache
 
+from .rope_ext_attention import one_type
 from .rope_ext_method import Copies, Method, Tokens
 from .rope_ext_model import (
     OTHER_VERSION,
@@ -80,6 +81,7 @@ class Attachment:
 
     Attributes:
         method: None while the decoder is asked what it rotates.
+        others: of layers that have parameters of their own.
         config: of the decoder, the model without its head; of an image-text model the part that reads text.
         layers: indices of the layers that the method acts on.
         backend: the user's own `attn_implementation`, of the forward that runs or of the last one.
@@ -93,6 +95,7 @@ class Attachment:
     def __init__(self, decoder: Any, method: Method | None, layers: list[int] | None) -> None:
         AttentionInterface.register(NAME, attention)
         self.method = method
+        self.others: dict[int, Method] = {}
         self.config = decoder.config
         self.norms_after: list[str] | None = None
         self.observer: Callable[[int, Tensor, Tensor], None] | None = None
@@ -119,6 +122,16 @@ class Attachment:
         self._handles += [module.register_forward_hook(self._after_rotary, with_kwargs=True) for module in rotaries]
         self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
         self._handles.append(decoder.register_forward_hook(self._after_decoder))
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """All of them, each once."""
+        return () if self.method is None else tuple({self.method, *self.others.values()})
+
+    def method_of(self, layer: int) -> Method:
+        """The method with a layer's parameters."""
+        assert self.method is not None
+        return self.others.get(layer, self.method)
 
     def detach(self) -> None:
         """Take the method off: the stock model again, bit for bit."""
@@ -212,9 +225,9 @@ class Attachment:
         for _, table in inverse_frequencies(rotary):
             if not any(table is seen for seen in self._tables):
                 self._tables.append(table)
-                if same_frequencies(table, self.method.base):
-                    sign = self.method.base.sign().to(table.device)
-                    self.method.rotated = table.float() * sign
+                if same_frequencies(table, base := self.method.base):
+                    for method in self.methods:
+                        method.rotated = table.float() * base.sign().to(table.device)
 
     def _before_attention(self, module: Any, args: Any, kwargs: Any) -> None:
         view = vars(module.config)
@@ -227,10 +240,10 @@ class Attachment:
         cache = next((x for x in (*kwargs.values(), *args) if isinstance(x, Cache)), None)
         forward.enter(cache, module.layer_idx)
         if not compiling:
-            assert self.method is not None
+            method = self.method_of(module.layer_idx)
             assert forward.last is not None
             view["rope_ext_forward"] = forward
-            base = not self.method.small and self.method.is_base(forward.last + 1)
+            base = not method.small and method.is_base(forward.last + 1)
             view["rope_ext_stock"] = base and module.layer_idx not in forward.notes.far
 
     def _forward(self, args: Any, kwargs: Any) -> Forward:
@@ -256,18 +269,18 @@ class Attachment:
         geometry = forward.geometry(mask, query.shape[0], count, key.shape[2], flash=flash)
         if key.shape[2] != geometry.length:  # a static cache: what is not filled yet
             key, value = key[:, :, : geometry.length], value[:, :, : geometry.length]
-        method, layer = self.method, module.layer_idx
-        assert method is not None
-        names = self.norms_after
+        method = self.method_of(module.layer_idx)
+        if method.kind is not None:
+            geometry = geometry.memo(f"kind {method.kind}", geometry.again)
         tokens = Tokens(
-            layer=layer,
+            layer=module.layer_idx,
             query=query,
             key=key,
             value=value,
             geometry=geometry,
             pairs=method.pairs,
             scale=kwargs["scaling"],
-            gains=None if names is None else tuple(getattr(module, name).weight for name in names),
+            gains=tuple(getattr(module, name).weight for name in self.norms_after or ()) or None,
             softcap=kwargs.get("softcap"),
             sinks=kwargs.get("s_aux"),
             dropout=kwargs["dropout"],
@@ -279,8 +292,8 @@ class Attachment:
 
     def _use_cache(self, tokens: Tokens, forward: Forward) -> None:
         """Let the cache hold far keys, or keep copies of them beside it, where either can be."""
-        method, notes, layer, geometry = self.method, forward.notes, tokens.layer, tokens.geometry
-        assert method is not None
+        notes, layer, geometry = forward.notes, tokens.layer, tokens.geometry
+        method = self.method_of(layer)
         held = layer in notes.far
         can_hold = method.keys_stay and not self._shares_keys
         if geometry.axes is not None:
@@ -309,9 +322,8 @@ class Attachment:
 
     def _bring_back(self, tokens: Tokens) -> None:
         """Let a cache that holds far keys hold exact ones."""
-        assert self.method is not None
         start = tokens.length - tokens.query.shape[2]
-        cos, sin = self.method.far_key_table(tokens.geometry, 0, start)
+        cos, sin = self.method_of(tokens.layer).far_key_table(tokens.geometry, 0, start)
         tokens.key[:, :, :start] = tokens.turn_key(tokens.key[:, :, :start], (cos, -sin))
 
 
@@ -369,22 +381,14 @@ def attention(
         )
     if not torch.compiler.is_compiling():
         attachment.asked.add(module.layer_idx)
-    query, key, value = _one_type(query, key, value)
+    query, key, value = one_type(query, key, value)
     if attachment.observer is not None:
         attachment.observer(module.layer_idx, query, key)
     kwargs |= {"scaling": query.shape[-1] ** -0.5 if scaling is None else scaling, "dropout": dropout}
     tokens = attachment.tokens(module, query, key, value, attention_mask, kwargs)
-    assert attachment.method is not None
-    out, weights = attachment.method.attend(tokens, weights=attachment.wants_weights(kwargs))
+    method = attachment.method_of(module.layer_idx)
+    out, weights = method.attend(tokens, weights=attachment.wants_weights(kwargs))
     return out.transpose(1, 2).contiguous(), weights
-
-
-def _one_type(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """In one type, as torch's own attention has them under autocast."""
-    device = tensors[0].device.type
-    if torch.is_autocast_enabled(device):
-        return tuple(x.to(torch.get_autocast_dtype(device)) for x in tensors)
-    return tensors
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

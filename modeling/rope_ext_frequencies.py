@@ -51,6 +51,7 @@ class Attachment:
     """A frequency method on a decoder: the tables of its rotary modules are the method's."""
 
     norms_after: list[str] | None = None
+    others: dict[int, Any] = {}  # noqa: RUF012  there is one table for all layers
 
     def __init__(self, decoder: Any, method: FrequencyMethod, layers: list[int] | None = None) -> None:
         self.method = method
@@ -63,6 +64,11 @@ class Attachment:
         for rotary in rotary_modules(decoder):
             if not any(table.is_meta for _, table in inverse_frequencies(rotary)):
                 self._names(rotary)  # now, and not within a compiled graph
+
+    @property
+    def methods(self) -> tuple[FrequencyMethod, ...]:
+        """The only one."""
+        return (self.method,)
 
     def detach(self) -> None:
         """Take the method off."""

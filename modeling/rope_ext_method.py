@@ -174,6 +174,7 @@ class Method:
     """A method with attention of its own.
 
     Attributes:
+        kind: the first of the layers that have these parameters of their own; None: of all others.
         pairs: what RoPE turns, in the layers that the method acts on.
         base: [P], the base's inverse frequencies.
         rotated: [P], by which the model itself rotates: another than `pairs.inv_freq` where it was cast to 16 bits.
@@ -188,6 +189,7 @@ class Method:
         small: made to act on a few tokens, for a test.
     """
 
+    kind: int | None = None
     start: int
     keys_stay = False
     moves_keys = True

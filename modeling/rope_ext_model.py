@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from os import getenv
 from typing import Any, NoReturn
 
@@ -149,15 +150,27 @@ def attach(decoder: Any, block: dict[str, Any], method_class: Any, attachment_cl
             f"config.json asks for the method {block['method']!r} and the code beside it is that of {name!r}: they "
             "come from different checkpoints; two local folders of one name may share their code in one process"
         )
+    pairs = block.get("pairs", {})
     # Models are built on the meta device; the tables of a method are real.
     with torch.device("cpu"):
         method = method_class(block)
-    pairs = block.get("pairs", {})
+        others: dict[int, Any] = {}
+        for layers, own in blocks_by_layer(block):
+            other = method_class(own)
+            other.kind = layers[0]
+            others |= dict.fromkeys(layers, other)
     attachment = attachment_class(decoder, method, pairs.get("layers"))
+    attachment.others = others
     attachment.norms_after = pairs.get("norms_after")
     decoder.rope_ext_attachment = attachment
     decoder.register_forward_pre_hook(_check_first)
     return attachment
+
+
+def blocks_by_layer(block: dict[str, Any]) -> Iterator[tuple[list[int], dict[str, Any]]]:
+    """Layers with parameters of their own, and the `rope_ext` block as it is for them."""
+    for change in block["parameters"].get("by_layer", ()):
+        yield change["layers"], {**block, "parameters": change["parameters"]}
 
 
 def detach(decoder: Any) -> None:
@@ -308,7 +321,9 @@ def self_test(decoder: Any) -> float:
     training = decoder.training
     decoder.eval()
     try:
-        with decoder.rope_ext_attachment.method.made_small():
+        with ExitStack() as small:
+            for method in decoder.rope_ext_attachment.methods:
+                small.enter_context(method.made_small())
             whole = decoder(input_ids=_ids(decoder), use_cache=False)[0][:, -1]
             last = _after_cache(decoder)
     finally:

@@ -188,6 +188,13 @@ class Geometry:
         first = self.valid.long().argmax(-1, keepdim=True)
         return torch.where(self.origin == 0, first, 0)
 
+    def again(self) -> Geometry:
+        """The same places, for another method: what is kept of them is made anew."""
+        known = {"valid": self.valid, "explicit": self.explicit, "origin": self.origin, "keys": self._keys}
+        again = Geometry(self.stock, self.past, self.length, **known, shift=self.shift)
+        again.packed, again.axes = self.packed, self.axes
+        return again
+
     def memo(self, key: object, make: Callable[[], T]) -> T:
         """What `make()` returns, made by the first layer that asks and kept for the others."""
         if isinstance(key, tuple) and torch.compiler.is_compiling():

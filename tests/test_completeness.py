@@ -31,7 +31,7 @@ FILES = {
 }
 SHARED = {
     *("__init__", "rope", "regions", "stock"),  # by oracles
-    *("base", "dprope_solver", "registry", "schemas"),  # by the files of converter/methods
+    *("base", "dprope_solver", "layers", "registry", "schemas"),  # by the files of converter/methods
 }
 
 

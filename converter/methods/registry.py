@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ropext.converter.errors import Fault
 
 from .base import Heads, Settings, Suggestion, Wish, parameter_fault
+from .layers import KEY, by_layer, faults_by_layer, of_other_layers
 from .schemas import METHODS
 
 if TYPE_CHECKING:
@@ -61,8 +62,16 @@ SEARCHED = tuple(name for name, each in _FOUND.items() if each.grid)
 def faults(name: str | None, settings: Settings) -> Iterator[Fault]:
     """What is wrong with a preset beyond its schema; None stands for a method that is not known."""
     yield from _window_faults(settings, within_trained=name is None or method(name).within_trained)
+
+    def rules(parameters: Mapping[str, Any]) -> Iterator[Fault]:
+        of_layer = replace(settings, parameters=parameters)
+        yield from _length_faults(of_layer)
+        if name is not None:
+            yield from method(name).faults(of_layer)
+
+    yield from rules(of_other_layers(settings.parameters))
     if name is not None:
-        yield from method(name).faults(settings)
+        yield from faults_by_layer(name, settings.parameters, rules)
 
 
 def _window_faults(settings: Settings, *, within_trained: bool) -> Iterator[Fault]:
@@ -70,6 +79,11 @@ def _window_faults(settings: Settings, *, within_trained: bool) -> Iterator[Faul
     if initial and target and (target < initial or (target == initial and not within_trained)):
         least = "at least" if within_trained else "more than"
         yield Fault(("target_window",), f"is {target}; it must be {least} initial_window ({initial})")
+
+
+def _length_faults(settings: Settings) -> Iterator[Fault]:
+    """Of numbers of tokens that several methods have."""
+    initial, target = settings.initial, settings.target
     window, beyond = settings.parameters.get("local_window"), settings.parameters.get("activate_beyond")
     if initial and window and window >= initial:
         yield parameter_fault("local_window", f"is {window}; it must be under initial_window ({initial})")
@@ -80,7 +94,13 @@ def _window_faults(settings: Settings, *, within_trained: bool) -> Iterator[Faul
 
 def size_faults(name: str, parameters: Mapping[str, Any], head_dim: int, rotary_dim: int) -> Iterator[Fault]:
     """What does not fit heads of `head_dim` dimensions of which RoPE turns `rotary_dim`, two to a frequency pair."""
-    return method(name).size_faults(parameters, Heads(head_dim, rotary_dim))
+    heads = Heads(head_dim, rotary_dim)
+
+    def rules(parameters: Mapping[str, Any]) -> Iterator[Fault]:
+        return method(name).size_faults(parameters, heads)
+
+    yield from rules(of_other_layers(parameters))
+    yield from faults_by_layer(name, parameters, rules)
 
 
 def base_faults(name: str, rope_type: str) -> Iterator[Fault]:
@@ -103,7 +123,13 @@ def bake(preset: Preset, facts: ModelFacts, base_inv_freq: Sequence[float]) -> B
     Raises:
         InvalidPreset: when a file that the preset names does not suit the model.
     """
-    return method(preset.method).bake(preset, facts, [float(each) for each in base_inv_freq])
+    rule, inv_freq = method(preset.method).bake, [float(each) for each in base_inv_freq]
+    baked = rule(replace(preset, parameters=of_other_layers(preset.parameters)), facts, inv_freq)
+    own: dict[str, Any] = {KEY: []}
+    for _, layers, parameters in by_layer(preset.method, preset.parameters):
+        of_layers = rule(replace(preset, parameters=parameters), facts, inv_freq)
+        own[KEY].append({"layers": layers, "parameters": of_layers.parameters})
+    return replace(baked, parameters=baked.parameters | own) if own[KEY] else baked
 
 
 def suggest(name: str, wish: Wish) -> Suggestion | None:

@@ -34,7 +34,10 @@ def schema_for(method: str) -> dict[str, Any]:
     """
     if method not in METHODS:
         raise KeyError(method)
-    return _read(f"{_STEM}{method}{_SUFFIX}")
+    schema = _read(f"{_STEM}{method}{_SUFFIX}")
+    if "by_layer" in schema["properties"]:
+        schema["properties"]["by_layer"] = _by_layer(schema["properties"])
+    return schema
 
 
 def preset_schema() -> dict[str, Any]:
@@ -67,6 +70,27 @@ def _text(name: str) -> str:
 def _read(name: str) -> dict[str, Any]:
     schema: dict[str, Any] = json.loads(_text(name))
     return schema
+
+
+def _by_layer(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """What layers may have of their own: every parameter but those that come with a file; numbers as curves too."""
+    schema = _without_dialect(_read("by_layer.schema.json"))
+    for key, value in properties.items():
+        if key not in ("by_layer", "top_k", "dimension_scores"):
+            schema["items"]["properties"][key] = _without_defaults(_or_curve(value))
+    return schema
+
+
+def _or_curve(schema: Mapping[str, Any]) -> dict[str, Any]:
+    if schema.get("type") not in ("integer", "number") or "if" in schema:
+        return dict(schema)
+    return {**schema, "type": [schema["type"], "array"], "minItems": 2, "maxItems": 4, "items": dict(schema)}
+
+
+def _without_defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {key: _without_defaults(each) for key, each in schema.get("properties", {}).items()}
+    kept = {key: value for key, value in schema.items() if key != "default"}
+    return {**kept, "properties": inner} if inner else kept
 
 
 def _without_dialect(schema: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ropext.converter.checkpoint.families import FAMILIES
 from ropext.converter.errors import Fault, Problem
 from ropext.converter.methods import registry
 from ropext.converter.methods.base import Settings
+from ropext.converter.methods.layers import layers_beyond
 from ropext.converter.methods.schemas import METHODS, fill_defaults, schema_for
 from ropext.converter.preset import Preset
 
@@ -46,7 +47,8 @@ def check_fit(preset: Preset, facts: ModelFacts) -> list[Problem]:
     faults += [] if "rope_type" in unmet else registry.method(preset.method).scaled_faults(preset, facts)
     if "head_dim" not in unmet:
         faults += registry.size_faults(preset.method, preset.parameters, facts.head_dim, facts.rotary_dim)
-    problems += [preset.problem(fault.message, *map(str, fault.path)) for fault in faults]
+    faults += layers_beyond(preset.parameters, facts)
+    problems += [preset.problem(fault.message, *fault.path) for fault in faults]
     return problems or list(registry.method(preset.method).file_problems(preset, facts))
 
 

@@ -71,7 +71,8 @@ def _wrong_type(path: KeyPath, wanted: Any, value: Any, schema: Any) -> Iterator
     hint = ""
     if wanted == "integer" and isinstance(value, float) and value.is_integer():
         hint = f"; write {int(value)}"
-    yield Fault(path, f"must be {_TYPES[wanted]}, not {_show(value)}{hint}")
+    wanted = " or ".join(_TYPES[each] for each in ([wanted] if isinstance(wanted, str) else wanted))
+    yield Fault(path, f"must be {wanted}, not {_show(value)}{hint}")
 
 
 def _missing(path: KeyPath, wanted: Any, value: Any, schema: Any) -> Iterator[Fault]:
@@ -129,6 +130,8 @@ _EXPLAIN: Mapping[str, _Explain] = {
     "exclusiveMinimum": _says("must be more than {limit}, not {value}"),
     "multipleOf": _says("must be a multiple of {limit}, not {value}"),
     "minItems": _says("needs at least {limit} items, not {value}"),
+    "maxItems": _says("takes at most {limit} items, not {value}"),
+    "minProperties": _says("needs {limit} keys at least, not {value}"),
     "minLength": _says("must not be empty"),
     "uniqueItems": _says("names something twice: {value}; name each once"),
 }

@@ -28,12 +28,14 @@ def vllm_refusal(config: Mapping[str, Any]) -> str:
     method = block["method"]
     if method not in _IN_VLLM:
         return f"vLLM keeps keys in pages, and where {method} puts a far key is not fixed"
-    if block.get("parameters", {}).get("length_step"):
-        return "vLLM keeps keys in pages, and with length_step where a far key stands depends on the length"
-    if block.get("parameters", {}).get("top_k"):
-        return "with top_k each head chooses frequency pairs of its own, which no paged attention does"
-    if len(block.get("parameters", {}).get("regions", ())) > 1 or block.get("parameters", {}).get("tail"):
-        return "the plugin's cache holds two rotations of a key, and these regions need more"
+    of_all = block.get("parameters", {})
+    for parameters in (of_all, *(change["parameters"] for change in of_all.get("by_layer", ()))):
+        if parameters.get("length_step"):
+            return "vLLM keeps keys in pages, and with length_step where a far key stands depends on the length"
+        if parameters.get("top_k"):
+            return "with top_k each head chooses frequency pairs of its own, which no paged attention does"
+        if len(parameters.get("regions", ())) > 1 or parameters.get("tail"):
+            return "the plugin's cache holds two rotations of a key, and these regions need more"
     if block.get("base", {}).get("place"):
         return "the plugin serves text models, and this one reads images too"
     if block.get("pairs", {}).get("norms_after"):

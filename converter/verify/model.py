@@ -23,7 +23,7 @@ from ropext.converter.converted.read import Converted, Rebuilt
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.methods.registry import FREQUENCY_METHODS, method
 from ropext.converter.model_classes import parts_of
-from ropext.modeling.rope_ext_model import decoder_of
+from ropext.modeling.rope_ext_model import blocks_by_layer, decoder_of
 from ropext.modeling.rope_ext_notes import NOTES, Notes
 
 from .parts import Subject, kept_layers, make_model, quiet, total_layers
@@ -91,12 +91,14 @@ def check_reference(subject: Subject) -> str:
 
 def _steps_length(model: Any, first: int, length: int) -> int:
     """How many tokens to read in steps; where what a token sees depends on the pieces, as many as are the base's."""
-    method = _method(model.config.rope_ext)
-    return min(first - 1 if method.by_pieces else length, MOST_STEPPED)
+    by_pieces = any(method.by_pieces for method in _methods(model.config.rope_ext))
+    return min(first - 1 if by_pieces else length, MOST_STEPPED)
 
 
-def _method(block: Mapping[str, Any]) -> Any:
-    return parts_of(str(block["method"]))[0](dict(block))
+def _methods(block: Mapping[str, Any]) -> list[Any]:
+    """The method, and as it is in layers that have parameters of their own."""
+    kind, block = parts_of(str(block["method"]))[0], dict(block)
+    return [kind(block), *(kind(own) for _, own in blocks_by_layer(block))]
 
 
 def _require_steps(subject: Subject, layers: int, model: Any, length: int) -> str:
@@ -169,7 +171,11 @@ def _check_frequencies(subject: Subject, layers: int) -> str:
 
 def _first_moved(converted: Converted) -> int:
     """The first length at which the method is more than the base; 0 where it never is."""
-    is_base: Callable[[int], bool] = _method(converted.block).is_base
+    methods = _methods(converted.block)
+
+    def is_base(length: int) -> bool:
+        return all(method.is_base(length) for method in methods)
+
     if is_base(1 << 40):
         return 0
     low, high = 0, 1
@@ -215,18 +221,24 @@ def _attending(decoder: Any, how: str) -> Iterator[None]:
     if how not in ("method", "dense"):
         yield
         return
-    method = decoder.rope_ext_attachment.method
+    methods = decoder.rope_ext_attachment.methods
+    for each in methods:
+        each.attend = _as_asked(each, how)
+    try:
+        yield
+    finally:
+        for each in methods:
+            del each.attend
+
+
+def _as_asked(method: Any, how: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
     own = method.attend
 
     def attend(tokens: Any, *, weights: bool) -> tuple[Tensor, Tensor | None]:
         attended: tuple[Tensor, Tensor | None] = method.dense(tokens) if how == "dense" else own(tokens, weights=False)
         return attended
 
-    method.attend = attend
-    try:
-        yield
-    finally:
-        del method.attend
+    return attend
 
 
 def _made_up_cache(model: Any, length: int) -> Callable[[], Any]:

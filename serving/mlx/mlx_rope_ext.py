@@ -71,9 +71,11 @@ def _opened(keys, base):
 def Model(args):  # noqa: N802  mlx-lm calls it so
     """Return the family's model with the method's attention."""
     block, model = args.rope_ext, family.Model(args)
-    method = METHODS[METHOD](block)
+    methods = dict.fromkeys(range(len(model.layers)), METHODS[METHOD](block))
+    for change in block["parameters"].get("by_layer", ()):
+        methods |= dict.fromkeys(change["layers"], METHODS[METHOD]({**block, "parameters": change["parameters"]}))
     for index, layer in enumerate(model.layers):
-        found = [module for _, module in layer.named_modules() if "rope" in module]
+        method, found = methods[index], [module for _, module in layer.named_modules() if "rope" in module]
         if index not in block["pairs"]["layers"]:
             for module in found:
                 method.check_other(module.rope, index)

@@ -9,7 +9,7 @@ from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.models.utils import PPMissingLayer
 
 from ropext.modeling.rope_ext_frequencies import FrequencyMethod
-from ropext.modeling.rope_ext_model import read_block
+from ropext.modeling.rope_ext_model import blocks_by_layer, read_block
 
 from . import FAMILIES
 from .backend import band_backend
@@ -62,16 +62,19 @@ def with_method(decoder: Any, vllm_config: Any) -> None:
     """
     block = read_block(vllm_config.model_config.hf_config)
     method = method_of(block)
+    methods = dict.fromkeys(block["pairs"]["layers"], method)
+    for some, own in blocks_by_layer(block):
+        methods |= dict.fromkeys(some, method_of(own))
     layers = {index: layer for index, layer in enumerate(decoder.layers) if not isinstance(layer, PPMissingLayer)}
     if block["method"] == "original" or not layers:
         return
     if isinstance(method, FrequencyMethod):
         _retune(layers, block, method, vllm_config)
         return
-    rotaries: dict[int, FarRotary] = {}
+    rotaries: dict[Any, FarRotary] = {}
     for index in block["pairs"]["layers"]:
         if index in layers:
-            _extend(_attention(layers[index]), block, method, vllm_config, rotaries)
+            _extend(_attention(layers[index]), block, methods[index], vllm_config, rotaries)
 
 
 def _attention(layer: Any) -> Any:
@@ -97,15 +100,16 @@ def _retune(layers: dict[int, Any], block: dict[str, Any], method: Any, vllm_con
         raise Refused(OTHER_FREQUENCIES)
 
 
-def _extend(outer: Any, block: dict[str, Any], method: Any, vllm_config: Any, rotaries: dict[int, FarRotary]) -> None:
+def _extend(outer: Any, block: dict[str, Any], method: Any, vllm_config: Any, rotaries: dict[Any, FarRotary]) -> None:
     """Both rotations of each head, and an attention that takes them."""
     old = outer.attn
     if old.sliding_window is not None or old.kv_sharing_target_layer_name is not None:
         raise Refused(f"vLLM builds layer {old.layer_name} with a sliding window or with keys of another layer")
     rotary = outer.rotary_emb
-    if id(rotary) not in rotaries:
-        rotaries[id(rotary)] = FarRotary(rotary, block, method, old.head_size, vllm_config.model_config.max_model_len)
-    outer.rotary_emb = rotaries[id(rotary)]
+    key = id(rotary), method
+    if key not in rotaries:
+        rotaries[key] = FarRotary(rotary, block, method, old.head_size, vllm_config.model_config.max_model_len)
+    outer.rotary_emb = rotaries[key]
     del vllm_config.compilation_config.static_forward_context[old.layer_name]
     more = {"sinks": outer.sinks} if getattr(old, "has_sink", False) else {}
     outer.attn = Attention(

@@ -1,5 +1,6 @@
 """A method in a family, as `tests/modeling/test_everywhere.py` uses it."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -52,8 +53,10 @@ class Subject:
 
     def fresh(self, attn: str = "sdpa", **parameters: Any) -> Any:
         """One of its own, the case's parameters changed."""
-        case = replace(self.case, parameters=self.case.parameters | parameters)
-        return families.converted(self.family, case, attn)
+        changed = copy.deepcopy(self.case.parameters)
+        for each in tiny.sets(changed):
+            each |= parameters
+        return families.converted(self.family, replace(self.case, parameters=changed), attn)
 
     def oracle(self) -> Callable[..., Any]:
         """The naive logit, for an input of `LENGTH` tokens."""

@@ -65,6 +65,17 @@ def fitted(family: str, case: tiny.Case) -> tiny.Case:
     config = base(family).config
     inv_freq = np.array(describe(plain(config.to_dict())).inv_freq)
     parameters, tables, pairs = copy.deepcopy(case.parameters), dict(case.tables), len(inv_freq)
+    for of_layers in tiny.sets(parameters):
+        fit(of_layers, pairs)
+    if tables:
+        shape = config.num_hidden_layers, config.num_attention_heads, pairs
+        tables["selected_pairs"] = tiny.packed(np.random.default_rng(0).random(shape) < 0.6)
+    factors = np.interp(np.linspace(0, 7, pairs), range(8), np.divide(case.inv_freq, tiny.INV_FREQ))
+    return replace(case, parameters=parameters, tables=tables, inv_freq=(factors * inv_freq).tolist())
+
+
+def fit(parameters: dict[str, Any], pairs: int) -> None:
+    """Make parameters of 8 frequency pairs those of so many."""
     if groups := parameters.get("dimension_groups"):
         parameters["dimension_groups"] = sorted({group * pairs // groups[-1] for group in groups})
         count = len(parameters["dimension_groups"]) - 1
@@ -74,11 +85,6 @@ def fitted(family: str, case: tiny.Case) -> tiny.Case:
             }
     if given := parameters.get("factors"):
         parameters["factors"] = np.interp(np.linspace(0, 7, pairs), range(8), given).tolist()
-    if tables:
-        shape = config.num_hidden_layers, config.num_attention_heads, pairs
-        tables["selected_pairs"] = tiny.packed(np.random.default_rng(0).random(shape) < 0.6)
-    factors = np.interp(np.linspace(0, 7, pairs), range(8), np.divide(case.inv_freq, tiny.INV_FREQ))
-    return replace(case, parameters=parameters, tables=tables, inv_freq=(factors * inv_freq).tolist())
 
 
 def write(family: str, case_name: str, folder: Path) -> dict[str, Any]:

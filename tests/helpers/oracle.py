@@ -10,8 +10,20 @@ from tests.helpers import tiny
 
 def oracle(name, length):
     """The naive logit of a case, for an input of `length` tokens."""
-    case = tiny.CASES[name]
-    parameters = {key: value for key, value in case.parameters.items() if key not in ("top_k", "noise")}
+    return of_case(tiny.CASES[name], length)
+
+
+def of_case(case, length):
+    """The naive logit of any case."""
+    common = {key: value for key, value in case.parameters.items() if key != "by_layer"}
+    others, own = _of_parameters(case, common, length), {}
+    for entry in case.parameters.get("by_layer", ()):
+        own |= dict.fromkeys(entry["layers"], _of_parameters(case, entry["parameters"], length))
+    return lambda layer, *pair: own.get(layer, others)(layer, *pair)
+
+
+def _of_parameters(case, parameters, length):
+    parameters = {key: value for key, value in parameters.items() if key not in ("top_k", "noise")}
     if case.tables:
         parameters["selected"] = tiny.SELECTED
     pair_logit = import_module(f"tests.reference.{case.method}").pair_logit

@@ -76,6 +76,11 @@ class Case:
     feeding: bool = True
 
 
+def sets(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """Parameters, and those that some layers have of their own."""
+    return [parameters, *(entry["parameters"] for entry in parameters.get("by_layer", ()))]
+
+
 def packed(booleans: np.ndarray) -> dict[str, Any]:
     """As the configuration holds them."""
     bits = np.packbits(booleans, bitorder="little").tobytes()
@@ -87,6 +92,17 @@ CASES = {
     "self_extend": Case("self_extend", {"group_size": 4, "local_window": 16}),
     "self_extend_uneven": Case("self_extend", {"group_size": 5, "local_window": 13, "query_scaling": True}),
     "self_extend_activate": Case("self_extend", {"group_size": 4, "local_window": 16, "activate_beyond": 40}),
+    "self_extend_by_layer": Case(
+        "self_extend",
+        {
+            "group_size": 4,
+            "local_window": 16,
+            "by_layer": [
+                {"layers": [0], "parameters": {"group_size": 3, "local_window": 24, "query_scaling": True}},
+                {"layers": [1, 2], "parameters": {"group_size": 5, "local_window": 9, "activate_beyond": 40}},
+            ],
+        },
+    ),
     "rerope": Case("rerope", {"local_window": 20}),
     "rerope_activate": Case("rerope", {"local_window": 20, "activate_beyond": 50}),
     "rerope_leaky": Case("rerope", {"local_window": 20, "leak": 3.5, "query_scaling": True}),
@@ -108,6 +124,11 @@ CASES = {
     ),
     "dpe_top_k": Case("dpe", DPE | {"top_k": 5}, {"selected_pairs": packed(SELECTED)}),
     "dpe_activate": Case("dpe", DPE | {"activate_beyond": 40}),
+    "dpe_by_layer": Case(
+        "dpe",
+        DPE | {"by_layer": [{"layers": [1], "parameters": DPE | {"local_window": 9, "top_k": 5}}], "top_k": 5},
+        {"selected_pairs": packed(SELECTED)},
+    ),
     "local_profile": Case("local_profile", LOCAL_PROFILE | {"joined": True, "attention_factor": 1.0}),
     "local_profile_apart": Case("local_profile", LOCAL_PROFILE | {"joined": False, "attention_factor": 1.1}),
     "local_profile_activate": Case(

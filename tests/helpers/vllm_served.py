@@ -36,7 +36,7 @@ def written_to(folder: Path, model_type: str, case: str) -> Served:
     """A converted checkpoint."""
     of = Served(model_type)
     fitted = of.fitted(tiny.CASES[case])
-    if fitted.method not in ("lampe", "local_profile"):
+    if fitted.method not in ("lampe", "local_profile") and "by_layer" not in fitted.parameters:
         emit(of, fitted, folder)
         return of
     # What its preset says is not what the block holds.

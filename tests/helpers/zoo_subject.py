@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from types import ModuleType
@@ -117,11 +118,12 @@ class Specimen:
         assert self.settings, "the oracle finds no layer with full attention and positions"
         inv_freq = self.settings[0].inv_freq.numpy()
         layers, pairs = 1 + max(setting.layer for setting in self.settings), len(inv_freq)
-        parameters, tables = dict(case.parameters), dict(case.tables)
-        if groups := parameters.get("dimension_groups"):
-            parameters["dimension_groups"] = [group * pairs // groups[-1] for group in groups]
-        if factors := parameters.get("factors"):
-            parameters["factors"] = [factors[pair % len(factors)] for pair in range(pairs)]
+        parameters, tables = copy.deepcopy(case.parameters), dict(case.tables)
+        for each in tiny.sets(parameters):
+            if groups := each.get("dimension_groups"):
+                each["dimension_groups"] = [group * pairs // groups[-1] for group in groups]
+            if factors := each.get("factors"):
+                each["factors"] = [factors[pair % len(factors)] for pair in range(pairs)]
         if tables:
             heads = stock.decoder_of(self.base).config.num_attention_heads
             chosen = np.random.default_rng(0).random((layers, heads, pairs)) < 0.6

@@ -1,13 +1,11 @@
 """The oracle in stock modules, and the regions that it takes, against the loops over pairs of tokens."""
 
-import inspect
-from importlib import import_module
-
 import numpy as np
 import pytest
 import torch
 
 from tests.helpers import families, tiny
+from tests.helpers.oracle import of_case
 from tests.reference import dynamic_ntk, stock
 from tests.reference.regions import Setting, regions
 from tests.reference.rope import logit, stock_logits
@@ -18,18 +16,12 @@ CASES = [name for name in tiny.CASES if name != "gali_noise"]  # noise is no fun
 
 def pair_logit(case, length):
     """The naive logit of a case, for an input of `length` tokens."""
-    parameters = {key: value for key, value in case.parameters.items() if key not in ("top_k", "noise")}
-    facts = {"length": length, "initial_window": tiny.INITIAL_WINDOW}
     if case.method == "dynamic_ntk":
-        return dynamic_ntk.pair_logit(10000.0, 16, **facts, **parameters)
+        return dynamic_ntk.pair_logit(10000.0, 16, length=length, initial_window=tiny.INITIAL_WINDOW, **case.parameters)
     if case.method in ("dprope", "linear", "ntk", "profile", "yarn"):
         factor = case.parameters.get("attention_factor", 1.0) ** 2
         return lambda layer, q, k, i, j: factor * logit(q, k, float(i - j), np.array(case.inv_freq))
-    if case.tables:
-        parameters["selected"] = tiny.SELECTED
-    function = import_module(f"tests.reference.{case.method}").pair_logit
-    taken = inspect.signature(function).parameters.keys() & facts
-    return function(np.array(case.inv_freq), **parameters, **{key: facts[key] for key in taken})
+    return of_case(case, length)
 
 
 def by_regions(case, query, key, ends, layer):

@@ -76,6 +76,9 @@ class Setting:
 def regions(case: Case, setting: Setting) -> list[Region]:
     """The regions of a case; together they hold each pair of tokens, later keys included, with weights that sum up."""
     parameters = dict(case.parameters)
+    for entry in parameters.pop("by_layer", ()):
+        if setting.layer in entry["layers"]:
+            parameters = dict(entry["parameters"])
     activate_beyond = parameters.pop("activate_beyond", 0)
     if parameters.pop("top_k", None):
         parameters["selected"] = unpacked(case.tables["selected_pairs"])

@@ -31,7 +31,8 @@ pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("mod
 
 ROOT = Path(__file__).parents[2]
 METHODS = [
-    *("original", "self_extend", "self_extend_uneven", "self_extend_activate", "rerope", "rerope_leaky"),
+    *("original", "self_extend", "self_extend_uneven", "self_extend_activate", "self_extend_by_layer"),
+    *("rerope", "rerope_leaky"),
     *("rerope_activate", "string", "string_activate", "dpe", "dpe_uneven", "dpe_activate"),
     *("lampe_program", "local_profile", "local_profile_activate", "linear", "ntk", "yarn", "dprope", "profile"),
 ]
