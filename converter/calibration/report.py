@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .study import Study
 
-__all__ = ["GroupCurve", "comparison", "disturbances", "group_curves"]
+__all__ = ["GroupCurve", "comparison", "disturbances", "elsewhere", "group_curves"]
 
 
 def comparison(study: Study, best: Mapping[str, Any]) -> str:
@@ -37,6 +37,19 @@ def comparison(study: Study, best: Mapping[str, Any]) -> str:
     header = [", ".join(varied) or "setting", "score", "against the best", "right", "texts", "seconds"]
     table = _table(header, rows)
     return f"{table}\n\n{_groups(study, best)}" if "scale_factors" in best["parameters"] else table
+
+
+def elsewhere(calibration: Mapping[str, Any]) -> str:
+    """One sentence: how what was found does on texts that it was not found on."""
+    found = calibration["held_out"]
+    said = f"On texts that it was not found on: {found['score']:.2f}, {found['exact']:.0%} right"
+    if "standard_error" not in found:
+        return f"{said}. No other setting was better beyond chance."
+    ahead, error = found["ahead_of_the_first"], found["standard_error"]
+    against = f"{ahead:+.2f} ± {error:.2f} against where the search began"
+    if ahead <= 0:
+        return f"{said}; {against}: what was gained is not there. Take the suggested setting, or ask more questions."
+    return f"{said}; {against}."
 
 
 def _varied(settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -101,10 +101,10 @@ def _calibrate(
     """
     asked = wish.asked
     lengths = asked["lengths"] or (wish.target,)
-    text = load_text(asked["texts"]).half(0)
+    text = load_text(asked["texts"])
     questions = Questions(text, lengths, asked["samples"], asked["questions"], asked["purpose"], asked["seed"])
     wanted = {"source": wish.source, "method": method, "target": wish.target, "dtype": asked["dtype"]}
-    file, steps = wish.output.with_suffix(".jsonl"), expected * len(lengths)
+    file, steps = wish.output.with_suffix(".jsonl"), (expected + 2) * len(lengths)
     with closing(Records(file, wanted | questions.describe(), resume=asked["resume"])) as records:
         done = 0
 
@@ -117,7 +117,7 @@ def _calibrate(
         best = find(study)
         for sample in range(questions.samples):
             study.scores(best, sample)
-    preset = {**wish.preset(method), **best, "calibration": study.describe(best)}
+        preset = {**wish.preset(method), **best, "calibration": study.describe(best)}
     write_preset(wish.output, preset)
     return study, best, preset
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from ropext.converter.evaluation.run.judge import Judge
 from ropext.converter.evaluation.run.origin import versions
-from ropext.converter.evaluation.tasks.mixed import mixed_sample, weighed
+from ropext.converter.evaluation.tasks.mixed import by_kind, mixed_sample, weighed
 from ropext.converter.preset import Preset
 from ropext.converter.presets.load import make_preset
 
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Questions", "Study"]
 
+_HELD_OUT = 2_000_000
+"""Seeds from here on are of texts that are held out."""
+
 
 @dataclass(frozen=True)
 class Questions:
     """What is asked.
 
     Attributes:
-        text: the prose.
+        text: the prose. One half of it is asked about, the other is held out.
         lengths: of the texts, tokens.
         samples: of each length.
         questions: of each kind about each sample.
@@ -46,7 +50,7 @@ class Questions:
         """As records and presets name it."""
         return {
             "text": self.text.name,
-            "text_sha256": self.text.sha256,
+            "text_sha256": self.text.half(0).sha256,
             "lengths": list(self.lengths),
             "samples": self.samples,
             "questions": self.questions,
@@ -61,6 +65,7 @@ class Study:
 
     Attributes:
         judge: asks the model.
+        held_out: asks it about texts that nothing is chosen by, one of each length.
         tried: the settings that were scored, in order.
     """
 
@@ -87,12 +92,18 @@ class Study:
         self.tried: list[Mapping[str, Any]] = []
         self._preset = preset
         self._directory = directory
+        searched, kept = questions.text.half(0), questions.text.half(1)
         samples = [
-            mixed_sample(model.tokenizer, questions.text, length, questions.questions, 1000 * questions.seed + sample)
+            mixed_sample(model.tokenizer, searched, length, questions.questions, 1000 * questions.seed + sample)
             for sample in range(questions.samples)
             for length in questions.lengths
         ]
         self.judge = Judge(model, samples, records, tell, self._weighed)
+        held_out = [
+            mixed_sample(model.tokenizer, kept, length, questions.questions, _HELD_OUT + questions.seed)
+            for length in questions.lengths
+        ]
+        self.held_out = Judge(model, held_out, records, tell, self._weighed)
 
     def _weighed(self, result: Mapping[str, Any]) -> list[float]:
         return weighed(result, self._questions.purpose)
@@ -109,8 +120,26 @@ class Study:
         prompts = range(sample * count, (sample + 1) * count)
         return [score for prompt in prompts for score in self.judge.scores(preset, prompt)]
 
+    def check(self, setting: Mapping[str, Any]) -> dict[str, Any]:
+        """How a setting does on the texts that are held out, and against the first that was tried."""
+        preset, first, scores = self.preset(setting), self.preset(self.tried[0]), dict[str, list[float]]()
+        for item in range(len(self.held_out.items)):
+            self.held_out.result(first, item)
+            for kind, found in by_kind(self.held_out.result(preset, item)).items():
+                scores.setdefault(kind, []).extend(found)
+        verdict = self.held_out.verdict(preset, first)
+        checked = {
+            "asked": verdict.questions,
+            "score": round(verdict.score, 3),
+            "exact": round(verdict.exact, 3),
+            "kinds": {kind: round(fmean(found), 3) for kind, found in scores.items()},
+        }
+        if setting == self.tried[0] or verdict.error is None:
+            return checked
+        return checked | {"ahead_of_the_first": round(verdict.ahead, 3), "standard_error": round(verdict.error, 3)}
+
     def describe(self, setting: Mapping[str, Any]) -> dict[str, Any]:
-        """How a setting was found, as a preset's `calibration` tells it."""
+        """How a setting was found and how it does on other texts, as a preset's `calibration` tells it."""
         verdict = self.judge.verdict(self.preset(setting))
         return {
             **self._questions.describe(),
@@ -118,5 +147,6 @@ class Study:
             "asked": verdict.questions,
             "score": round(verdict.score, 3),
             "exact": round(verdict.exact, 3),
+            "held_out": self.check(setting),
             "versions": versions(),
         }

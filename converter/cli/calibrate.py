@@ -11,7 +11,7 @@ import click
 
 from ropext.converter.calibration.dpe import CONTRIBUTION_TEXTS
 from ropext.converter.calibration.pictures import scale_picture
-from ropext.converter.calibration.report import comparison, disturbances, group_curves
+from ropext.converter.calibration.report import comparison, disturbances, elsewhere, group_curves
 from ropext.converter.calibration.search import Factors
 from ropext.converter.checkpoint.wanted import Wanted, want
 from ropext.converter.errors import UsageError
@@ -122,6 +122,10 @@ def _wish(
         yield Wish(source, output, known.facts, known.inv_freq, known.trained.tokens, target, asked, bar.hear)
 
 
+def _say_found(study: Study, best: Setting, preset: Setting) -> None:
+    say(f"{comparison(study, best)}\n\n{elsewhere(preset['calibration'])}")
+
+
 def _wrote(source: str, output: Path) -> None:
     say(f"wrote {output}; convert with: ropext convert {source} --preset {output}", err=True)
 
@@ -203,7 +207,7 @@ def dpe(
         else:
             found = calibrate_dpe(wish, search, groups, windows, selection, draw)
     if found:
-        say(comparison(*found[:2]))
+        _say_found(*found)
     _wrote(source, output)
 
 
@@ -307,8 +311,8 @@ def _profile_command(method: str, window: int | None) -> click.Command:
             if groups > (pairs := wish.facts.rotary_dim // 2):
                 raise UsageError(f"{groups} groups: {source} has {pairs} frequency pairs")
             fitting = window and min(window, max(2, wish.trained // 4))
-            study, best, _ = calibrate_profile(wish, method, fitting, groups)
-        say(comparison(study, best))
+            found = calibrate_profile(wish, method, fitting, groups)
+        _say_found(*found)
         _wrote(source, output)
 
     help_text = (
@@ -330,8 +334,8 @@ def _grid_command(method: str) -> click.Command:
         with _wish(source, output, target, initial_window, asked) as wish:
             from ropext.converter.calibration.run import calibrate_grid
 
-            study, best, _ = calibrate_grid(wish, method)
-        say(comparison(study, best))
+            found = calibrate_grid(wish, method)
+        _say_found(*found)
         _wrote(source, output)
 
     help_text = (

@@ -25,6 +25,7 @@ from ropext.converter.checkpoint.facts import read_facts
 from ropext.converter.checkpoint.rope import plain_inv_freq
 from ropext.converter.cli.app import main
 from ropext.converter.evaluation.run.transformers_model import SwitchableModel
+from ropext.converter.evaluation.tasks import mixed
 from ropext.converter.evaluation.tasks.texts import load_text
 from ropext.converter.methods import registry
 from ropext.converter.methods.base import Wish
@@ -253,6 +254,9 @@ def test_dpe_from_the_model_to_a_preset_that_converts(folder, tmp_path):
     assert "pairs 4 to 7" in picture.read_text()
     assert preset.calibration["lengths"] == [1200]
     assert preset.calibration["asked"] == 8
+    assert preset.calibration["held_out"]["kinds"].keys() == set(mixed.KINDS)
+    assert preset.calibration["held_out"]["score"] != preset.calibration["score"]
+    assert "On texts that it was not found on: " in result.output
     measured = (tmp_path / "found.jsonl").read_text()
     assert "text_sha256" in measured.splitlines()[0]
     out = tmp_path / "converted"
