@@ -108,7 +108,7 @@ def ppl(stride: int | None, texts: tuple[Path, ...], **asked: Any) -> None:
     epilog=epilog("eval ruler qwen3-4b-yarn --lengths 32k,64k --tasks niah_single_1,vt", page="docs/ruler.md"),
 )
 @measured(1, "Examples per task and length.")
-@click.option("--tasks", show_default="all that can be made here", help="Names of tasks, separated by commas.")
+@click.option("--tasks", show_default="all thirteen", help="Names of tasks, separated by commas.")
 @click.option("--text", "prose", type=_DATA_FILE, help="File of the essays that needles are hidden in.")
 @click.option("--squad", type=_DATA_FILE, help="File dev-v2.0.json of SQuAD, for qa_1.")
 @click.option("--hotpotqa", type=_DATA_FILE, help="File hotpot_dev_distractor_v1.json of HotpotQA, for qa_2.")

@@ -128,16 +128,19 @@ def _ruler(
     squad: str | Path | None = None,
     hotpotqa: str | Path | None = None,
 ) -> Task:
-    """RULER's thirteen tasks."""
+    """RULER's thirteen tasks: whole, or those that are named."""
     from .ruler import TASKS as ALL
     from .ruler import generate, missing
     from .ruler_runs import RulerRun
 
     files = [Path(each) if each else None for each in (squad, hotpotqa)]
-    left_out = {}
+    chosen = list(tasks or ALL)
     if not tasks:
-        left_out = {task: why for task in ALL if (why := missing(task, squad=files[0], hotpotqa=files[1]))}
-    chosen = [task for task in tasks or ALL if task not in left_out]
+        lacks = {task: why for task in ALL if (why := missing(task, squad=files[0], hotpotqa=files[1]))}
+        reasons = [f"{', '.join(t for t in lacks if lacks[t] == why)}: {why}" for why in dict.fromkeys(lacks.values())]
+        part = f"or name what you want: --tasks {','.join(task for task in ALL if task not in lacks)}"
+        if lacks:
+            raise UsageError("\n".join(["RULER cannot be run whole here", *reasons, part]))
     prose = Path(text).read_text(encoding="utf-8") if text else None
 
     def items(tokenizer: Any, length: int) -> Iterator[Item]:
@@ -150,8 +153,7 @@ def _ruler(
                 yield RulerRun(example, length, number)
 
     name = Path(text).name if text else f"pydoc_data.topics of Python {platform.python_version()}"
-    notes = tuple(f"{task} is left out: {why}" for task, why in left_out.items())
-    return Task(items, {"tasks": chosen, "text": name}, notes)
+    return Task(items, {"tasks": chosen, "text": name})
 
 
 def _leval(samples: int | None, seed: int, tasks: Sequence[str] = (), data: str | Path | None = None) -> Task:

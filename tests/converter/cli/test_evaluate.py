@@ -167,6 +167,7 @@ def test_a_passkey_is_asked_for_in_full(depth):
         (("niah", "-l", "many"), "no number of tokens"),
         (("ppl", "-l", "100", "--stride", "200"), "--stride 200"),
         (("ruler", "-l", "2k", "--tasks", "niah"), "none of RULER's tasks"),
+        (("ruler", "-l", "2k"), "qa_1: needs a file that is not here: dev-v2.0.json"),
         (("passkey", "-l", "50"), "leaves no room for filler"),
         (("passkey", "-p", "llama3-8b-dpe"), "llama3-8b-dpe"),
     ],

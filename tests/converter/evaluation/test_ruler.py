@@ -164,7 +164,7 @@ def test_not_counting_short_texts_changes_nothing(most):
 
 
 @pytest.mark.parametrize("task", ["qa_1", "qa_2"])
-def test_a_task_without_its_file_is_left_out_by_name(task, tokenizer):
+def test_a_task_without_its_file_is_refused_by_name(task, tokenizer):
     file = {"qa_1": "dev-v2.0.json", "qa_2": "hotpot_dev_distractor_v1.json"}[task]
     assert file in ruler.missing(task)
     with pytest.raises(UsageError, match=rf"{task}: needs a file that is not here: {file}"):
