@@ -69,7 +69,10 @@ def _values(setting: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 
 def _value(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, dict):  # an entry of `by_layer`
+        first, last = value["layers"]
+        return f"{first}-{last}: {' '.join(f'{key} {_value(own)}' for key, own in value.items() if key != 'layers')};"
+    return " ".join(map(_value, value)) if isinstance(value, list) else str(value)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,13 @@ from ropext.converter.evaluation.run.transformers_model import SwitchableModel
 from ropext.converter.evaluation.tasks.texts import load_text
 from ropext.converter.files.replace import beside
 from ropext.converter.hub import client as hub
+from ropext.converter.methods import registry
 from ropext.converter.methods.profile import shaped
 from ropext.converter.preset import Preset
 from ropext.converter.presets.fit import preset_faults
 from ropext.converter.presets.load import found_preset, make_preset, write_preset
 
+from .by_layer import LayerSearch
 from .contributions import measure_contributions, passages
 from .dpe import CONTRIBUTION_TEXTS, Candidate, contribution_lengths, expected_runs, find_candidate, group_borders
 from .grids import settings
@@ -122,8 +124,13 @@ def _calibrate(
     return study, best, preset
 
 
-def calibrate_grid(wish: Wish, method: str) -> tuple[Study, Setting, Setting]:
+def calibrate_grid(wish: Wish, method: str, layers: int = 0) -> tuple[Study, Setting, Setting]:
     """Race the suggested settings of a method and others near them; see `_calibrate`.
+
+    Args:
+        wish: what is wanted.
+        method: one of `registry.SEARCHED`.
+        layers: groups of layers whose numbers are moved in the end; 0: all layers have the same.
 
     Raises:
         RopextError: no setting reaches the target.
@@ -135,9 +142,20 @@ def calibrate_grid(wish: Wish, method: str) -> tuple[Study, Setting, Setting]:
     def find(study: Study) -> Setting:
         numbers = range(len(tried))
         standings = race(numbers, lambda n, sample: study.scores(tried[n], sample), wish.asked["samples"])
-        return tried[first_as_good(standings, numbers)]
+        best = tried[first_as_good(standings, numbers)]
+        if not layers:
+            return best
+        search = layered(best)
+        values = search.find(lambda own, sample: study.scores(search.with_values(own), sample), wish.asked["samples"])
+        return search.with_values(values)
 
-    return _calibrate(wish, method, find, len(tried))
+    def layered(setting: Setting) -> LayerSearch:
+        grid = registry.method(method).grid
+        keys = [key for key in (grid.around if grid else ()) if key in setting["parameters"]]
+        fits = partial(_fits, wish, method)
+        return LayerSearch(setting, keys, wish.facts.num_hidden_layers, layers, fits)
+
+    return _calibrate(wish, method, find, len(tried) + (layered(tried[0]).expected() if layers else 0))
 
 
 def calibrate_profile(wish: Wish, method: str, window: int | None, groups: int) -> tuple[Study, Setting, Setting]:
@@ -173,7 +191,11 @@ def calibrate_profile(wish: Wish, method: str, window: int | None, groups: int) 
 
 def valid(wish: Wish, method: str, profile: Profile) -> bool:
     """Whether a profile makes a valid preset of a method."""
-    return not preset_faults({**wish.preset(method), **_setting(profile)}, wish.output.parent)
+    return _fits(wish, method, _setting(profile))
+
+
+def _fits(wish: Wish, method: str, setting: Mapping[str, Any]) -> bool:
+    return not preset_faults({**wish.preset(method), **setting}, wish.output.parent)
 
 
 def _setting(profile: Profile) -> Setting:

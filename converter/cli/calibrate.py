@@ -17,7 +17,9 @@ from ropext.converter.checkpoint.wanted import Wanted, want
 from ropext.converter.errors import UsageError
 from ropext.converter.evaluation.report.drawing import check_file, save
 from ropext.converter.evaluation.tasks.mixed import PURPOSES
+from ropext.converter.methods import registry
 from ropext.converter.methods.registry import SEARCHED
+from ropext.converter.methods.schemas import schema_for
 from ropext.converter.presets.load import found_preset, write_preset
 
 from .live import live
@@ -328,13 +330,35 @@ calibrate.add_command(_profile_command("local_profile", 512))
 
 
 def _grid_command(method: str) -> click.Command:
+    grid = registry.method(method).grid
+    by_layer = "by_layer" in schema_for(method)["properties"] and grid is not None and grid.around
+
     @_WISH
+    @click.option(
+        "--layers",
+        type=click.IntRange(2),
+        metavar="N",
+        hidden=not by_layer,
+        show_default="all layers have the same numbers",
+        help="Move the numbers of N groups of layers in the end.",
+    )
     @_QUESTIONS
-    def command(source: str, target: int, initial_window: int | None, output: Path, **asked: Any) -> None:
+    def command(
+        source: str,
+        target: int,
+        initial_window: int | None,
+        output: Path,
+        layers: int | None,
+        **asked: Any,
+    ) -> None:
         with _wish(source, output, target, initial_window, asked) as wish:
             from ropext.converter.calibration.run import calibrate_grid
 
-            found = calibrate_grid(wish, method)
+            if layers and not by_layer:
+                raise UsageError(f"--layers: {method} has no numbers that could differ by layer")
+            if (layers or 0) > (most := wish.facts.num_hidden_layers):
+                raise UsageError(f"--layers {layers}: {source} has {most} layers")
+            found = calibrate_grid(wish, method, layers or 0)
         _say_found(*found)
         _wrote(source, output)
 
