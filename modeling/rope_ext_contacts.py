@@ -88,7 +88,7 @@ class Attachment:
         latest: the forward that runs, None between two.
         norms_after: names of an attention module's norms that come after the rotation, of queries and of keys.
         asked: the layers that have asked for an attention function in this forward.
-        observer: is shown each layer's index, queries and keys.
+        observer: is shown each layer's method and what it is given; the base's own function is not called then.
         recorded: queries and keys by module, while it is asked.
     """
 
@@ -98,7 +98,7 @@ class Attachment:
         self.others: dict[int, Method] = {}
         self.config = decoder.config
         self.norms_after: list[str] | None = None
-        self.observer: Callable[[int, Tensor, Tensor], None] | None = None
+        self.observer: Callable[[Method, Tokens], None] | None = None
         self.recorded: dict[Any, tuple[Tensor, Tensor]] | None = None
         self.backend: str = decoder.config._attn_implementation
         self.latest: Forward | None = None
@@ -243,7 +243,7 @@ class Attachment:
             method = self.method_of(module.layer_idx)
             assert forward.last is not None
             view["rope_ext_forward"] = forward
-            base = not method.small and method.is_base(forward.last + 1)
+            base = not (method.small or self.observer) and method.is_base(forward.last + 1)
             view["rope_ext_stock"] = base and module.layer_idx not in forward.notes.far
 
     def _forward(self, args: Any, kwargs: Any) -> Forward:
@@ -382,11 +382,11 @@ def attention(
     if not torch.compiler.is_compiling():
         attachment.asked.add(module.layer_idx)
     query, key, value = one_type(query, key, value)
-    if attachment.observer is not None:
-        attachment.observer(module.layer_idx, query, key)
     kwargs |= {"scaling": query.shape[-1] ** -0.5 if scaling is None else scaling, "dropout": dropout}
     tokens = attachment.tokens(module, query, key, value, attention_mask, kwargs)
     method = attachment.method_of(module.layer_idx)
+    if attachment.observer is not None:
+        attachment.observer(method, tokens)
     out, weights = method.attend(tokens, weights=attachment.wants_weights(kwargs))
     return out.transpose(1, 2).contiguous(), weights
 

@@ -345,14 +345,17 @@ class Method:
 
     def dense(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
         """The same by a logit matrix: output and weights."""
-        logits = self.logits(tokens)
-        if tokens.softcap:
-            logits = (logits / tokens.softcap).tanh() * tokens.softcap
+        logits = self.bounded_logits(tokens)
         attention = masked_softmax(logits, tokens.geometry.allowed.to(logits.device), tokens.sinks)
         attention = attention.to(tokens.value.dtype)
         if tokens.dropout:
             attention = torch.nn.functional.dropout(attention, tokens.dropout)
         return weighted_values(attention, tokens.value), attention
+
+    def bounded_logits(self, tokens: Tokens) -> Tensor:
+        """`logits`, bounded where the model bounds them: what the softmax takes."""
+        logits = self.logits(tokens)
+        return (logits / tokens.softcap).tanh() * tokens.softcap if tokens.softcap else logits
 
     def _by_blocks(self, tokens: Tokens) -> Tensor:
         """`dense` for a few queries at a time: there is never a logit matrix of all, nor is one kept for a gradient."""

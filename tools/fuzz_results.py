@@ -12,6 +12,12 @@ OF_TASK = {
     "ppl": {"nll": 5.0, "counted": 10},
     "passkey": {"answers": [{"depth": 0.5, "log_probability": -0.1, "exact": True}]},
     "ruler": {"task": "niah_single_1", "score": 50.0},
+    "attention": {
+        "logits": [[1.0], [-2.0, 3.0]],
+        "weights": [[1.0], [0.25, 0.75]],
+        "distances": {"from": [0, 1, 1024], "logits": [0.0, 1.0, 2.0], "weights": [0.5, 0.25, 0.1]},
+        "first": 0.4,
+    },
     "leval": {"task": "quality", "score": 50.0, "document": 0},
 }
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 
 from ropext.converter.checkpoint.family import Layout
-from ropext.converter.evaluation.asking import beginning
+from ropext.converter.evaluation.tasks.texts import Text, passage
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.run.transformers_model import SwitchableModel
-    from ropext.converter.evaluation.tasks.texts import Text
 
 __all__ = ["Contributions", "measure_contributions", "passages"]
 
@@ -62,12 +61,7 @@ def passages(tokenizer: Any, text: Text, lengths: Sequence[int], samples: int, s
     """So many passages of each length, token ids; those of one sample begin at the same place in the text."""
     for sample in range(samples):
         for length in lengths:
-            ids = beginning(tokenizer)  # a token for the beginning, where the model has one
-            for sentence in text.from_anywhere(1000 * seed + sample):
-                if len(ids) >= length:
-                    break
-                ids += tokenizer(f"{sentence} ", add_special_tokens=False).input_ids
-            yield ids[:length]
+            yield passage(tokenizer, text, length, 1000 * seed + sample)
 
 
 def measure_contributions(model: SwitchableModel, texts: Iterable[list[int]]) -> Tensor:
@@ -78,7 +72,7 @@ def measure_contributions(model: SwitchableModel, texts: Iterable[list[int]]) ->
         facts.num_hidden_layers, facts.num_attention_heads, len(base.inv_freq), layout=base.layout, first=base.first
     )
     model.use(None)
-    with model.watched(total.see):
+    with model.watched(lambda method, tokens: total.see(tokens.layer, tokens.query, tokens.key)):
         for ids in texts:
             model.read(torch.tensor(ids))
             total.texts += 1

@@ -104,6 +104,29 @@ def ppl(stride: int | None, texts: tuple[Path, ...], **asked: Any) -> None:
 
 
 @evaluate.command(
+    short_help="What attention looks at, as maps.",
+    epilog=epilog(
+        "eval attention SmolLM2-135M-Instruct --preset smollm2-135m-dpe --preset smollm2-135m-gali --lengths 12k",
+        page=_PAGE,
+    ),
+)
+@measured(1, "Texts per length.")
+@TEXT
+@click.option(
+    "--cells", type=click.IntRange(2, 1024), default=128, show_default=True, help="Rows and columns of each map."
+)
+@click.option("--layers", show_default="all that methods act on", help="Layers to average over, e.g. 0,4,8-11.")
+@click.option("--heads", show_default="all", help="Query heads to average over, e.g. 0-3.")
+def attention(cells: int, layers: str | None, heads: str | None, texts: tuple[Path, ...], **asked: Any) -> None:
+    """Map the attention to prose: logits and weights by query and key, averaged over layers and heads.
+
+    The logits are those that the model really uses, by each preset. `ropext report` draws the maps side by side, and
+    the means against distance.
+    """
+    _evaluate("attention", asked, cells=cells, layers=layers, heads=heads, texts=texts)
+
+
+@evaluate.command(
     short_help="RULER's thirteen tasks.",
     epilog=epilog("eval ruler qwen3-4b-yarn --lengths 32k,64k --tasks niah_single_1,vt", page="docs/ruler.md"),
 )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 _FORMATS = ("md", "csv", "html", "json")
-_KINDS = ("heatmap", "score", "perplexity")
+_KINDS = ("heatmap", "score", "perplexity", "attention")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 

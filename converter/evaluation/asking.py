@@ -123,6 +123,15 @@ class Model(Protocol):
     def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
         """Of the last so many tokens of a text, the sum (nats)."""
 
+    def attention(
+        self,
+        input_ids: Sequence[int],
+        cells: int,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+    ) -> dict[str, Any]:
+        """Attention to a text: logits and weights, averaged over layers and heads, on a grid and by distance."""
+
     def continuation(self, text: str, new_tokens: int, *, special_tokens: bool = True) -> str:
         """What the model writes after a text, greedily."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ropext.converter.evaluation.tasks.ruler import THRESHOLD
 
+from .attention_pictures import attention_pictures
 from .drawing import Picture, legend, line_style, tokens
 from .results import BASE, TASKS, Experiment
 from .statistics import METRICS, Estimate, Metric, by_depth, depths, estimate
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "MEASURES", "Kind", "Measure", "pictures"]
 
-Kind = Literal["heatmap", "score", "perplexity"]
+Kind = Literal["heatmap", "score", "perplexity", "attention"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What can be drawn."""
 
@@ -58,6 +59,9 @@ def _of(experiment: Experiment, kinds: Sequence[Kind], measure: Measure) -> Iter
             yield _heatmap(experiment, measure)
         if "score" in kinds:
             yield _curves(experiment, METRICS[experiment.task][MEASURES.index(measure)])
+    elif experiment.task == "attention":
+        if "attention" in kinds:
+            yield from attention_pictures(experiment)
     elif {"ppl": "perplexity", "mixed": "score", "ruler": "score", "leval": "score"}[experiment.task] in kinds:
         yield _curves(experiment, METRICS[experiment.task][0])
 

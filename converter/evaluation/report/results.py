@@ -13,6 +13,8 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.tasks.mixed import KINDS, by_kind
 from ropext.converter.text import printable
 
+from .attention import wrong_maps
+
 __all__ = ["BASE", "TASKS", "Experiment", "Origin", "read_results"]
 
 BASE = "base"
@@ -23,6 +25,7 @@ TASKS = {
     "niah": "Needles",
     "mixed": "Mixed questions",
     "ppl": "Perplexity",
+    "attention": "Attention",
     "ruler": "RULER",
     "leval": "L-Eval",
 }
@@ -36,6 +39,7 @@ _OF_TASK: dict[str, dict[str, Any]] = {
     "niah": {"answers": list},
     "mixed": {"answers": list, "losses": list},
     "ppl": {"nll": (int, float), "counted": int},
+    "attention": {"logits": list, "weights": list, "distances": dict, "first": (int, float)},
     "ruler": {"task": str, "score": (int, float)},
     "leval": {"task": str, "score": (int, float), "document": int},
 }
@@ -326,7 +330,7 @@ def _wrong(value: Any, task: str) -> str:
     for key, kind in {**_NUMBERS, **_OF_TASK[task]}.items():
         if not isinstance(value.get(key), kind) or isinstance(value[key], bool):
             return f"`{key}` is missing, or of the wrong kind"
-        if not isinstance(value[key], str | list) and not _is_in_range(key, value[key]):
+        if isinstance(value[key], int | float) and not _is_in_range(key, value[key]):
             return f"`{key}` is out of range"
     for answer in value.get("answers", ()) if "answers" in _OF_TASK[task] else ():
         if not isinstance(answer, dict) or not all(isinstance(answer.get(key), kind) for key, kind in _ANSWER.items()):
@@ -335,6 +339,8 @@ def _wrong(value: Any, task: str) -> str:
             return "an answer is of no known `kind`"
         if not 0 <= answer["depth"] <= 100 or not answer["log_probability"] <= _MOST:
             return "`depth` or `log_probability` of an answer is out of range"
+    if task == "attention":
+        return wrong_maps(value)
     if task == "mixed" and not (value["losses"] and all(map(_is_loss, value["losses"]))):
         return "`losses` are no list of numbers"
     return "`answers` is empty" if value.get("answers") == [] and "answers" in _OF_TASK[task] else ""

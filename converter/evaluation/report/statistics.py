@@ -15,6 +15,7 @@ from statistics import NormalDist, fmean, median
 
 from ropext.converter.evaluation.tasks import ruler
 
+from .attention import FAR, far_share
 from .exact import flipped
 from .results import BASE, Experiment, Value
 
@@ -250,6 +251,24 @@ def _exp(value: float) -> float:
         return math.inf
 
 
+# Attention
+
+
+def _first_share(values: Values) -> Estimate:
+    return Estimate(100 * fmean(value["first"] for value in values), count=len(values))
+
+
+def _far_share(values: Values) -> Estimate | None:
+    shares = [share for share in map(far_share, values) if share is not None]
+    return Estimate(100 * fmean(shares), count=len(shares)) if shares else None
+
+
+def _far_share_ratio(pairs: Pairs) -> Estimate | None:
+    shares = [(far_share(mine), far_share(its)) for mine, its in pairs]
+    parts = [(math.log(mine / its), 1) for mine, its in shares if mine and its]
+    return _mean_of(parts, len(parts)).transformed(_exp) if parts else None
+
+
 # Tasks of several parts: RULER, L-Eval, mixed questions
 
 
@@ -367,6 +386,12 @@ METRICS: Mapping[str, Sequence[Metric]] = {
     "ppl": (
         Metric("perplexity", "Perplexity", _perplexity),
         Metric("perplexity_ratio", "Perplexity over the base's, same texts", beside=_perplexity_ratio, neutral=1.0),
+        _TIME,
+    ),
+    "attention": (
+        Metric("first_share", "Attention to the first token, percent", _first_share),
+        Metric("far_share", f"Attention to other tokens at least {FAR:,} tokens away, percent", _far_share),
+        Metric("far_share_ratio", "The same over the base's, same texts", beside=_far_share_ratio, neutral=1.0),
         _TIME,
     ),
     "ruler": _TASKS,

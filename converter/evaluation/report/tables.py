@@ -193,6 +193,9 @@ _WRITERS: Mapping[str, Callable[[float], str]] = {
     "perplexity_ratio": _number(".3f"),
     "score": _number(".1f"),
     "score_difference": _number("+.1f"),
+    "first_share": _number(".1f"),
+    "far_share": _number(".1f"),
+    "far_share_ratio": _number(".3f"),
     "seconds_ratio": _number(".2f"),
 }
 

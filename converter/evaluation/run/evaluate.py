@@ -90,7 +90,7 @@ def evaluate(
     All of one base's presets are asked the same things, and its weights are loaded once.
 
     Args:
-        task: `passkey`, `niah`, `mixed`, `ppl`, `ruler` or `leval`.
+        task: `passkey`, `niah`, `mixed`, `ppl`, `attention`, `ruler` or `leval`.
         models: folders or Hub ids: bases, alone and by each preset, or converted models as they are.
         presets: names, files or loaded presets to measure the bases with.
         base: measure bases without a preset too.
@@ -106,7 +106,8 @@ def evaluate(
         progress: called with what is asked, how much is answered and how much there is.
         say: called with what the user should know at the start.
         **settings: the task's own: `depths` (passkey); `needles`, `texts` (niah); `questions`, `texts` (mixed);
-            `stride`, `texts` (ppl); `tasks`, `text`, `squad`, `hotpotqa` (ruler); `tasks`, `data` (leval).
+            `stride`, `texts` (ppl); `cells`, `layers`, `heads`, `texts` (attention); `tasks`, `text`, `squad`,
+            `hotpotqa` (ruler); `tasks`, `data` (leval).
 
     Returns:
         Where the results are; `ropext report` makes tables and pictures of them.
@@ -198,8 +199,10 @@ def _loaded(folder: Path, longest: int, how: _Settings, share: Share) -> Switcha
 
 def _vllm(how: _Settings, share: Share) -> str:
     """The version of vLLM, where it can do what is asked."""
-    from .vllm_model import vllm_version
+    from .vllm_model import NO_ATTENTION, vllm_version
 
+    if how.task == "attention":
+        raise UsageError(NO_ATTENTION)
     if any(how.presets):
         raise UsageError(
             "--backend vllm takes no presets: write each by `ropext convert`, and give the folder as MODEL"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,9 @@ from ropext.converter.methods.schemas import METHODS
 from ropext.converter.model_classes import configuration_class, decoded, model_class
 from ropext.converter.preset import Preset
 from ropext.converter.presets.fit import check_fit
-from ropext.converter.presets.load import make_preset
+
+from .attention_maps import AttentionMap
+from .watching import See, watching
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Prompt
@@ -172,31 +174,28 @@ class SwitchableModel:
         """Run the decoder alone over a text [T], for those who watch its layers."""
         self.model.base_model(input_ids[None].to(self.model.device), use_cache=False)
 
-    @contextmanager
-    def watched(self, see: Callable[[int, Tensor, Tensor], None]) -> Iterator[None]:
-        """Show each layer's index, queries [B, H, T, D] and keys [B, K, T, D], rotated as the base does."""
-        self.use(self._original())
-        assert self._applied is not None
-        attachment = self._applied.attachment
-        with attachment.method.made_small():  # or the base's own function would be called
-            attachment.observer = see
-            try:
-                yield
-            finally:
-                self.use(None)
+    def watched(self, see: See) -> AbstractContextManager[frozenset[int]]:
+        """Show what each layer's attention is given, as `watching` does."""
+        return watching(self.model, self._config, see)
 
-    def _original(self) -> Preset:
-        return make_preset(
-            {
-                "name": "original",
-                "description": "the base",
-                "base_model": self._source,
-                "initial_window": self.facts.trained_length,
-                "target_window": self.facts.trained_length,
-                "method": "original",
-                "parameters": {},
-            }
-        )
+    def attention(
+        self,
+        input_ids: Sequence[int],
+        cells: int,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+    ) -> dict[str, Any]:
+        """Attention to a text: logits and weights, averaged over layers and heads; see `AttentionMap.means`.
+
+        Raises:
+            UsageError: the model lacks a layer or a head, or cannot be watched.
+        """
+        seen = AttentionMap(len(input_ids), cells, layers, heads)
+        with self.watched(seen.see) as shown:
+            if missing := sorted(set(layers or ()) - shown):
+                raise UsageError(f"--layers {missing[0]}: methods act on layers {', '.join(map(str, sorted(shown)))}")
+            self.read(torch.tensor(input_ids))
+        return seen.means()
 
 
 def _facts(folder: Path, config: Mapping[str, Any]) -> tuple[ModelFacts | None, str]:

@@ -23,7 +23,9 @@ from .transformers_model import dtype_of
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Prompt
 
-__all__ = ["VllmModel", "vllm_version"]
+__all__ = ["NO_ATTENTION", "VllmModel", "vllm_version"]
+
+NO_ATTENTION = "--backend vllm does not show what its attention sees; leave it out"
 
 _MORE = 1024
 """Tokens that an answer may have beyond the length that its prompt is made for."""
@@ -108,6 +110,16 @@ class VllmModel:
         (output,) = self._generated([ids], max_tokens=new_tokens, repetition_penalty=penalty)
         written: str = self.tokenizer.decode(output.outputs[0].token_ids, skip_special_tokens=True)
         return written
+
+    def attention(
+        self,
+        input_ids: Sequence[int],
+        cells: int,
+        layers: Sequence[int] | None = None,
+        heads: Sequence[int] | None = None,
+    ) -> dict[str, Any]:
+        """Refuse: `ropext eval` does so before it loads anything."""
+        raise UsageError(NO_ATTENTION)
 
     def _known(self, rows: Sequence[list[int]]) -> list[list[Any]]:
         """Of each token of each row but the first: `logprob`, and `rank` among all tokens, 1 for the most likely."""

@@ -120,6 +120,29 @@ def _ppl(samples: int | None, seed: int, stride: str | int | None = None, texts:
     return Task(items, {"stride": apart, **_named(text)})
 
 
+def _attention(
+    samples: int | None,
+    seed: int,
+    cells: int = 128,
+    layers: str | None = None,
+    heads: str | None = None,
+    texts: Sequence[str | Path] = (),
+) -> Task:
+    """Attention maps of prose, averaged over layers and heads."""
+    from .attention import Seen, indices
+    from .texts import load_text, passage
+
+    text = load_text(list(map(Path, texts))).half(1)
+    over = {"layers": layers and indices(layers, "layers"), "heads": heads and indices(heads, "heads")}
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for sample in range(samples or 1):
+            ids = passage(tokenizer, text, length, seed * 1000 + sample)
+            yield Seen(tuple(ids), cells, over["layers"] or None, over["heads"] or None, length, sample)
+
+    return Task(items, {"cells": cells, **over, **_named(text)})
+
+
 def _ruler(
     samples: int | None,
     seed: int,
@@ -180,6 +203,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "niah": _niah,
     "mixed": _mixed,
     "ppl": _ppl,
+    "attention": _attention,
     "ruler": _ruler,
     "leval": _leval,
 }

@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ropext.converter.errors import UsageError
+from ropext.converter.evaluation.asking import beginning
 
-__all__ = ["Text", "load_text"]
+__all__ = ["Text", "load_text", "passage"]
 
 _SHORTEST = 80
 """Of a paragraph that counts as prose, characters: what is shorter is a heading, a list or a grammar rule."""
@@ -65,6 +67,15 @@ def load_text(files: Sequence[Path] = ()) -> Text:
         names = ", ".join(map(str, files))
         raise UsageError(f"{names}: {len(text.sentences)} sentences of prose; give texts of at least 80")
     return text
+
+
+def passage(tokenizer: Any, text: Text, length: int, seed: int) -> list[int]:
+    """Return so many tokens of a text, from a random place on that a seed chooses; ids of a tokenizer."""
+    ids = beginning(tokenizer)  # a token for the beginning, where the model has one
+    sentences = text.from_anywhere(seed)
+    while len(ids) < length:
+        ids += tokenizer(f"{next(sentences)} ", add_special_tokens=False).input_ids
+    return ids[:length]
 
 
 def _text(name: str, sentences: Iterable[str]) -> Text:

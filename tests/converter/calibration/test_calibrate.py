@@ -60,7 +60,11 @@ def test_contributions_are_those_of_dumped_states(family, tmp_path, no_grad):
     found = measure_contributions(model, [text.tolist() for text in texts])
 
     dumped = {}
-    with model.watched(lambda layer, query, key: dumped.setdefault(layer, []).append((query, key))):
+
+    def dump(method, tokens):
+        dumped.setdefault(tokens.layer, []).append((tokens.query, tokens.key))
+
+    with model.watched(dump):
         for text in texts:
             stock_logits, logits = stock(text[None]).logits, model.model(text[None]).logits
             torch.testing.assert_close(logits, stock_logits)
