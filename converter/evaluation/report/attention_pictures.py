@@ -18,8 +18,8 @@ __all__ = ["attention_pictures"]
 What = Literal["logits", "weights"]
 
 _COLUMNS = 3
-_ROW = 2.0
-"""Height of a row of maps, inches."""
+_MAPS = 6.0
+"""Width of all maps of a row, inches."""
 _LABELS = {"logits": "mean logit", "weights": "mean weight"}
 _EXTREMES = {"logits": (1.0, 99.0), "weights": (2.0, 99.8)}
 """Percentiles between which colours differ: single cells, such as those of the first token, lie far out."""
@@ -39,6 +39,7 @@ def attention_pictures(experiment: Experiment) -> Iterator[Picture]:
 
 def _maps(experiment: Experiment, presets: list[str], length: int, what: What) -> Picture:
     rows = math.ceil(len(presets) / _COLUMNS)
+    row = min(_MAPS / min(_COLUMNS, len(presets)), 0.6 * _MAPS) + 0.2
     title = f"{TASKS[experiment.task]}, {experiment.source}, {tokens(length)} tokens: {_LABELS[what]} by query and key"
     names = ", ".join(experiment.name(preset) for preset in presets)
     trained = _trained(experiment, length)
@@ -48,7 +49,7 @@ def _maps(experiment: Experiment, presets: list[str], length: int, what: What) -
         _draw_maps(part, experiment, presets, length, what)
 
     return Picture(
-        f"{title}.{line}", f"Maps in one scale of colours, of {names}. {title}.{line}", 0.7 + _ROW * rows, draw
+        f"{title}.{line}", f"Maps in one scale of colours, of {names}. {title}.{line}", 0.5 + row * rows, draw
     )
 
 
@@ -76,10 +77,16 @@ def _draw_maps(part: SubFigure, experiment: Experiment, presets: list[str], leng
             axes.tick_params(labelbottom=True)
         if trained:
             axes.plot((0, length - trained), (trained, length), color="white", linewidth=1.0, linestyle=":")
-    part.colorbar(image, ax=panels, label=_LABELS[what], pad=0.01, aspect=18 * rows, extend="both")
+    bar = part.colorbar(image, ax=panels, label=_LABELS[what], pad=0.01, aspect=18 * rows, extend="both")
+    bar.ax.yaxis.set_major_formatter(_plain)
     part.suptitle(f"{TASKS[experiment.task]}, {experiment.source}: {_LABELS[what]}", fontsize=9)
     part.supxlabel("key", fontsize=8)
     part.supylabel("query", fontsize=8)
+
+
+def _plain(value: float, place: int | None = None) -> str:
+    """A number without powers of ten in raised digits."""
+    return f"{value:g}".replace("-", "−")
 
 
 def _grid(experiment: Experiment, preset: str, length: int, what: What) -> Any:
@@ -148,6 +155,7 @@ def _draw_curves(axes: Axes, experiment: Experiment, presets: list[str], length:
     axes.set_xscale("log", base=2)
     if what == "weights":
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(_plain)
     axes.xaxis.set_major_formatter(lambda value, _: tokens(round(value)))
     axes.set_xlabel("distance, tokens")
     axes.set_ylabel(_LABELS[what])
