@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, Cache, DynamicCache
+from transformers import AttentionInterface, Cache
 
 from .rope_ext_attention import one_type
+from .rope_ext_cache import UNKNOWN, check_kept, is_held, note_kept, refuse_masked
 from .rope_ext_method import Copies, Method, Tokens
 from .rope_ext_model import (
     OTHER_VERSION,
@@ -199,7 +200,7 @@ class Attachment:
             self.asked.clear()
 
     def _after_decoder(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.latest = None
+        forward, self.latest = self.latest, None
         if torch.compiler.is_compiling() or self.recorded is not None:
             return
         for each in self._modules:
@@ -207,6 +208,8 @@ class Attachment:
         if self.asked != self.layers:
             missing = sorted(self.layers - self.asked)
             raise RuntimeError(f"ropext: layers {missing} did not ask for an attention function; {OTHER_VERSION}")
+        if forward is not None and not self._shares_keys:
+            check_kept(forward, self.layers)
 
     def _after_rotary(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         positions = positions_of(module, args, kwargs)
@@ -288,6 +291,7 @@ class Attachment:
         )
         if not compiling:
             self._use_cache(tokens, forward)
+            note_kept(forward, module.layer_idx, key)
         return tokens
 
     def _use_cache(self, tokens: Tokens, forward: Forward) -> None:
@@ -301,9 +305,9 @@ class Attachment:
                 self._bring_back(tokens)
                 notes.far.discard(layer)
             return
-        if held or (can_hold and _is_held(tokens.key, forward.cache, layer)):
+        if held or (can_hold and is_held(tokens.key, forward.cache, layer)):
             if notes.unknown:
-                raise ValueError(_UNKNOWN_CACHE)
+                raise ValueError(UNKNOWN)
             start = geometry.length - tokens.query.shape[2] if held else 0
             far_key, tokens.far_key, tokens.exact_from = tokens.key, tokens.key, start
             if forward.tail is not None and forward.tail[0] is far_key:  # a layer that calls attention once more
@@ -314,7 +318,7 @@ class Attachment:
             far_key[:, :, start:] = tokens.turn_key(tokens.key, table)
             forward.tail = far_key, tokens.key, start
             notes.far.add(layer)
-        elif method.moves_keys and _is_held(tokens.key, forward.cache, layer):
+        elif method.moves_keys and is_held(tokens.key, forward.cache, layer):
             if tokens.query.shape[2] == 1 and tokens.query.shape[0] == 1 and geometry.one_call:
                 tokens.copies = notes.copies.setdefault(layer, Copies())
             else:
@@ -325,20 +329,6 @@ class Attachment:
         start = tokens.length - tokens.query.shape[2]
         cos, sin = self.method_of(tokens.layer).far_key_table(tokens.geometry, 0, start)
         tokens.key[:, :, :start] = tokens.turn_key(tokens.key[:, :, :start], (cos, -sin))
-
-
-_UNKNOWN_CACHE = (
-    "ropext: this cache was filled elsewhere, or has lost what this model notes on it, so how its keys were rotated is "
-    "not known; pass the very object that a forward of this model returned, or a copy made by copy.deepcopy"
-)
-
-
-def _is_held(key: Tensor, cache: Any, layer: int) -> bool:
-    """Whether the tensor is what a plain dynamic cache holds of a layer, so that what is written to it stays."""
-    if type(cache) is not DynamicCache or getattr(cache, "offloading", False) or key.requires_grad or 0 in key.stride():
-        return False
-    layers = getattr(cache, "layers", ())
-    return layer < len(layers) and getattr(layers[layer], "keys", None) is key
 
 
 def attention(
@@ -381,6 +371,7 @@ def attention(
         )
     if not torch.compiler.is_compiling():
         attachment.asked.add(module.layer_idx)
+        refuse_masked(module, query, key)
     query, key, value = one_type(query, key, value)
     kwargs |= {"scaling": query.shape[-1] ** -0.5 if scaling is None else scaling, "dropout": dropout}
     tokens = attachment.tokens(module, query, key, value, attention_mask, kwargs)

@@ -14,6 +14,12 @@ from torch import Tensor
 NOTES = "_rope_ext_notes"
 """Attribute of a cache: what is known of its columns. It is copied with the cache."""
 
+EVICTED = (
+    "ropext: keys in the cache were evicted, changed or masked by something else, as kvpress does. This method takes "
+    "distances from the places of all keys, so it would go on with wrong ones. Keep the whole cache, or convert with a "
+    "method that changes frequencies alone, such as yarn"
+)
+
 
 @dataclass
 class Notes:
@@ -27,6 +33,7 @@ class Notes:
         copies: far keys that are kept beside the cache, by layer.
         unknown: the cache was filled before any of this could be noted.
         axes: [A, B, columns] stock positions on each axis, once some token's differ; else None.
+        columns: how many there were at the end of the last forward.
     """
 
     origin: Tensor | None = None
@@ -36,6 +43,7 @@ class Notes:
     copies: dict[int, Any] = field(default_factory=dict)
     unknown: bool = False
     axes: Tensor | None = None
+    columns: int = 0
 
     def add_axes(self, new: Tensor, past: int, rows: int) -> None:
         """Note positions [A, B, T] of new tokens of several axes, after `past` columns; waits for the device, once."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .rope_ext_attention import last_row, numbered_runs, read_mask
 from .rope_ext_model import OTHER_VERSION
-from .rope_ext_notes import NOTES, Notes, rows_of
+from .rope_ext_notes import EVICTED, NOTES, Notes, rows_of
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ class Forward:
         last: the largest of the positions; not known in a compiled graph.
         follows: whether the new tokens follow those before and each other.
         tail: of the layer that ran last, the keys that the cache holds, the exact ones of its end and their start.
+        kept: what layers have left in the cache, and how often that had been written to.
     """
 
     def __init__(self, positions: Tensor) -> None:
@@ -47,10 +48,15 @@ class Forward:
         self.last: int | None = None
         self.follows = True
         self.tail: tuple[Tensor, Tensor, int] | None = None
+        self.kept: dict[int, tuple[Tensor, int]] = {}
         self._geometry: Geometry | None = None
 
     def enter(self, cache: Any, layer: int) -> None:
-        """Note where the new tokens stand in the cache; once, before the first layer adds its keys."""
+        """Note where the new tokens stand in the cache; once, before the first layer adds its keys.
+
+        Raises:
+            ValueError: the cache has lost columns that the new tokens do not replace.
+        """
         if self.past is not None:
             return
         self.cache = cache
@@ -70,6 +76,8 @@ class Forward:
             rows = 1 if found.origin is None else found.origin.shape[0]
             found.add_axes(self.axes, past, max(self.axes.shape[1], rows))
         self.last, self.follows = found.add(self.stock, past)
+        if past < found.columns and not self.follows and self.axes is None:  # cropped, they would follow
+            raise ValueError(EVICTED)
         if self.axes is not None and found.axes is not None:
             self.last = int(self.axes.amax())
 
