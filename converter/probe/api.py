@@ -17,7 +17,7 @@ from ropext.converter.checkpoint.rope import SCHEMES
 from ropext.converter.hub import client as hub
 
 from .claims import KNOWN, Claim, Entry, claims_of, entries_of, replaced
-from .table import EVERY, Reader, Table, Tables, Untold
+from .table import EVERY, Reader, Table, Tables, Untold, of_long_prompts
 
 __all__ = ["EXIT_STATUS", "RUNTIMES", "Ignored", "Probed", "probe", "probe_config"]
 
@@ -111,16 +111,42 @@ def probe_config(config: Mapping[str, Any], reader: Reader) -> Probed:
     meant = [_meant(claim, tables) for claim in claims]
     unknown = [claim for claim, table in zip(claims, meant, strict=True) if table is None]
     kept = [claim for claim, table in zip(claims, meant, strict=True) if table and _is_there(claim, table, tables)]
+    long_only = [claim for claim in claims if claim not in kept and _is_long_only(claim, tables)]
+    kept += long_only
     lost = [claim for claim in claims if claim not in kept and claim not in unknown]
-    ignored = list(_ignored(config, reader, tables, kept))
-    ignored = [*_whole(ignored, lost), *_of_record(config, tables)]
+    ignored = [Ignored(f"{each.name}.short_factor", "long_factor turns prompts of every length") for each in long_only]
+    ignored += _whole(list(_ignored(config, reader, tables, kept)), lost)
+    ignored += _of_record(config, tables)
     notes = tuple(f"{each.name}: what {each.kind} means is not known for its numbers" for each in unknown)
+    if any(each.switches for each in kept) and not long_only:
+        notes += (_SWITCHES,)
     verdict: Verdict = "ignored" if ignored else "untold" if unknown else "honoured"
     return Probed("", "", "", verdict, tuple(ignored), tables, notes)
 
 
+_SWITCHES = (
+    "longer prompts turn by long_factor, but keys in a cache stay as short_factor turned them: a text that grows past "
+    "that length in a cache is misread, unless the model's class throws the cache away"
+)
+
+
 def _is_there(claim: Claim, meant: Table, tables: Tables) -> bool:
-    return meant.equals(_table(tables, claim.layer_type))
+    found = _table(tables, claim.layer_type)
+    if not claim.switches:
+        return meant.equals(found)
+    beyond, long = claim.beyond(len(found.inv_freq)), _long_table(tables, claim.layer_type)
+    return meant.equals(found) and beyond is not None and long is not None and beyond.equals(long)
+
+
+def _is_long_only(claim: Claim, tables: Tables) -> bool:
+    """Whether a runtime has the table of long prompts alone."""
+    found = _table(tables, claim.layer_type)
+    beyond = claim.beyond(len(found.inv_freq))
+    return beyond is not None and beyond.equals(found) and _long_table(tables, claim.layer_type) is None
+
+
+def _long_table(tables: Tables, layer_type: str) -> Table | None:
+    return next((tables[name] for name in map(of_long_prompts, (layer_type, _FULL, EVERY)) if name in tables), None)
 
 
 def _whole(ignored: list[Ignored], lost: list[Claim]) -> Iterator[Ignored]:

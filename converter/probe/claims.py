@@ -72,11 +72,30 @@ class Claim:
         Args:
             pairs: frequency pairs of a head.
         """
+        return self._table(pairs, "short_factor")
+
+    def beyond(self, pairs: int) -> Table | None:
+        """Return the table that it means for long prompts; None where that is the same, or the numbers do not say it.
+
+        Args:
+            pairs: frequency pairs of a head.
+        """
+        return self._table(pairs, "long_factor") if self.switches else None
+
+    @property
+    def switches(self) -> bool:
+        """Whether long prompts are to be turned by another table."""
+        return self.kind == "longrope" and self.scaling.get("short_factor") != self.scaling.get("long_factor")
+
+    def _table(self, pairs: int, factors: str) -> Table | None:
         if self.theta is None or self.kind not in SCHEMES:
             return None
+        scaling = self.scaling
+        if self.switches:
+            scaling = {**scaling, "short_factor": scaling.get(factors), "long_factor": scaling.get(factors)}
         try:
-            frequencies = scaled_inv_freq(self.theta, 2 * pairs, self.scaling, self.name)
-            return Table(tuple(frequencies), attention_factor(self.scaling, self.name))
+            frequencies = scaled_inv_freq(self.theta, 2 * pairs, scaling, self.name)
+            return Table(tuple(frequencies), attention_factor(scaling, self.name))
         except RopextError:
             return None
 

@@ -54,6 +54,8 @@ def _parameters(text: Any) -> dict[str, dict[str, Any]]:
         return {EVERY: {"rope_type": "default", **scaling, "rope_theta": theta}}
     if any(isinstance(each, Mapping) for each in found.values()):
         raise Untold("SGLang turns layers of several types by code of its own, which is not asked")
+    if found.get("short_factor") != found.get("long_factor"):
+        raise Untold("SGLang chooses between the factors of a longrope by code that is not asked")
     latent = getattr(text, "kv_lora_rank", None) and found.get("rope_type", "default") != "default"
     return {EVERY: {**found, **({"rope_type": _LATENT} if latent else {})}}
 

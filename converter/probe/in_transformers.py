@@ -17,7 +17,8 @@ import transformers
 from ropext.converter.checkpoint.description import TextModel, text_model
 from ropext.converter.errors import RopextError
 
-from .table import EVERY, Table, Tables, Untold
+from .claims import Claim, claims_of
+from .table import EVERY, Table, Tables, Untold, of_long_prompts
 
 __all__ = ["tables"]
 
@@ -45,7 +46,7 @@ def tables(config: Mapping[str, Any]) -> Tables:
             raise Untold(
                 f"transformers {transformers.__version__} refuses it: {type(error).__name__}: {error}"
             ) from None
-    found = dict(_tables(rotary))
+        found = dict(_tables(rotary)) | dict(_of_long_prompts(config, rotary))
     if not found:
         raise Untold(f"transformers {transformers.__version__} keeps no frequencies in {type(rotary).__name__}")
     return found
@@ -88,6 +89,27 @@ def _tables(rotary: Any) -> Iterator[tuple[str, Table]]:
         prefix = name.removesuffix("inv_freq")
         scale = getattr(rotary, f"{prefix}attention_scaling", 1.0)
         yield prefix.removesuffix("_") or EVERY, Table(tuple(buffer.to(torch.float64).tolist()), float(scale))
+
+
+@torch.no_grad()
+def _of_long_prompts(config: Mapping[str, Any], rotary: Any) -> Iterator[tuple[str, Table]]:
+    """Run a longrope's class at the first position of a long prompt, as the configuration draws the line."""
+    kinds = getattr(rotary, "rope_type", "")
+    for layer_type in kinds if isinstance(kinds, dict) else (EVERY,):
+        kind = kinds[layer_type] if isinstance(kinds, dict) else kinds
+        last = next((each for each in map(_last_short, claims_of(config)) if each), None)
+        if kind != "longrope" or last is None:
+            continue
+        given = {"layer_type": layer_type} if layer_type else {}
+        for position, name in ((last, of_long_prompts(layer_type)), (last - 1, layer_type)):
+            rotary(torch.zeros(1), torch.tensor([[position]]), **given)
+            yield name, dict(_tables(rotary))[layer_type]
+
+
+def _last_short(claim: Claim) -> int:
+    """The length of the longest prompt that a longrope turns by its short factors; 0 where it does not say."""
+    length = claim.scaling.get("original_max_position_embeddings") if claim.switches else None
+    return length if isinstance(length, int) else 0
 
 
 @contextlib.contextmanager

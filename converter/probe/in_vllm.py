@@ -81,4 +81,7 @@ def _table(text: Any, parameters: dict[str, Any]) -> Table:
         **_of_axes(text.model_type, rotary_embedding.get_rope),
     )
     cache = getattr(rotary, "long_short_cos_sin_cache", None)
-    return table_of_cache(rotary.cos_sin_cache if cache is None else cache)
+    if cache is None:
+        return table_of_cache(rotary.cos_sin_cache)
+    short = rotary.original_max_position_embeddings if length > rotary.original_max_position_embeddings else 0
+    return table_of_cache(cache[short:])

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["EVERY", "Reader", "Table", "Tables", "Untold"]
+__all__ = ["EVERY", "Reader", "Table", "Tables", "Untold", "of_long_prompts"]
 
 EVERY = ""
 """Stands for all layers, where a model has one table."""
+
+_LONG = "long prompts"
 
 _TOLERANCE = 1e-4
 """Relative: runtimes keep cosines and sines in float32."""
@@ -42,7 +44,16 @@ class Table:
 
 
 Tables = Mapping[str, Table]
-"""By the type of layer, such as `full_attention`; `EVERY` where all layers share one."""
+"""By the type of layer, such as `full_attention`; `EVERY` where all layers share one.
+
+A runtime that turns long prompts by a second table (longrope) has that one too, under `of_long_prompts`.
+"""
+
+
+def of_long_prompts(layer_type: str) -> str:
+    """Name the table of long prompts."""
+    return f"{layer_type}, {_LONG}" if layer_type else _LONG
+
 
 Reader = Callable[[Mapping[str, Any]], Tables]
 """Reads a runtime's tables for a `config.json`.

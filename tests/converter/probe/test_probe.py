@@ -185,6 +185,37 @@ def test_a_runtime_with_tables_of_its_own():
     assert [each.key for each in found.ignored] == ["rope_scaling.attention_factor"]
 
 
+SWITCHING = {**LONGROPE, "short_factor": [1.0] * 16, "original_max_position_embeddings": 1024}
+
+
+def test_a_longrope_with_a_table_for_long_prompts():
+    config = {**LLAMA, "rope_scaling": SWITCHING, "rope_theta": 1e4, "original_max_position_embeddings": 1024}
+    found = probe_config(config, tables)
+    assert (found.verdict, found.ignored) == ("honoured", ())
+    assert "misread" in found.notes[0]
+    short, long = (found.tables[name].inv_freq for name in ("", "long prompts"))
+    assert short == pytest.approx([2 * each for each in long])
+
+
+@pytest.mark.skipif(not zoo.V4, reason="transformers 5 reads the length within the dictionary")
+def test_a_length_that_transformers_4_does_not_find():
+    config = {**LLAMA, "rope_scaling": SWITCHING, "rope_theta": 1e4}
+    assert {each.key for each in probe_config(config, tables).ignored} >= {"rope_scaling.long_factor"}
+
+
+@pytest.mark.parametrize("attention", [1.0, 1.2])
+def test_a_runtime_with_the_table_of_long_prompts_alone(attention):
+    def long_only(config):
+        (claim,) = claims_of(config)
+        return {"": Table(claim.beyond(16).inv_freq, attention)}
+
+    found = probe_config({**LLAMA, "rope_scaling": SWITCHING, "rope_theta": 1e4}, long_only)
+    keys = {each.key for each in found.ignored}
+    assert keys >= {"rope_scaling.short_factor"}
+    assert ("rope_scaling.attention_factor" in keys) == (attention != 1.0)
+    assert found.notes == ()
+
+
 def test_a_value_deep_in_a_configuration():
     config = {"text_config": {"rope_parameters": {"factor": 1}, "a": 2}}
     assert replaced(config, ("text_config", "rope_parameters", "factor"), 3) == {
