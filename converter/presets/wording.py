@@ -82,11 +82,20 @@ def _missing(path: KeyPath, wanted: Any, value: Any, schema: Any) -> Iterator[Fa
             yield Fault((*path, key), f"is missing; add it: {description}")
 
 
+_ELSEWHERE = {
+    "activate_beyond": (
+        ": this method acts at every length; local_profile, with code, is the base bit for bit up to a length, and "
+        "docs/native.md says why stock keys cannot be."
+    )
+}
+"""Keys that users look for where they have no meaning."""
+
+
 def _unknown(path: KeyPath, _: Any, value: Any, schema: Any) -> Iterator[Fault]:
     known = schema["properties"]
     for key in value:
         if key not in known:
-            near = did_you_mean(key, known) or "."
+            near = _ELSEWHERE.get(key) or did_you_mean(key, known) or "."
             yield Fault((*path, key), f"unknown key{near} The keys here: {', '.join(known)}")
 
 
