@@ -117,7 +117,9 @@ def test_any_model_by_a_method_and_a_length(run, tiny_llama):
 
 def test_a_method_is_no_preset(run, tiny_llama):
     message = failure(run, "tiny-llama", "--preset", "yarn", status=2)
-    assert message.startswith("error: yarn is a method, not a preset; presets with it: llama2-7b-yarn-16k, ")
+    assert message.startswith(
+        "error: yarn is a method, not a preset; presets with it: gpt-oss-yarn, llama2-7b-yarn-16k, "
+    )
     assert message.endswith("; for any model: ropext convert SOURCE --method yarn --target 128k")
 
 

@@ -13,6 +13,8 @@ from ropext.converter.presets.load import list_presets, load_preset
 from tests.helpers.presets import EXAMPLES, TINY, example, frequencies
 
 SHIPPED = list_presets()
+OLMO3_YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192}
+GPT_OSS_YARN = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096, "truncate": False}
 MODELS = {
     "glm45": replace(TINY, model_type="glm4_moe", head_dim=128, trained_length=131072, rope_theta=1e6),
     "olmo2": replace(TINY, model_type="olmo2", head_dim=128, trained_length=4096, rope_theta=500000.0),
@@ -29,6 +31,28 @@ MODELS = {
     "smollm3": replace(TINY, model_type="smollm3", head_dim=128, trained_length=65536, rope_theta=5e6),
     "mistral-7b-v03": replace(TINY, model_type="mistral", head_dim=128, trained_length=32768, rope_theta=1e6),
     "gemma3-270m": replace(TINY, model_type="gemma3_text", head_dim=256, trained_length=32768, rope_theta=1000000.0),
+    "gemma3-self": replace(
+        TINY, model_type="gemma3", head_dim=256, trained_length=131072, rope_theta=1e6, rope_type="linear"
+    ),
+    "gpt-oss": replace(
+        TINY,
+        model_type="gpt_oss",
+        head_dim=64,
+        trained_length=131072,
+        rope_theta=150000.0,
+        rope_type="yarn",
+        rope_scaling=GPT_OSS_YARN,
+    ),
+    "olmo3": replace(
+        TINY,
+        model_type="olmo3",
+        head_dim=128,
+        trained_length=65536,
+        rope_theta=500000.0,
+        rope_type="yarn",
+        rope_scaling=OLMO3_YARN,
+    ),
+    "mistral-small-3": replace(TINY, model_type="mistral3", head_dim=128, trained_length=131072, rope_theta=1e9),
     "llama2": replace(TINY, head_dim=128, trained_length=4096),
     "llama3-": replace(TINY, head_dim=128, trained_length=8192, rope_theta=500000.0),
     "llama31": replace(TINY, head_dim=128, trained_length=131072, rope_theta=500000.0, rope_type="llama3"),
