@@ -75,9 +75,10 @@ class Search:
     fits: Callable[[Profile], bool]
 
     def expected(self) -> int:
-        """About how many profiles are tried."""
+        """About how many profiles are tried at most: three rounds of steps, and a third move of each block."""
+        numbers = len(_STEPS) - (self.window is None)
         moves = sum(1 for _ in blocks(self.groups)) if self.groups else 0
-        return len(self.starts()) + 2 * len(_STEPS) + 3 * moves
+        return len(self.starts()) + 3 * 2 * numbers + 3 * moves
 
     def starts(self) -> list[Profile]:
         """Every named shape as published; attention beyond a local window as trained."""

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ropext.converter.checkpoint.facts import ModelFacts
@@ -96,7 +97,7 @@ def _calibrate(
         wish: what is wanted.
         method: the method's name.
         find: returns the best setting.
-        expected: how many settings will be tried, about.
+        expected: about how many settings are tried at most.
 
     Returns:
         The study, the best setting and the preset.
@@ -106,14 +107,16 @@ def _calibrate(
     text = load_text(asked["texts"])
     questions = Questions(text, lengths, asked["samples"], asked["questions"], asked["purpose"], asked["seed"])
     wanted = {"source": wish.source, "method": method, "target": wish.target, "dtype": asked["dtype"]}
-    file, steps = wish.output.with_suffix(".jsonl"), (expected + 2) * len(lengths)
+    file, steps = wish.output.with_suffix(".jsonl"), (expected * asked["samples"] + 2) * len(lengths)
     with closing(Records(file, wanted | questions.describe(), resume=asked["resume"])) as records:
-        done = 0
+        heard, cost = list[float](), ""
 
         def tell(preset: Preset | None, result: Mapping[str, Any]) -> None:
-            nonlocal done
-            done += 1
-            wish.hear(f"{method}: texts read", done, max(steps, done + 1))
+            nonlocal cost
+            heard.append(result["seconds"])
+            if len(heard) == len(lengths):
+                cost = f", at most about {steps} in {_duration(steps * fmean(heard))}"
+            wish.hear(f"{method}: texts read{cost}", len(records), max(steps, len(records) + 1))
 
         study = Study(wish.model, questions, records, wish.preset(method), wish.output.parent, tell)
         best = find(study)
@@ -122,6 +125,14 @@ def _calibrate(
         preset = {**wish.preset(method), **best, "calibration": study.describe(best)}
     write_preset(wish.output, preset)
     return study, best, preset
+
+
+def _duration(seconds: float) -> str:
+    """A time that is known roughly: `2 h 10 min`, `13 min`, `40 s`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 def calibrate_grid(wish: Wish, method: str, layers: int = 0) -> tuple[Study, Setting, Setting]:

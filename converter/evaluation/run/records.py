@@ -106,6 +106,10 @@ class Records:
             raise UsageError(f"{file}: was measured with other settings: {changed}; name another file")
         return values
 
+    def __len__(self) -> int:
+        """How many measurements there are."""
+        return len(self._values)
+
     def get(self, key: str) -> Any:
         """The value of a key; None if it has not been measured."""
         return self._values.get(key)

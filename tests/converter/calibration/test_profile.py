@@ -1,6 +1,8 @@
 """`ropext calibrate profile`: a shape, its numbers, and the divisors of groups of frequency pairs."""
 
+import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,12 +12,14 @@ from ropext.converter.calibration.profile import Profile, Search
 from ropext.converter.calibration.run import Wish, valid
 from ropext.converter.checkpoint.wanted import want
 from ropext.converter.cli.app import main
+from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.presets.load import load_preset
+from ropext.converter.verify.checks import verify
 from tests.helpers.asked import with_tokenizer
 from tests.helpers.scores import scores_of
 
 
-@pytest.mark.parametrize(("method", "groups"), [("profile", 0), ("local_profile", 1)])
+@pytest.mark.parametrize(("method", "groups"), [("profile", 2), ("local_profile", 0)])
 def test_a_profile_is_found_by_shape_number_and_group(method, groups, tiny_llama, tmp_path):
     file = tmp_path / "found.yaml"
     asked = ("--target", 128, "--lengths", 1000, "--samples", 1, "--questions", 1)
@@ -27,6 +31,15 @@ def test_a_profile_is_found_by_shape_number_and_group(method, groups, tiny_llama
     assert len(preset.parameters.get("divisors", ())) == (8 if groups else 0)
     assert ("local_window" in preset.parameters) == (method == "local_profile")
     assert preset.calibration["for"] == "balanced"
+    assert re.search(rf"{method}: texts read, at most about \d+ in \d+ (s|min)", result.stderr)
+    if method == "profile":
+        moved = [json.loads(line)["key"] for line in file.with_suffix(".jsonl").read_text().splitlines()[1:]]
+        assert len({key for key in moved if '"list"' in key}) > 1
+        native = convert_checkpoint(preset, str(tiny_llama), tmp_path / "native", native=True).output
+        config = json.loads((native / "config.json").read_text())
+        assert config["rope_scaling"]["long_factor"] == pytest.approx(preset.parameters["divisors"], rel=1e-6)
+        assert config["rope_scaling"]["attention_factor"] == preset.parameters["attention_factor"]
+        assert verify(str(native)).verdict == "good"
 
 
 def hidden_shape(profile):
