@@ -1,6 +1,7 @@
-"""Plots of growth from the raw figures of `prefill` and `decode`: time against length, both logarithmic, as SVG.
+"""Plots of growth from the raw figures of `prefill` and `decode`: time as a multiple of the base's against length.
 
-Each curve's exponent, fitted by least squares, stands in the legend: 2 means four times the time for twice the length.
+Each curve's exponent, fitted by least squares to three lengths or more, stands in the legend: 2 means four times the
+time for twice the length.
 Lengths at which a method is the base by design are left out of its curve, and figures of one length altogether. Needs
 matplotlib, the extra `bench`.
 """
@@ -33,8 +34,8 @@ def curves(record):
 
 
 def exponent(lengths, times):
-    """Of the power law that fits best; None for a single length."""
-    return None if len(lengths) < 2 else np.polyfit(np.log(lengths), np.log(times), 1)[0]
+    """Of the power law that fits best; None for fewer than three lengths, through which every such law fits."""
+    return None if len(lengths) < 3 else np.polyfit(np.log(lengths), np.log(times), 1)[0]
 
 
 def draw(record, file):
@@ -47,21 +48,23 @@ def draw(record, file):
     from matplotlib import pyplot
 
     plot, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    ticks = set()
-    for name, (lengths, times) in curves(record).items():
+    found = curves(record)
+    base = dict(zip(*found["base"], strict=True))
+    for number, (name, (lengths, times)) in enumerate(found.items()):
         grows = exponent(lengths, times)
-        style = (
-            {"color": "black", "linewidth": 2.5, "zorder": 3} if name == "base" else {"marker": "o", "markersize": 4}
-        )
-        axes.loglog(lengths, times, label=name if grows is None else f"{name}: {grows:.2f}", **style)
-        ticks.update(lengths)
-    axes.set_xticks(sorted(ticks), [f"{length:,}" for length in sorted(ticks)])
+        style = {"marker": "osD^vP*X"[number % 8], "markersize": 5}
+        if name == "base":
+            style = {"color": "black", "linewidth": 2.5}
+        ratios = [time / base[length] for length, time in zip(lengths, times, strict=True)]
+        axes.semilogx(lengths, ratios, label=name if grows is None else f"{name}: {grows:.2f}", **style)
+    axes.set_xticks(sorted(base), [f"{length:,}\n{base[length]:.3g} s" for length in sorted(base)])
     axes.minorticks_off()
-    axes.set_xlabel("tokens")
-    axes.set_ylabel("seconds")
+    axes.set_xlabel("tokens, and the base's time")
+    axes.set_ylabel("time, as a multiple of the base's")
     axes.set_title(record["title"], fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(title="growth exponent", fontsize=8)
+    fitted = any(exponent(*of) is not None for of in found.values())
+    axes.legend(title="growth exponent" if fitted else None, fontsize=8)
     plot.savefig(file, metadata={"Date": None})
     pyplot.close(plot)
 

@@ -13,7 +13,7 @@ from .failures import Interrupted
 from .live import live
 from .options import DEVICE, RESULTS, TEXT, Length, epilog, measured
 from .output import say, say_json
-from .tables import shown
+from .tables import brief
 
 __all__ = ["evaluate"]
 
@@ -231,8 +231,8 @@ def _show(files: Sequence[Path], as_json: bool) -> None:
     from ropext.converter.evaluation.report import tables
     from ropext.converter.evaluation.report.results import read_results
 
-    experiments, _ = read_results(files)
+    experiments, _ = read_results(files, together=True)
     if as_json:
         say_json(json.loads(tables.as_json(experiments)))
     else:
-        click.echo(shown(experiments), nl=False)
+        click.echo(brief(experiments), nl=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from ropext.converter.preset import Preset
 
-__all__ = ["Answer", "Item", "Model", "Prompt", "Question", "beginning", "prompt_ids"]
+__all__ = ["Answer", "Item", "Model", "Prompt", "Question", "beginning", "digest", "prompt_ids"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ class Prompt:
         """What tells it from the others of a task."""
         return f"{self.length} {self.seed}"
 
+    @property
+    def digest(self) -> str:
+        """Of its text and questions, as tokens."""
+        questions = [token for asked in self.questions for token in (*asked.input_ids, *asked.answer_ids)]
+        return digest(self.input_ids, questions)
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Ask a model; what is written down of it."""
         answers = zip(self.questions, model.answers(self), strict=True)
@@ -74,10 +82,21 @@ class Prompt:
             "length": self.length,
             "tokens": len(self.input_ids),
             "seed": self.seed,
+            "asked": self.digest,
             "answers": [
                 {"depth": asked.depth, "distance": asked.distance, **asdict(answer)} for asked, answer in answers
             ],
         }
+
+
+def digest(*asked: str | Sequence[int]) -> str:
+    """Return twelve digits by which results tell whether two models were asked the same.
+
+    Args:
+        asked: texts, or tokens.
+    """
+    parts = [part if isinstance(part, str) else list(part) for part in asked]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
 def beginning(tokenizer: Any) -> list[int]:

@@ -78,6 +78,11 @@ def test_plot(tmp_path):
     plot = (tmp_path / "prefill.svg").read_text()
     assert "dpe: 2.00" in plot
     assert "base: 1.00" in plot
+    file.write_text(json.dumps({"title": "Prefill", "figures": figures[:2]}))
+    run("plot", file, "--output", tmp_path)
+    plot = (tmp_path / "prefill.svg").read_text()
+    assert ">dpe<" in plot  # any power law fits two points
+    assert "growth exponent" not in plot
 
 
 def models(*options):

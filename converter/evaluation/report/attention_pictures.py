@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from .drawing import Picture, legend, line_style, tokens
-from .results import BASE, TASKS, Experiment
+from .lines import TASKS
+from .results import BASE, Experiment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,8 +21,9 @@ from ropext.converter.files.replace import beside, replace_file
 from ropext.converter.names import CARD, PROVENANCE
 
 from .drawing import save
+from .lines import TASKS
 from .pictures import Kind, Measure, pictures
-from .results import BASE, TASKS, Experiment
+from .results import BASE, Experiment
 from .statistics import METRICS, estimate
 from .tables import markdown_body, plain
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["SUFFIXES", "WIDTH", "Picture", "check_file", "inline_svg", "legend", "line_style", "save", "tokens"]
+__all__ = [
+    "SUFFIXES",
+    "WIDTH",
+    "Picture",
+    "check_file",
+    "heading",
+    "inline_svg",
+    "legend",
+    "line_style",
+    "save",
+    "tokens",
+]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 """Of the files that pictures can be saved to."""
@@ -30,6 +42,8 @@ WIDTH = 7.0
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 """Okabe and Ito's, which the colour-blind can tell apart."""
+_LETTERS = 100
+"""Of a line as wide as a picture."""
 _MARKERS = "sD^vP*X<>ph8d"
 _DASHES = ((0, ()), (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 
@@ -66,6 +80,11 @@ _METADATA: dict[str, dict[str, None]] = {
 }
 
 
+_DARK = b"""<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.9) hue-rotate(180deg); } }</style>
+ <defs>"""
+"""Turns light and dark round for readers of dark pages, and leaves the colours."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """Something to draw.
@@ -75,12 +94,14 @@ class Picture:
         alt: the same for those who do not see it, with what can be read from it.
         height: inches.
         draw: draws it.
+        caption: what the reader has to know to read it; empty where it explains itself.
     """
 
     title: str
     alt: str
     height: float
     draw: Callable[[SubFigure], None]
+    caption: str = ""
 
 
 def check_file(file: Path) -> None:
@@ -142,7 +163,8 @@ def _rendered(pictures: Sequence[Picture], form: str) -> bytes:
         figure = _figure(pictures)
         stream = io.BytesIO()
         figure.savefig(stream, format=form, metadata=_METADATA[form])
-    return stream.getvalue()
+    found = stream.getvalue()
+    return found.replace(b"<defs>", _DARK, 1) if form == "svg" else found
 
 
 def _figure(pictures: Sequence[Picture]) -> Figure:
@@ -154,6 +176,12 @@ def _figure(pictures: Sequence[Picture]) -> Figure:
     for part, picture in zip(parts[:, 0], pictures, strict=True):
         picture.draw(part)
     return figure
+
+
+def heading(part: SubFigure, sentence: str, what: str) -> None:
+    """Write above a picture what it says, and what it is of."""
+    whole = re.sub(r" ([=<]) ", "\u00a0\\1\u00a0", sentence)  # `n = 3` stays on one line
+    part.suptitle("\n".join([*textwrap.wrap(whole, _LETTERS), *textwrap.wrap(what, _LETTERS)]), fontsize=8)
 
 
 def line_style(number: int, *, base: bool = False) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from .drawing import Picture, inline_svg
-from .results import Experiment, Origin
-from .tables import HOW_TO_READ, settings_line, tables, title
+from .lines import Origin
+from .ranking import common_start, headline
+from .results import Experiment
+from .tables import HOW_TO_READ, Table, notes, settings_line, tables, title
 
 __all__ = ["as_html"]
 
@@ -48,14 +50,28 @@ def _section(name: str, experiment: Experiment, pictures: Sequence[Picture]) -> 
         "name": name,
         "title": title(experiment),
         "settings": settings_line(experiment) if experiment.settings else "",
-        "tables": tables(experiment),
+        "headline": headline(experiment),
+        "tables": [_table(table, common_start(experiment)) for table in tables(experiment)],
         "figures": [
-            {"title": picture.title, "svg": _svg(f"{name}-p{number}", picture)}
+            {"title": picture.title, "caption": picture.caption, "svg": _svg(f"{name}-p{number}", picture)}
             for number, picture in enumerate(pictures, start=1)
         ],
-        "notes": experiment.notes,
+        "notes": notes(experiment),
         "origins": [_origin(origin) for origin in experiment.origins],
     }
+
+
+def _table(table: Table, start: str) -> dict[str, Any]:
+    """A table whose rows have the short names of their models, and whose cells know whether they are the best."""
+    rows = [
+        {
+            "name": name.removeprefix(start),
+            "cells": [(cell, (at, place) in table.best) for place, cell in enumerate(cells, start=1)],
+        }
+        for at, (name, *cells) in enumerate(table.rows)
+    ]
+    left_out = f" (names without “{start}”)" if start and any(row[0].startswith(start) for row in table.rows) else ""
+    return {"caption": f"{table.caption}{left_out}", "header": table.header, "rows": rows}
 
 
 def _svg(name: str, picture: Picture) -> Markup:

@@ -25,7 +25,7 @@ from ropext.converter.presets.fit import check_fit
 if TYPE_CHECKING:
     from ropext.modeling.rope_ext_method import Method
 
-__all__ = ["Group", "PositionMap", "Target", "position_map", "target_of"]
+__all__ = ["Group", "PositionMap", "Target", "name_of", "position_map", "target_of"]
 
 _RADIANS = 3.0
 """The widest angle that the probe lets occur: less than half a turn."""
@@ -168,7 +168,7 @@ def position_map(target: Target, length: int | None = None) -> PositionMap:
     groups = _groups(seen)
     spread = np.linspace(0, len(groups) - 1, _MOST).round().astype(int)
     shown = groups if len(groups) <= _MOST else [groups[each] for each in spread]
-    made = tuple(Group(pairs, _name(pairs, seen.shape[1]), seen[:, pairs[0]]) for pairs in shown)
+    made = tuple(Group(pairs, name_of(pairs, seen.shape[1]), seen[:, pairs[0]]) for pairs in shown)
     return PositionMap(length, distances, made, len(groups) > len(shown))
 
 
@@ -231,7 +231,7 @@ def _groups(seen: Array) -> list[tuple[int, ...]]:
     return [tuple(group) for group in groups]
 
 
-def _name(pairs: Sequence[int], count: int) -> str:
+def name_of(pairs: Sequence[int], count: int) -> str:
     """Pairs 0–3, 8–11."""
     if len(pairs) == count:
         return "all pairs"

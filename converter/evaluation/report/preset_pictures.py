@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from ropext.converter.methods.dprope_solver import count_angles
 
 from .drawing import WIDTH, Picture, legend, line_style, tokens
-from .position_map import PositionMap, Target, position_map
+from .position_map import PositionMap, Target, name_of, position_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +57,20 @@ def _distances(target: Target, seen: PositionMap) -> Picture:
     def draw(part: SubFigure) -> None:
         _draw_distances(part, target, seen, columns)
 
-    return Picture(what, alt, 3.4 + 0.17 * rows, draw)
+    return Picture(what, alt, 3.4 + 0.17 * rows, draw, caption=_beyond(target, seen))
+
+
+def _beyond(target: Target, seen: PositionMap) -> str:
+    """Why lines beyond the trained length are right, or are not; nothing where none is there."""
+    far = [pair for group in seen.groups if group.seen[-1] >= target.preset.initial_window for pair in group.pairs]
+    turned = np.flatnonzero(np.asarray(target.inv_freq) * target.preset.initial_window >= 2 * math.pi)
+    if not far:
+        return ""
+    known = f"Pairs 0 to {turned[-1]} turn full circle within the trained length" if len(turned) else "No pair turns"
+    every = f"{known}: every angle of theirs is known, at any distance."
+    others = sorted(set(far) - {*turned.tolist()})
+    name = name_of(others, len(target.inv_freq))
+    return f"{every} {name[0].upper()}{name[1:]} never saw some of these angles." if others else every
 
 
 def _draw_distances(part: SubFigure, target: Target, seen: PositionMap, columns: int) -> None:
@@ -64,7 +78,7 @@ def _draw_distances(part: SubFigure, target: Target, seen: PositionMap, columns:
     axes = part.subplots()
     points = np.unique(np.linspace(0, seen.length - 1, _POINTS).round().astype(int))
     x = seen.distances[points]
-    axes.plot(x, x, color="0.6", linewidth=0.8, label="RoPE: as it is", zorder=1)
+    axes.plot(x, x, color="0.8", linewidth=5, label="RoPE: as it is", zorder=1)  # wide, to be seen below another
     for number, group in enumerate(seen.groups):
         style = line_style(number)
         every = (len(points) // 20 * (number + 1) // len(seen.groups), len(points) // 10)
@@ -75,6 +89,11 @@ def _draw_distances(part: SubFigure, target: Target, seen: PositionMap, columns:
     bottom = preset.initial_window
     axes.axhspan(bottom, seen.length, facecolor="none", edgecolor="0.85", hatch="////", zorder=0, label=beyond)
     axes.axhline(bottom, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+    if why := _beyond(target, seen):
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+        axes.text(
+            0.02, 0.97, "\n".join(textwrap.wrap(why, 62)), transform=axes.transAxes, fontsize=6.5, va="top", bbox=box
+        )
     _token_ticks(axes, seen.length)
     axes.set_xlabel("distance between two tokens")
     axes.set_ylabel("distance that attention sees, tokens")
@@ -161,9 +180,9 @@ def _draw_angles(axes: Axes, target: Target, pair: int) -> None:
         trained, edges, fill=True, facecolor="0.8", label=f"trained ({tokens(preset.initial_window)})", zorder=1
     )
     reached = {
-        "chosen": (new, {"color": "black", "linewidth": 2.2}),
+        "chosen": (new, {"color": "#F0C987", "linewidth": 4.5}),  # wide and pale, to be seen below another
         "extrapolated": (old, {"color": "#D55E00", "linewidth": 1.0, "linestyle": (0, (4, 1.5))}),
-        "interpolated": (old / _factor(target), {"color": "#56B4E9", "linewidth": 1.0, "linestyle": (0, (1, 1))}),
+        "interpolated": (old / _factor(target), {"color": "#0072B2", "linewidth": 1.2, "linestyle": (0, (1, 1))}),
     }
     for number, (name, (frequency, style)) in enumerate(reached.items()):
         values, _ = shares(frequency, preset.target_window)

@@ -17,24 +17,20 @@ from ropext.converter.evaluation.tasks import ruler
 
 from .attention import FAR, far_share
 from .exact import flipped
-from .results import BASE, Experiment, Value
+from .lines import Value
+from .results import Experiment
 
 __all__ = [
-    "DEPTHS",
     "METRICS",
     "Estimate",
     "Metric",
-    "by_depth",
-    "depths",
     "estimate",
     "estimates",
+    "pairs",
     "ruler_summary",
     "student",
     "wilson",
 ]
-
-DEPTHS = 10
-"""Bands that depths are sorted into where they are many."""
 
 _LEVEL = 0.05
 _Z = NormalDist().inv_cdf(1 - _LEVEL / 2)
@@ -84,8 +80,9 @@ class Metric:
         name: for files.
         title: for readers, with its unit.
         of: its estimate from a preset's measurements; None for a metric that compares.
-        beside: its estimate from measurements of preset and base on the same prompts.
+        beside: its estimate from measurements of preset and reference on the same prompts.
         neutral: of a comparison: its value where both are alike.
+        least: the lowest number is the best.
     """
 
     name: str
@@ -93,6 +90,7 @@ class Metric:
     of: Callable[[Values], Estimate | None] | None = None
     beside: Callable[[Pairs], Estimate | None] | None = None
     neutral: float = 0.0
+    least: bool = False
 
 
 def estimate(
@@ -102,11 +100,16 @@ def estimate(
     mine = experiment.at(preset, length, subtask)
     if metric.of:
         return metric.of(list(mine.values())) if mine else None
-    if preset == BASE or not metric.beside:
+    if preset == experiment.reference or not metric.beside:
         return None
-    its = experiment.at(BASE, length, subtask)
-    pairs = [(mine[key], its[key]) for key in mine if key in its and _same(mine[key], its[key])]
-    return metric.beside(pairs) if pairs else None
+    both = pairs(experiment, preset, length, subtask)
+    return metric.beside(both) if both else None
+
+
+def pairs(experiment: Experiment, preset: str, length: int, subtask: str | None = None) -> list[tuple[Value, Value]]:
+    """Measurements of a preset beside those of the reference on the same prompts."""
+    mine, its = (experiment.at(each, length, subtask) for each in (preset, experiment.reference))
+    return [(mine[key], its[key]) for key in mine if key in its and _same(mine[key], its[key])]
 
 
 def estimates(experiment: Experiment) -> Iterator[tuple[Metric, str, int, str, Estimate]]:
@@ -122,7 +125,9 @@ def estimates(experiment: Experiment) -> Iterator[tuple[Metric, str, int, str, E
 
 
 def _same(mine: Value, its: Value) -> bool:
-    """Whether two measurements are of the same prompt."""
+    """Whether two measurements are of the same prompt: by its digest, or by what older results say of it."""
+    if "asked" in mine and "asked" in its:
+        return bool(mine["asked"] == its["asked"])
     asked = [
         [answer["depth"] for answer in each.get("answers", ()) if isinstance(answer, dict)] for each in (mine, its)
     ]
@@ -203,32 +208,6 @@ def _exact_difference(pairs: Pairs) -> Estimate:
         parts.append((float(sum(mine) - sum(its)), len(mine)))
     found = _mean_of(parts, sum(weight for _, weight in parts)).transformed(_times_100)
     return replace(found, p=flipped([each for each, _ in parts]))
-
-
-def depths(experiment: Experiment) -> list[tuple[str, float, float]]:
-    """The depths that were asked for: each by itself where they are few, else in bands of a tenth.
-
-    Returns:
-        Name, lower and upper end (without it) of each, from the start of the text (0) to its end (1).
-    """
-    found = sorted({answer["depth"] for value in experiment.values.values() for answer in value["answers"]})
-    if len({round(depth, 3) for depth in found}) <= DEPTHS + 1:
-        exact = sorted({round(depth, 3) for depth in found})
-        return [(f"{100 * depth:.3g}", depth - 5e-4, depth + 5e-4) for depth in exact]
-    edges = [band / DEPTHS for band in range(DEPTHS + 1)]
-    ends = [*edges[1:-1], 1.0 + 1e-9]
-    return [
-        (f"{100 * low:.0f}–{100 * min(high, 1):.0f}", low, high) for low, high in zip(edges[:-1], ends, strict=True)
-    ]
-
-
-def by_depth(experiment: Experiment, preset: str, length: int, low: float, high: float) -> tuple[float, float] | None:
-    """Share that was answered right, percent, and mean log-probability, of the questions at some depths."""
-    values = experiment.at(preset, length).values()
-    asked = [answer for value in values for answer in value["answers"] if low <= answer["depth"] < high]
-    if not asked:
-        return None
-    return 100 * fmean(each["exact"] for each in asked), fmean(each["log_probability"] for each in asked)
 
 
 # Perplexity
@@ -384,7 +363,7 @@ METRICS: Mapping[str, Sequence[Metric]] = {
     "niah": _QUESTIONS,
     "mixed": _KINDS,
     "ppl": (
-        Metric("perplexity", "Perplexity", _perplexity),
+        Metric("perplexity", "Perplexity", _perplexity, least=True),
         Metric("perplexity_ratio", "Perplexity over the base's, same texts", beside=_perplexity_ratio, neutral=1.0),
         _TIME,
     ),

@@ -7,14 +7,18 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ropext.converter.evaluation.tasks.mixed import TEXT_TOKENS
 
-from .results import TASKS, Experiment, Origin
-from .statistics import METRICS, Estimate, Metric, estimate, estimates, ruler_summary
+from .cells import cell, difference
+from .drawing import tokens
+from .lines import TASKS, Origin
+from .ranking import best, comparison, headline, main_metric, ranked, unlike
+from .results import Experiment
+from .statistics import METRICS, Metric, estimate, estimates, ruler_summary
 
 __all__ = [
     "HOW_TO_READ",
@@ -23,8 +27,10 @@ __all__ = [
     "as_json",
     "as_markdown",
     "markdown_body",
+    "notes",
     "plain",
     "settings_line",
+    "summary",
     "tables",
     "title",
 ]
@@ -48,11 +54,34 @@ class Table:
         caption: what the numbers are.
         header: names of the columns; the first is that of the rows.
         rows: the first cell of each is its name.
+        best: row and column of the cells that are the best of their column.
     """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    best: Collection[tuple[int, int]] = ()
+
+    def marked(self, before: str, after: str) -> list[list[str]]:
+        """The rows, with something around the numbers that are best."""
+        return [
+            [
+                f"{before}{_first(cell)}{after}{cell[len(_first(cell)) :]}" if (row, column) in self.best else cell
+                for column, cell in enumerate(cells)
+            ]
+            for row, cells in enumerate(self.rows)
+        ]
+
+
+def _first(cell: str) -> str:
+    return cell.partition(" ")[0]
+
+
+def notes(experiment: Experiment) -> list[str]:
+    """What a reader should know about an experiment."""
+    left_out = ruler_summary(experiment, experiment.presets[0])[0].left_out if experiment.task == "ruler" else ()
+    partial = f"Without {', '.join(left_out)}: these averages are not to be held against published ones."
+    return [*experiment.notes, *unlike(experiment), *([partial] if left_out else [])]
 
 
 def title(experiment: Experiment) -> str:
@@ -88,12 +117,37 @@ def tables(experiment: Experiment) -> list[Table]:
 
 
 def _by_length(metric: Metric, experiment: Experiment) -> Table:
-    rows = []
-    for preset in experiment.presets:
-        cells = [_cell(metric, estimate(metric, experiment, preset, length)) for length in experiment.lengths]
+    rows: list[list[str]] = []
+    marked: set[tuple[int, int]] = set()
+    tops = [best(metric, experiment, length) for length in experiment.lengths]
+    for preset in ranked(experiment):
+        cells = [cell(metric, estimate(metric, experiment, preset, length)) for length in experiment.lengths]
         if any(cells):
+            marked |= {(len(rows), column) for column, top in enumerate(tops, start=1) if preset in top}
             rows.append([experiment.name(preset), *cells])
-    return Table(metric.title, _header("preset", experiment), rows)
+    return Table(_title(metric, experiment), _header("preset", experiment), rows, marked)
+
+
+def _title(metric: Metric, experiment: Experiment) -> str:
+    """What a metric is called where it compares with something else than a base."""
+    return metric.title.replace("base", experiment.name(experiment.reference))
+
+
+def summary(experiment: Experiment) -> list[Table]:
+    """What fits on a screen: the task's number by length, the best marked, and differences to the first row."""
+    metric, compared = main_metric(experiment), comparison(experiment)
+    numbers = _by_length(metric, experiment)
+    header = ["model", *map(tokens, experiment.lengths)]
+    rows = [[name, *map(_first, row)] for name, *row in numbers.rows]
+    prompts = {len(asked) for length in experiment.lengths if (asked := experiment.at(experiment.reference, length))}
+    each = f" ({prompts.pop()} prompts each)" if len(prompts) == 1 else ""
+    found = [Table(f"{numbers.caption}, by length in tokens{each}", header, rows, numbers.best)]
+    differences = []
+    for preset in ranked(experiment)[1:]:
+        values = [estimate(compared, experiment, preset, length) for length in experiment.lengths]
+        texts = [difference(compared, value, brief=True) if value else "" for value in values]
+        differences.append([experiment.name(preset), *texts])
+    return [*found, Table(_title(compared, experiment), header, differences)] if differences else found
 
 
 def _header(first: str, experiment: Experiment) -> list[str]:
@@ -102,27 +156,24 @@ def _header(first: str, experiment: Experiment) -> list[str]:
 
 def _ruler_summary(experiment: Experiment) -> Table:
     rows = []
-    for preset in experiment.presets:
-        summary, effective = ruler_summary(experiment, preset)
-        means = (summary.average, summary.increasing, summary.decreasing)
+    for preset in ranked(experiment):
+        total, effective = ruler_summary(experiment, preset)
+        means = (total.average, total.increasing, total.decreasing)
         length = f"{effective:,} tokens" if effective else "none of these"
         rows.append([experiment.name(preset), *(f"{mean:.1f}" for mean in means), length])
     header = ["preset", "average", "weighted to long (inc)", "weighted to short (dec)", "effective length"]
     caption = "RULER's summary, percent; effective: the longest length with an average of 85.6 or more"
-    left_out = ruler_summary(experiment, experiment.presets[0])[0].left_out
-    if left_out:
-        caption += f"; without {', '.join(left_out)}, so not to be held against published averages"
     return Table(caption, header, rows)
 
 
 def _by_subtask(experiment: Experiment) -> Iterator[Table]:
     metric = METRICS[experiment.task][0]
-    for preset in experiment.presets:
+    for preset in ranked(experiment):
         rows = []
         for task in experiment.subtasks:
             found = [estimate(metric, experiment, preset, length, task) for length in experiment.lengths]
             if any(found):
-                rows.append([task, *(_cell(metric, each) for each in found)])
+                rows.append([task, *(cell(metric, each) for each in found)])
         yield Table(f"Tasks by {experiment.name(preset)}, percent", _header("task", experiment), rows)
 
 
@@ -130,74 +181,12 @@ def _by_kind(experiment: Experiment) -> Iterator[Table]:
     metric, kinds = METRICS[experiment.task][0], experiment.subtasks
     for length in experiment.lengths:
         rows = []
-        for preset in experiment.presets:
+        for preset in ranked(experiment):
             found = [estimate(metric, experiment, preset, length, kind) for kind in kinds]
             if any(found):
-                rows.append([experiment.name(preset), *(_cell(metric, each) for each in found)])
+                rows.append([experiment.name(preset), *(cell(metric, each) for each in found)])
         caption = f"Kinds at {length:,} tokens, nats an answer or {TEXT_TOKENS} tokens of text"
         yield Table(caption, ["preset", *kinds], rows)
-
-
-# Cells
-
-
-def _cell(metric: Metric, found: Estimate | None) -> str:
-    """A number and its interval; nothing where there is none."""
-    if found is None:
-        return ""
-    write = _WRITERS[metric.name]
-    if metric.beside:
-        return _difference(metric, found, write)
-    if found.low is None or found.high is None:
-        return write(found.value)
-    return f"{write(found.value)} ({write(found.low)}–{write(found.high)})"
-
-
-def _difference(metric: Metric, found: Estimate, write: Callable[[float], str]) -> str:
-    """A comparison: its number and what speaks for it, or that it is not resolved."""
-    if found.p is not None:
-        sure = f"p {'< 0.001' if found.p < 0.001 else f'= {found.p:.2g}'}"
-    elif found.low is None or found.high is None:
-        return f"{write(found.value)} (n = {found.prompts})" if found.prompts else write(found.value)
-    elif found.low == found.high == metric.neutral:
-        return f"the same (n = {found.prompts})"
-    else:
-        sure = f"{write(found.low)} to {write(found.high)}"
-    if found.differs(metric.neutral):
-        return f"{write(found.value)} ({sure})"
-    return f"not resolved (n = {found.prompts}; {sure})"
-
-
-def _number(form: str) -> Callable[[float], str]:
-    def write(value: float) -> str:
-        if not math.isfinite(value):
-            return {math.inf: "∞", -math.inf: "−∞"}.get(value, "undefined")
-        text = format(value, form)
-        return (text.lstrip("+-") if not float(text) else text).replace("-", "−")
-
-    return write
-
-
-def _perplexity(value: float) -> str:
-    return _number("#.4g" if value < 1000 else ",.0f")(value) if value < 1e7 else _number(".2e")(value)
-
-
-_WRITERS: Mapping[str, Callable[[float], str]] = {
-    "exact": _number(".0f"),
-    "exact_difference": _number("+.0f"),
-    "log_probability": _number(".2f"),
-    "log_probability_difference": _number("+.2f"),
-    "balanced": _number(".2f"),
-    "balanced_difference": _number("+.2f"),
-    "perplexity": _perplexity,
-    "perplexity_ratio": _number(".3f"),
-    "score": _number(".1f"),
-    "score_difference": _number("+.1f"),
-    "first_share": _number(".1f"),
-    "far_share": _number(".1f"),
-    "far_share_ratio": _number(".3f"),
-    "seconds_ratio": _number(".2f"),
-}
 
 
 # Formats
@@ -215,16 +204,18 @@ def markdown_body(experiments: Sequence[Experiment], level: int) -> str:
         parts.append(f"{'#' * level} {plain(title(experiment))}")
         if experiment.settings:
             parts.append(f"{plain(settings_line(experiment))}.")
-        parts += [f"**{plain(table.caption)}**\n\n{_markdown(table)}" for table in tables(experiment)]
-        parts += [plain(note) for note in experiment.notes]
+        if sentence := headline(experiment):
+            parts.append(f"**{plain(sentence)}**")
+        parts += [f"{plain(table.caption)}:\n\n{_markdown(table)}" for table in tables(experiment)]
+        parts += [plain(note) for note in notes(experiment)]
         parts += [_origin(origin) for origin in experiment.origins]
     return "\n\n".join([*parts, HOW_TO_READ]) + "\n"
 
 
 def _markdown(table: Table) -> str:
     rule = ["---", *["---:"] * (len(table.header) - 1)]
-    lines = [[plain(cell) for cell in line] for line in (table.header, *table.rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+    rows = replace(table, rows=[list(map(plain, row)) for row in table.rows]).marked("**", "**")
+    return "\n".join(f"| {' | '.join(line)} |" for line in (list(map(plain, table.header)), rule, *rows))
 
 
 def plain(text: str) -> str:
@@ -268,13 +259,13 @@ def as_json(experiments: Sequence[Experiment]) -> str:
 def _json(experiment: Experiment) -> dict[str, Any]:
     summaries = {}
     for preset in experiment.presets if experiment.task == "ruler" else ():
-        summary, effective = ruler_summary(experiment, preset)
+        total, effective = ruler_summary(experiment, preset)
         summaries[preset] = {
-            "average": summary.average,
-            "increasing": summary.increasing,
-            "decreasing": summary.decreasing,
+            "average": total.average,
+            "increasing": total.increasing,
+            "decreasing": total.decreasing,
             "effective_length": effective,
-            "left_out": list(summary.left_out),
+            "left_out": list(total.left_out),
         }
     return {
         "source": experiment.source,

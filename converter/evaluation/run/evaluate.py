@@ -172,6 +172,7 @@ def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
         about["versions"] |= {"vllm": _vllm(how, share)}
     with closing(Records(file, same, about=about, resume=how.resume, share=share)) as records:
         model = _loaded(folder, max(lengths), how, share)
+        told(f"{Path(source).name}: making the questions", 0, 0)
         wanted = [item for length in lengths for item in task.items(model.tokenizer, length)]
         judge = Judge(model, wanted, records)
         work = [(preset, item) for preset in how.presets for item in range(len(wanted))]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ropext.converter.errors import UsageError
+from ropext.converter.evaluation.asking import digest
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Model
@@ -41,7 +42,8 @@ class Seen:
     def measure(self, model: Model) -> dict[str, Any]:
         """Average logits and weights."""
         found = model.attention(self.input_ids, self.cells, self.layers, self.heads)
-        return {"length": self.length, "tokens": len(self.input_ids), "seed": self.seed, **found}
+        about = {"length": self.length, "tokens": len(self.input_ids), "seed": self.seed}
+        return {**about, "asked": digest(self.input_ids), **found}
 
 
 def indices(text: str, name: str) -> tuple[int, ...]:

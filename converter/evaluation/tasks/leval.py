@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from jinja2 import TemplateError
 
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.evaluation.asking import prompt_ids
+from ropext.converter.evaluation.asking import digest, prompt_ids
 from ropext.converter.files.json_object import parse_object
 from ropext.converter.hub.errors import reading
 from ropext.converter.text import did_you_mean
@@ -331,6 +331,7 @@ class LevalRun:
             "length": self.length,
             "tokens": _tokens(model.tokenizer, asked),
             "seed": self.number,
+            "asked": digest(asked),
             "task": self.task,
             "document": self.document,
             "score": score(self.task, prediction, self.answer),

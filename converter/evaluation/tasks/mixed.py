@@ -16,7 +16,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from ropext.converter.errors import UsageError
-from ropext.converter.evaluation.asking import Prompt
+from ropext.converter.evaluation.asking import Prompt, digest
 
 from .needles import Hidden, draw_names, hide, needle, needle_depths
 from .passkey import FILLER
@@ -76,6 +76,7 @@ class Mixed:
             "length": self.prose.length,
             "tokens": len(self.prose.input_ids) + len(self.filler.input_ids),
             "seed": self.prose.seed,
+            "asked": digest(self.prose.digest, self.filler.digest),
             "answers": [
                 {"kind": asked.kind, "depth": asked.depth, "distance": asked.distance, **asdict(answer)}
                 for asked, answer in zip(questions, answers, strict=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ropext.converter.evaluation.asking import beginning
+from ropext.converter.evaluation.asking import beginning, digest
 
 from .texts import Text
 
@@ -40,8 +40,14 @@ class Passage:
     def measure(self, model: Model) -> dict[str, Any]:
         """Sum the negative log-likelihood (nats) of the tokens that count."""
         nll = model.negative_log_likelihood(self.input_ids, self.counted)
-        tokens = len(self.input_ids)
-        return {"length": self.length, "tokens": tokens, "seed": self.seed, "nll": nll, "counted": self.counted}
+        return {
+            "length": self.length,
+            "tokens": len(self.input_ids),
+            "seed": self.seed,
+            "asked": digest(self.input_ids),
+            "nll": nll,
+            "counted": self.counted,
+        }
 
 
 def passages(tokenizer: Any, text: Text, length: int, samples: int, stride: int | None = None) -> Iterator[Passage]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ropext.converter.evaluation.asking import digest
+
 from .ruler import TASKS, Example, match
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class RulerRun:
             "length": self.length,
             "tokens": example.tokens,
             "seed": self.seed,
+            "asked": digest(example.prompt),
             "task": example.task,
             "score": match(example.task, prediction, example.answers),
             "prediction": prediction,

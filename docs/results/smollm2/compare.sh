@@ -16,3 +16,6 @@ picture() { ropext report "$results/$(basename "$model")/$1.jsonl" --plot "$resu
 picture niah --picture heatmap --measure log-probability
 picture ppl
 picture passkey --picture heatmap
+beyond=(--picture score --measure log-probability)
+for method in dpe self_extend rerope yarn; do beyond+=(--preset "smollm2-135m-$method"); done
+ropext report "$results/$(basename "$model")/passkey.jsonl" --plot "$results/beyond-8k.svg" "${beyond[@]}" >/dev/null

@@ -78,14 +78,34 @@ def test_it_ends_with_its_numbers_base_and_converted_side_by_side(folder, tiny_p
     assert run("convert", folder, "-p", tiny_preset, "-o", converted).exit_code == 0
     result = run("eval", "ppl", folder, converted, "-o", out, "-l", "200,300")
     assert result.exit_code == 0, result.output
-    lines = [line.split()[0] for line in result.stdout.splitlines() if line.strip()]
-    assert lines.index("base") < lines.index("tiny-dpe")
-    assert "200 TOKENS" in result.stdout
-    assert result.stdout.count(f"Perplexity: {folder.name}") == 1
+    title, numbers, differences, sentence, legend = result.stdout.split("\n\n")
+    assert title == f"Perplexity: {folder.name}"
+    assert [line.split()[0] for line in numbers.splitlines()] == ["Perplexity,", "MODEL", "base", "tiny-dpe"]
+    assert all(line.count("*") == 2 for line in numbers.splitlines() if line.startswith("base"))
+    assert numbers.splitlines()[1].split() == ["MODEL", "200", "300"]
+    assert re.search(r"^tiny-dpe +1\.\d+ \(n = 1\) +1\.\d+ \(n = 1\)$", differences, re.MULTILINE)
+    assert sentence.startswith("At 300 tokens, tiny-dpe: ")
+    assert legend.startswith("* The best of its length.")
     again = run("eval", "ppl", folder, converted, "-o", out, "-l", "200,300", "--resume", "--json")
     (experiment,) = json.loads(again.stdout)["experiments"]
     assert {(each["preset"], each["length"]) for each in experiment["estimates"]} >= {("base", 200), ("tiny-dpe", 300)}
     assert json.loads(run("report", out, "--json").stdout)["experiments"] == [experiment]
+
+
+def test_models_of_one_run_are_compared_where_they_were_asked_the_same(folder, tiny_preset, tmp_path):
+    renamed, other, out = tmp_path / "renamed", tmp_path / "other", tmp_path / "results"
+    assert run("convert", folder, "-p", tiny_preset, "-o", tmp_path / "converted").exit_code == 0
+    folder.rename(renamed)
+    shutil.copytree(renamed, other)
+    words = (other / "tokenizer.json").read_text().replace('"a": ', '"\u00e9": ')
+    (other / "tokenizer.json").write_text(words)
+    result = run("eval", "ppl", renamed, tmp_path / "converted", other, "-o", out, "-l", 200)
+    assert result.exit_code == 0, result.output
+    _, numbers, differences, note, sentence, _ = result.stdout.split("\n\n")
+    assert [line.split()[0] for line in numbers.splitlines()[2:]] == ["base", "tiny-dpe", "other"]
+    assert {line.split()[0]: len(line.split()) for line in differences.splitlines()[2:]} == {"other": 1, "tiny-dpe": 5}
+    assert note == "other was not asked what base was, at 200 tokens: they are not compared there."
+    assert "other" not in sentence
 
 
 def test_results_are_gone_on_with_and_added_to(folder, tiny_preset, tmp_path):

@@ -81,9 +81,18 @@ def test_shipped_presets_have_pictures(run, tmp_path, matplotlib):
     svg = (tmp_path / "a.svg").read_text()
     for text in ("distance that attention sees, tokens", "angle, degrees", "trained (8k)", "extrapolated", "chosen"):
         assert f">{text}<" in svg
+    assert ">Pairs 0 to 19 turn full circle within the trained length:<" in svg
     result = run("presets", "show", "smollm2-135m-dpe", "--plot", "b.svg", "--length", "4k")
     assert (result.stdout, result.stderr) == ("", "wrote b.svg\n")
     assert ">pairs 0–3, 8–11<" in (tmp_path / "b.svg").read_text()
+    assert "turn full circle" not in (tmp_path / "b.svg").read_text()  # no pair sees beyond the trained length
+
+
+def test_pairs_that_meet_unknown_angles_are_named(run, tmp_path, matplotlib):
+    run("presets", "show", "llama3-8b-dpe", "--plot", "a.svg")
+    svg = (tmp_path / "a.svg").read_text()
+    assert ">Pairs 0 to 34 turn full circle within the trained length:<" in svg
+    assert ">every angle of theirs is known, at any distance. Pairs 56–63<" in svg
 
 
 def test_presets_without_a_model(run, tmp_path, tiny_llama):

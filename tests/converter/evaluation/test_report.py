@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ropext.converter.evaluation.report import statistics as summary
+from ropext.converter.evaluation.report.depth import Asked, by_depth, depths
 from ropext.converter.evaluation.report.drawing import line_style, tokens
 from ropext.converter.evaluation.report.exact import flipped
 from ropext.converter.evaluation.report.results import BASE, read_results
@@ -214,8 +215,9 @@ def test_markdown(run, results):
     assert headings == ["Passkey: tiny", "Needles: tiny", "Perplexity: tiny", "RULER: tiny"]
     part = text[text.index("## Needles") : text.index("## Perplexity")]
     rows = re.findall(r"^\| (base|tiny-dpe) \| (.*) \| (.*) \|$", part, re.MULTILINE)
-    assert rows[0] == ("base", "100 (68–100)", "0 (0–32)")
-    assert rows[1] == ("tiny-dpe", "88 (53–98)", "88 (53–98)")
+    assert rows[0] == ("base", "**100** (68–100)", "0 (0–32)")
+    assert rows[1] == ("tiny-dpe", "88 (53–98)", "**88** (53–98)")
+    assert "\n**At 16k tokens, tiny-dpe: −2.59 nats; base: −10.50 nats; difference: +7.91 (" in part
     assert rows[2] == ("tiny-dpe", "not resolved (n = 4; p = 1)", "not resolved (n = 4; p = 0.12)")
     assert rows[5][1].startswith("not resolved (n = 4; −0.")
     assert rows[5][2].startswith("+7.91 (")
@@ -288,7 +290,7 @@ def test_pictures_are_the_same_for_the_same_numbers(run, results, tmp_path, matp
     svg = (tmp_path / "a.svg").read_text()
     assert svg == (tmp_path / "b.svg").read_text()
     assert not re.search(r"<dc:date|\d\d:\d\d:\d\d|<image", svg)
-    for text in ("depth, percent", "length, tokens", "exact match, percent", "tiny-dpe", "16k"):
+    for text in ("depth, percent", "length, tokens", "right answers, percent", "tiny-dpe", "16k", "4/4"):
         assert f">{text}<" in svg
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     run(*options, "c.svg", "--picture", "heatmap", "--measure", "log-probability")
@@ -316,9 +318,9 @@ def test_lengths_in_words():
 
 def test_depths(tmp_path):
     few = one(write(tmp_path / "a.jsonl", "niah", [asked(None, 4096, 0, [(0.05, -1, True), (0.95, -2, False)])]))
-    assert [name for name, *_ in summary.depths(few)] == ["5", "95"]
-    assert summary.by_depth(few, BASE, 4096, *summary.depths(few)[1][1:]) == (0.0, -2.0)
+    assert [name for name, *_ in depths(few)] == ["5", "95"]
+    assert by_depth(few, BASE, 4096, *depths(few)[1][1:]) == Asked(right=0, count=1, log_probability=-2.0)
     many = [asked(None, 4096, seed, [(seed / 20, -1.0, True)]) for seed in range(21)]
-    bands = summary.depths(one(write(tmp_path / "b.jsonl", "niah", many)))
+    bands = depths(one(write(tmp_path / "b.jsonl", "niah", many)))
     assert [bands[0][0], bands[-1][0], len(bands)] == ["0–10", "90–100", 10]
     assert bands[-1][1] <= 1.0 < bands[-1][2]

@@ -44,6 +44,15 @@ def test_without_its_base_it_stands_alone(results):
     assert presets(results) == [("out", [BASE])]
 
 
+def test_without_their_base_those_of_one_base_stand_together(run, results):
+    measured(results / "a.jsonl", **converted(preset="tiny-yarn"))
+    measured(results / "b.jsonl", nll=1900.0, **{**converted(), "source": "other", "trained_length": 2048})
+    assert presets(results) == [("tiny", ["tiny-yarn", "tiny-dpe"])]
+    text = run("report", results).stdout
+    assert "Perplexity over the tiny-yarn's, same texts" in text
+    assert "| tiny-dpe | 0.905 (0.905 to 0.905) |" in text
+
+
 @pytest.mark.parametrize(
     "change",
     [{"base": "other"}, {"base": None}, {"settings": {"seed": 1}}, {"settings": {"dtype": "bfloat16"}}],
