@@ -77,6 +77,12 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="DIR",
     help="Put table and picture into the model card of this converted folder.",
 )
+@click.option(
+    "--submit",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Prepare a folder for docs/results: raw lines, an index with digests, and their page.",
+)
 def report(
     results: tuple[Path, ...],
     wanted: str | None,
@@ -86,6 +92,7 @@ def report(
     measure: Measure,
     presets: tuple[str, ...],
     card: Path | None,
+    submit: Path | None,
 ) -> None:
     """Report on RESULTS: files that `ropext eval` wrote, or folders of such.
 
@@ -111,10 +118,12 @@ def report(
         _plot([picture for _, picture in drawn], plot)
     if card:
         _put_into_card(card, experiments, kinds, measure)
+    if submit:
+        _submit(results, submit)
     if output:
         replace_file(output, _written(form, experiments, drawn).encode())
         say(f"wrote {output}", err=True)
-    elif card:
+    elif card or submit:
         return
     elif not wanted and is_terminal():
         click.echo(shown(experiments), nl=False)
@@ -138,6 +147,13 @@ def _put_into_card(card: Path, experiments: Sequence[Experiment], kinds: Sequenc
     with live(f"writing results into {card}"):
         written = update_card(card, experiments, kinds, measure)
     for file in written:
+        say(f"wrote {file}", err=True)
+
+
+def _submit(results: Sequence[Path], folder: Path) -> None:
+    from ropext.converter.evaluation.report.submission import write_submission
+
+    for file in write_submission(results, folder):
         say(f"wrote {file}", err=True)
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "as_json",
     "as_markdown",
     "markdown_body",
+    "markdown_table",
     "notes",
     "plain",
     "settings_line",
@@ -140,7 +141,7 @@ def summary(experiment: Experiment) -> list[Table]:
     header = ["model", *map(tokens, experiment.lengths)]
     rows = [[name, *map(_first, row)] for name, *row in numbers.rows]
     prompts = {len(asked) for length in experiment.lengths if (asked := experiment.at(experiment.reference, length))}
-    each = f" ({prompts.pop()} prompts each)" if len(prompts) == 1 else ""
+    each = f" ({max(prompts)} prompt{'s' * (prompts != {1})} each)" if len(prompts) == 1 else ""
     found = [Table(f"{numbers.caption}, by length in tokens{each}", header, rows, numbers.best)]
     differences = []
     for preset in ranked(experiment)[1:]:
@@ -206,13 +207,14 @@ def markdown_body(experiments: Sequence[Experiment], level: int) -> str:
             parts.append(f"{plain(settings_line(experiment))}.")
         if sentence := headline(experiment):
             parts.append(f"**{plain(sentence)}**")
-        parts += [f"{plain(table.caption)}:\n\n{_markdown(table)}" for table in tables(experiment)]
+        parts += [f"{plain(table.caption)}:\n\n{markdown_table(table)}" for table in tables(experiment)]
         parts += [plain(note) for note in notes(experiment)]
         parts += [_origin(origin) for origin in experiment.origins]
     return "\n\n".join([*parts, HOW_TO_READ]) + "\n"
 
 
-def _markdown(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """A table in Markdown, the best numbers bold."""
     rule = ["---", *["---:"] * (len(table.header) - 1)]
     rows = replace(table, rows=[list(map(plain, row)) for row in table.rows]).marked("**", "**")
     return "\n".join(f"| {' | '.join(line)} |" for line in (list(map(plain, table.header)), rule, *rows))
