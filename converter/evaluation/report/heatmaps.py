@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ __all__ = ["heatmap"]
 
 _COLUMNS = 3
 _BANDS = 8
+_LETTERS = 30
+"""Of a line above a panel."""
 _DARK = 0.55
 """The share of a colour scale from which on numbers are white."""
 
@@ -89,7 +92,8 @@ def _draw(part: SubFigure, experiment: Experiment, rows: int, *, exact: bool) ->
         axes.set_visible(False)
     for place, (preset, grid, axes) in enumerate(zip(presets, grids, panels.flat, strict=False)):
         mesh = _draw_grid(axes, grid, norm, _texts(experiment, preset, exact=exact))
-        axes.set_title(names[preset], fontweight="bold" if place == 1 and len(presets) > 2 else "normal")
+        weight = "bold" if place == 1 and len(presets) > 2 else "normal"
+        axes.set_title("\n".join(textwrap.wrap(names[preset], _LETTERS)), fontweight=weight)
         axes.set_xticks([column + 0.5 for column in range(len(lengths))], [tokens(length) for length in lengths])
         axes.set_yticks([row + 0.5 for row in range(len(bands))], [name for name, *_ in bands])
         if place + columns >= len(presets):  # the foot of its column
