@@ -19,6 +19,8 @@ _UNRANKED = ("attention",)
 """Tasks whose numbers are neither good nor bad."""
 _UNITS = {"exact": "% right", "log_probability": "nats", "balanced": "nats", "score": "%"}
 _ENDS = "-_/. "
+_LONGEST = 48
+"""Letters of a name that a picture has room for."""
 _SHORTEST = 4
 """Letters of a start of names that is worth leaving out."""
 
@@ -79,7 +81,8 @@ def headline(experiment: Experiment, *, short: bool = False) -> str:
     called = short_names(experiment)[first] if short else first
     values = {preset: _with_unit(metric, each) for preset, each in found.items() if each}
     rivals = sum(math.isfinite(_badness(metric, experiment, preset)) for preset in others)
-    best_of = f" does best of {rivals}" if rivals > 1 else ""
+    worse = _badness(metric, experiment, its) < _badness(metric, experiment, first)
+    best_of = f" does best of {rivals}{', behind ' + name if worse else ''}" if rivals > 1 else ""
     kind = "ratio" if compared.neutral else "difference"
     return (
         f"{_where(experiment, lengths)}, {called}{best_of}: {values[first]}; {name}: {values[its]}; "
@@ -114,7 +117,8 @@ def common_start(experiment: Experiment) -> str:
 def short_names(experiment: Experiment) -> dict[str, str]:
     """The models' names for pictures, without what the presets' all begin with."""
     start = common_start(experiment)
-    return {preset: experiment.name(preset).removeprefix(start) for preset in experiment.presets}
+    names = {preset: experiment.name(preset).removeprefix(start) for preset in experiment.presets}
+    return {preset: name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for preset, name in names.items()}
 
 
 # Over several lengths

@@ -108,7 +108,7 @@ def _refuse_others(folder: Path, places: Sequence[str] | dict[str, Run]) -> None
     for run in inside:
         place = run.file.resolve().relative_to(folder.resolve()).as_posix()
         if place not in places:
-            raise RopextError(f"{run.file}: is not listed in {INDEX}: name the whole folder, or remove it")
+            raise RopextError(f"{run.file}: is not listed in {INDEX}: run ropext report {folder} --submit {folder}")
 
 
 def _index(folder: Path, places: Sequence[str]) -> dict[str, dict[str, Any]]:

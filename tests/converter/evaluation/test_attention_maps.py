@@ -199,7 +199,7 @@ def test_maps_are_measured_and_reported(folder, tmp_path, matplotlib):
     assert "At the greatest distances: base logit" in page
     assert "Beyond the dotted line keys are farther than the trained 64." in page
     table = run("report", file).output
-    assert "**Attention to other tokens at least 1,024 tokens away, percent**" in table
+    assert "\nAttention to other tokens at least 1,024 tokens away, percent:\n" in table
     assert len([line for line in table.splitlines() if line.startswith("| tiny |")]) == 4
     assert run("report", file, "--plot", tmp_path / "again.svg", "--picture", "attention").exit_code == 0
     assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "maps.svg").read_bytes()

@@ -49,6 +49,14 @@ def test_low_perplexity_is_best(tmp_path):
     assert headline(experiment) == "At 4k tokens, b does best of 2: 6.686; base: 7.389; ratio: 0.905 (n = 1)."
 
 
+def test_the_best_of_several_may_be_behind_the_base(tmp_path):
+    values = [perplexity(preset, 4096, 0, nll) for preset, nll in ((None, 1900.0), ("a", 2100.0), ("b", 2000.0))]
+    experiment = one(write(tmp_path / "ppl.jsonl", "ppl", values))
+    assert headline(experiment).startswith(
+        "At 4k tokens, b does best of 2, behind base: 7.389; base: 6.686; ratio: 1.1"
+    )
+
+
 def test_nobody_is_best_where_all_are_alike_or_alone(tmp_path):
     experiment = passkeys(tmp_path, {None: (4, 4), "p": (4, 4)})
     assert best(main_metric(experiment), experiment, 4096) == set()
