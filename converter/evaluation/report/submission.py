@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def _place(file: Path, results: Sequence[Path], folder: Path) -> str:
     return f"{file.resolve().parent.name}/{file.name}"
 
 
-def _refuse_others(folder: Path, places: Sequence[str] | dict[str, Run]) -> None:
+def _refuse_others(folder: Path, places: Collection[str]) -> None:
     """Refuse results that the index does not list."""
     inside, _ = read_runs([folder])
     for run in inside:
