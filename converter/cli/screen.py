@@ -77,7 +77,7 @@ def _drawn(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequenc
     for number, header in enumerate(headers):
         style, least = ("cyan", names) if number == 0 else (None, None)
         side: Literal["left", "right"] = "right" if header in right else "left"
-        drawn.add_column(header, style=style, min_width=least, justify=side, overflow="fold")
+        drawn.add_column(header, style=style, width=least, justify=side, overflow="fold")
     for row in rows:
         drawn.add_row(*map(Text, row))
     console = Console(file=sys.stdout, width=width_of(), force_terminal=True)

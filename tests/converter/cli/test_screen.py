@@ -49,6 +49,14 @@ def test_names_stay_in_one_piece(terminal):
     assert text.count("\n") > 5
 
 
+def test_cells_beside_a_long_name_are_not_cut(terminal):
+    terminal(80)
+    rows = [("smollm2-135m-rerope", *["not resolved (n = 3)"] * 4)]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", table(("model", "4k", "8k", "12k", "16k"), rows, terminal=True))
+    assert max(map(len, text.splitlines())) <= 80
+    assert (text.count("resolved"), text.count("3)")) == (4, 4)
+
+
 def test_no_color_is_honoured(terminal):
     terminal(100, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]", table(HEADERS, ROWS, terminal=True))
