@@ -10,7 +10,19 @@ import sys
 from importlib import import_module
 
 from ropext.converter.probe.api import probe_config
-from tests.converter.probe.test_probe import GEMMA, LINEAR, LLAMA, LLAMA3, LONGROPE, MROPE, QWEN3_VL, TEXT, YARN, text
+from tests.converter.probe.test_probe import (
+    GEMMA,
+    LINEAR,
+    LLAMA,
+    LLAMA3,
+    LONGROPE,
+    MROPE,
+    QWEN3_VL,
+    SWITCHING,
+    TEXT,
+    YARN,
+    text,
+)
 
 BASE = {**LLAMA, "head_dim": 32, "intermediate_size": 64, "rms_norm_eps": 1e-6, "vocab_size": 64}
 BASE |= {"tie_word_embeddings": True}
@@ -27,6 +39,12 @@ CONFIGS = {
         for key in ("rope_scaling", "rope_parameters")
     },
     "yarn, attention_factor": {**BASE, "rope_scaling": {**YARN, "attention_factor": 1.0}, "rope_theta": 5e5},
+    "longrope of two tables": {
+        **BASE,
+        "rope_scaling": SWITCHING,
+        "rope_theta": 5e5,
+        "original_max_position_embeddings": 1024,
+    },
     "misspelt beta_fast": {**BASE, "rope_scaling": {**YARN, "beta_fst": 16}, "rope_theta": 5e5},
     "scaling beside parameters": {**BASE, "rope_scaling": YARN, "rope_parameters": {"rope_theta": 1e6}},
     "Qwen3-VL, yarn in text_config": text(QWEN3_VL, rope_parameters={**YARN, **MROPE}),
