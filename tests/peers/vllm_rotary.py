@@ -4,7 +4,8 @@
 
 Needs vllm to be importable; no GPU. Prints, for each export, for how many positions vLLM has rotations, and the largest
 difference of their cosines and sines from transformers' at that length; for DCA, that of the rotations of keys and of
-the three queries from the shipped class's.
+the three queries from the shipped class's; and what comes of a longrope with two lists of factors, by the length that
+vLLM is started with.
 """
 
 import json
@@ -20,6 +21,7 @@ import yaml
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from vllm.config import DeviceConfig, VllmConfig, set_current_vllm_config
+from vllm.model_executor.layers import rotary_embedding
 from vllm.model_executor.layers.rotary_embedding import dual_chunk_rope, get_rope, phi3_long_rope_scaled_rope
 from vllm.transformers_utils.config import get_config
 
@@ -118,15 +120,38 @@ def dual_chunk_differences() -> dict[str, float]:
     block = {"initial_window": INITIAL, "parameters": DCA, "inv_freq": inv_freq, "tables": {}}
     ours = Dca(block)
     within = torch.arange(ours.stride)
+
+    def shipped(positions: torch.Tensor) -> torch.Tensor:
+        cosines, sines = ours.table(torch.zeros_like(positions)[None], positions[None])
+        return torch.cat((cosines[0, 0, :, : HEAD_DIM // 2], sines[0, 0]), -1)
+
     tables = {
         "keys": (key, torch.arange(TARGET) % ours.stride),
         "queries, own chunk": (own, within),
         "queries, chunk before": (before, (within + ours.stride).clamp(max=ours.chunk_size)),
         "queries, older chunks": (before[-1:], torch.tensor([ours.chunk_size])),
     }
+    return {name: (table - shipped(positions)).abs().max().item() for name, (table, positions) in tables.items()}
+
+
+def of_two_lists(started_with: int, **scales: float) -> dict[str, str]:
+    """What a longrope of ones for short prompts turns by, and how long queries are beside those of one list."""
+    ones, factors = [1.0] * (HEAD_DIM // 2), [1.0 + pair / 16 for pair in range(HEAD_DIM // 2)]
+
+    def turned(short: list[float], long: list[float], original: int) -> torch.Tensor:
+        length = SimpleNamespace(model_config=SimpleNamespace(max_model_len=started_with))
+        phi3_long_rope_scaled_rope.get_current_vllm_config = lambda: length
+        found = {"short_factor": short, "long_factor": long, "original_max_position_embeddings": original}
+        parameters = {"rope_type": "longrope", "rope_theta": THETA, **found, **scales}
+        rotary_embedding._ROPE_DICT.clear()  # it does not know by what length vLLM was started
+        rotary = get_rope(HEAD_DIM, max_position=TARGET, rope_parameters=parameters, dtype=torch.float32)
+        query = torch.ones(1, HEAD_DIM)
+        return rotary.forward(torch.tensor([INITIAL - 1]), query, query)[0]
+
+    switched = turned(ones, factors, INITIAL)
     return {
-        name: (table - torch.cat(ours.table(positions[None]), -1)[0, 0]).abs().max().item()
-        for name, (table, positions) in tables.items()
+        name: f"{(switched / switched.norm() - one / one.norm()).abs().max():.1e}, {switched.norm() / one.norm():.4f}"
+        for name, one in (("base", turned(ones, ones, TARGET)), ("table", turned(factors, factors, TARGET)))
     }
 
 
@@ -144,6 +169,9 @@ def main() -> None:
                 method + "".join(f", {key} {value:g}" for key, value in parameters.items()), in_vllm(native), native
             )
         compare("dynamic_ntk, with overrides", in_vllm(native, **one_theta(native)), native)
+        for length in (INITIAL, TARGET):
+            for scale in ({}, {"short_mscale": 1.0, "long_mscale": 1.0}):
+                print(f"two lists, {length} tokens, {scale}: {of_two_lists(length, **scale)}")
     for name, difference in dual_chunk_differences().items():
         print(f"dca, {name:35} difference {difference:.1e}")
 
