@@ -28,6 +28,7 @@ from ropext.converter.preset import Preset
 from ropext.converter.presets.fit import check_fit
 
 from .attention_maps import AttentionMap
+from .reading import is_cut, read
 from .watching import See, watching
 
 if TYPE_CHECKING:
@@ -112,17 +113,20 @@ class SwitchableModel:
     def answers(self, prompt: Prompt) -> list[Answer]:
         """Read a text once and answer its questions, each as if it were the only one."""
         cache = DynamicCache()
-        named = {cache_name(self.model): cache}
-        self.model(_row(prompt.input_ids, self.model.device), use_cache=True, logits_to_keep=1, **named)
+        for _ in read(self.model, _row(prompt.input_ids, self.model.device), cache):
+            pass
         return self._answered(prompt, cache)
 
     @torch.inference_mode()
     def losses_and_answers(self, prompt: Prompt, pieces: int) -> tuple[list[float], list[Answer]]:
         """Read a text once: the mean loss of a token (nats) in each of so many equal pieces; and `answers`."""
         cache, ids = DynamicCache(), _row(prompt.input_ids, self.model.device)
-        output = self.model.base_model(ids, use_cache=True, **{cache_name(self.model): cache})
-        losses = self._losses(output.last_hidden_state[:, :-1], ids[0, 1:], type(output))
-        means = [float(piece.mean()) for piece in losses.tensor_split(pieces)]
+        losses = []
+        for start, output in read(self.model, ids, cache):
+            right = ids[0, start + 1 : start + 1 + output.last_hidden_state.shape[1]]
+            if len(right):
+                losses.append(self._losses(output.last_hidden_state[:, : len(right)], right, type(output)))
+        means = [float(piece.mean()) for piece in torch.cat(losses).tensor_split(pieces)]
         return means, self._answered(prompt, cache)
 
     def _answered(self, prompt: Prompt, cache: DynamicCache) -> list[Answer]:
@@ -149,9 +153,10 @@ class SwitchableModel:
     def _losses(self, hidden: Tensor, right: Tensor, kind: type) -> Tensor:
         """Of each token [T] (nats), from the states before it [1, T, D]; logits of a few positions at a time."""
         losses = []
+        step = max(1, _LOGITS // self.model.config.get_text_config().vocab_size)
         with _head(self.model, kind) as logits_of:
-            for start in range(0, len(right), _POSITIONS):
-                block = slice(start, start + _POSITIONS)
+            for start in range(0, len(right), step):
+                block = slice(start, start + step)
                 logits = logits_of(hidden[:, block])[0].float()
                 wanted = right[block].to(logits.device)
                 losses.append(torch.nn.functional.cross_entropy(logits, wanted, reduction="none"))
@@ -162,10 +167,12 @@ class SwitchableModel:
         """What the model writes after a text, greedily; the tokenizer adds its special tokens, unless told not to."""
         ids = _row(prompt_ids(self.tokenizer, text, special_tokens=special_tokens), self.model.device)
         pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id
-        mask = torch.ones_like(ids)
-        out = self.model.generate(
-            ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, pad_token_id=pad
-        )
+        how: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "pad_token_id": pad}
+        if is_cut(self.model, ids.shape[1]):
+            how[cache_name(self.model)] = cache = DynamicCache()
+            for _ in read(self.model, ids[:, :-1], cache):
+                pass
+        out = self.model.generate(ids, max_new_tokens=new_tokens, do_sample=False, **how)
         written: str = self.tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
         return written
 
@@ -287,8 +294,8 @@ def _head(model: Any, kind: type) -> Iterator[Callable[[Tensor], Tensor]]:
 _LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 """How the names of classes end that write text."""
 
-_POSITIONS = 512
-"""Whose logits are held at once."""
+_LOGITS = 2**25
+"""That are held at once: 128 MiB in float32, of 128 positions with a vocabulary of 262,144."""
 
 _DTYPE = "torch_dtype" if transformers.__version__.startswith("4.") else "dtype"
 

@@ -1,0 +1,64 @@
+"""Reading long texts in pieces: no mask of all pairs of tokens, and no states of all tokens of one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ropext.converter.checkpoint.model_cache import cache_name
+from ropext.modeling.rope_ext_method import Method
+from ropext.modeling.rope_ext_model import decoder_of
+
+__all__ = ["LONG", "PIECE", "is_cut", "read"]
+
+LONG = 8192
+"""Tokens up to which a text is read at once."""
+
+PIECE = 2048
+"""Tokens that are read together of a longer one."""
+
+_BY_LENGTH = ("dynamic", "longrope", "su")
+"""Types of RoPE in transformers whose frequencies depend on how much is read at once."""
+
+
+def read(model: Any, ids: Tensor, cache: Any) -> Iterator[tuple[int, Any]]:
+    """Read a text [1, T] into an empty cache, by a language model without its head.
+
+    Yields:
+        Of each piece the place of its first token, and what the model returns.
+    """
+    count = ids.shape[1]
+    step = PIECE if is_cut(model, count) else count
+    named = {cache_name(model): cache}
+    for start in range(0, count, step):
+        yield start, model.base_model(ids[:, start : start + step], use_cache=True, **named)
+
+
+def is_cut(model: Any, count: int) -> bool:
+    """Whether a text of so many tokens is read in pieces: it is long, it costs no time, and it stays the same text.
+
+    Where all layers of a stock model see everything, its kernel needs no mask for the whole text, but one for a piece.
+    """
+    if count <= LONG:
+        return False
+    attached = getattr(decoder_of(model), "rope_ext_attachment", None)
+    methods = () if attached is None else (attached.method, *attached.others.values())
+    if any(getattr(method, name, False) for method in methods for name in ("by_pieces", "by_row")):
+        return False
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or ()
+    states = any("attention" not in kind or "linear" in kind for kind in kinds)  # whose layers keep no keys
+    if states or any(kind in _BY_LENGTH for kind in _rope_types(model.config.to_dict())):
+        return False
+    windows = (set(kinds) - {"full_attention"}) if kinds else getattr(config, "sliding_window", None)
+    return bool(windows) or any(isinstance(method, Method) for method in methods)
+
+
+def _rope_types(value: Any) -> Iterator[Any]:
+    """The types of RoPE in a configuration, wherever they stand."""
+    if isinstance(value, Mapping):
+        yield from (value[key] for key in ("rope_type", "type") if key in value)
+        for each in value.values():
+            yield from _rope_types(each)
