@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
+from transformers import DynamicCache
 
 from ropext.converter.checkpoint.model_cache import cache_name
 from ropext.modeling.rope_ext_method import Method
 from ropext.modeling.rope_ext_model import decoder_of
 
-__all__ = ["LONG", "PIECE", "is_cut", "read"]
+__all__ = ["LONG", "PIECE", "empty_cache", "forgets", "is_cut", "read"]
 
 LONG = 8192
 """Tokens up to which a text is read at once."""
@@ -34,6 +36,18 @@ def read(model: Any, ids: Tensor, cache: Any) -> Iterator[tuple[int, Any]]:
     named = {cache_name(model): cache}
     for start in range(0, count, step):
         yield start, model.base_model(ids[:, start : start + step], use_cache=True, **named)
+
+
+def empty_cache(model: Any, count: int) -> DynamicCache:
+    """A cache for a text of so many tokens; where that is read in pieces, layers that slide keep their window alone."""
+    if not is_cut(model, count) or "config" not in inspect.signature(DynamicCache).parameters:
+        return DynamicCache()
+    return DynamicCache(config=model.config)
+
+
+def forgets(cache: DynamicCache) -> bool:
+    """Whether layers of a cache keep a window alone, so that what is cropped could not come back."""
+    return any(getattr(layer, "is_sliding", False) for layer in cache.layers)
 
 
 def is_cut(model: Any, count: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ from ropext.converter.preset import Preset
 from ropext.converter.presets.fit import check_fit
 
 from .attention_maps import AttentionMap
-from .reading import is_cut, read
+from .reading import empty_cache, forgets, is_cut, read
 from .watching import See, watching
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class SwitchableModel:
     @torch.inference_mode()
     def answers(self, prompt: Prompt) -> list[Answer]:
         """Read a text once and answer its questions, each as if it were the only one."""
-        cache = DynamicCache()
+        cache = empty_cache(self.model, len(prompt.input_ids))
         for _ in read(self.model, _row(prompt.input_ids, self.model.device), cache):
             pass
         return self._answered(prompt, cache)
@@ -120,7 +121,7 @@ class SwitchableModel:
     @torch.inference_mode()
     def losses_and_answers(self, prompt: Prompt, pieces: int) -> tuple[list[float], list[Answer]]:
         """Read a text once: the mean loss of a token (nats) in each of so many equal pieces; and `answers`."""
-        cache, ids = DynamicCache(), _row(prompt.input_ids, self.model.device)
+        cache, ids = empty_cache(self.model, len(prompt.input_ids)), _row(prompt.input_ids, self.model.device)
         losses = []
         for start, output in read(self.model, ids, cache):
             right = ids[0, start + 1 : start + 1 + output.last_hidden_state.shape[1]]
@@ -131,15 +132,18 @@ class SwitchableModel:
 
     def _answered(self, prompt: Prompt, cache: DynamicCache) -> list[Answer]:
         device, found = self.model.device, []
+        slides = forgets(cache)
         for question in prompt.questions:
+            of_question = copy.deepcopy(cache) if slides else cache
             right = torch.tensor(question.answer_ids, device=device)
             ids = _row((*question.input_ids, *question.answer_ids[:-1]), device)
             logits = self.model(
-                ids, use_cache=True, logits_to_keep=len(right), **{cache_name(self.model): cache}
+                ids, use_cache=True, logits_to_keep=len(right), **{cache_name(self.model): of_question}
             ).logits[0]
             chances = logits.float().log_softmax(-1).gather(1, right[:, None])
             found.append(Answer(float(chances.sum()), bool((logits.argmax(-1) == right).all())))
-            cache.crop(-ids.shape[1])
+            if not slides:
+                cache.crop(-ids.shape[1])
         return found
 
     @torch.inference_mode()
@@ -169,7 +173,7 @@ class SwitchableModel:
         pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id
         how: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "pad_token_id": pad}
         if is_cut(self.model, ids.shape[1]):
-            how[cache_name(self.model)] = cache = DynamicCache()
+            how[cache_name(self.model)] = cache = empty_cache(self.model, ids.shape[1])
             for _ in read(self.model, ids[:, :-1], cache):
                 pass
         out = self.model.generate(ids, max_new_tokens=new_tokens, do_sample=False, **how)
