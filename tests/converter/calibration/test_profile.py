@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from ropext.converter.calibration.profile import Profile, Search
 from ropext.converter.calibration.run import Wish, valid
 from ropext.converter.checkpoint.wanted import want
+from ropext.converter.cli import live
 from ropext.converter.cli.app import main
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.presets.load import load_preset
@@ -20,7 +21,8 @@ from tests.helpers.scores import scores_of
 
 
 @pytest.mark.parametrize(("method", "groups"), [("profile", 2), ("local_profile", 0)])
-def test_a_profile_is_found_by_shape_number_and_group(method, groups, tiny_llama, tmp_path):
+def test_a_profile_is_found_by_shape_number_and_group(method, groups, tiny_llama, tmp_path, monkeypatch):
+    monkeypatch.setattr(live, "_PATIENCE", 0.0)
     file = tmp_path / "found.yaml"
     asked = ("--target", 128, "--lengths", 1000, "--samples", 1, "--questions", 1)
     words = ("calibrate", method, with_tokenizer(tiny_llama), *asked, "--groups", groups, "--output", file)
