@@ -163,7 +163,8 @@ def test_evaluate(tiny_llama, tiny_preset, capfd):
     assert done.complete
     assert done.output == Path("results")
     assert done.files == (Path("results/tiny-llama/passkey.jsonl"),)
-    assert seen == [("tiny-llama: loading", 0, 0), *(("tiny-llama passkey", each, 4) for each in range(5))]
+    steps = [("tiny-llama: loading", 0, 0), ("tiny-llama: making the questions", 0, 0)]
+    assert seen == [*steps, *(("tiny-llama passkey", each, 4) for each in range(5))]
     first, *rest = map(json.loads, done.files[0].read_text().splitlines())
     assert first["settings"]["task"] == "passkey"
     assert [each["value"]["preset"] for each in rest] == [None, None, "tiny-dpe", "tiny-dpe"]
