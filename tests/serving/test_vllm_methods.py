@@ -15,7 +15,7 @@ from ropext.serving.vllm.rotary import FarRotary
 from tests.helpers import tiny
 
 REFUSED = {
-    "dpe_top_k": "each head has its own choice",
+    **dict.fromkeys(("dpe_top_k", "dpe_by_layer"), "each head has its own choice"),
     "jet_long": "where a far key stands depends on the length",
     "jet_long_activate": "where a far key stands depends on the length",
     "dynamic_ntk": "its frequencies depend on the length",
