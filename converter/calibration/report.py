@@ -69,9 +69,8 @@ def _values(setting: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, dict):  # an entry of `by_layer`
-        first, last = value["layers"]
-        return f"{first}-{last}: {' '.join(f'{key} {_value(own)}' for key, own in value.items() if key != 'layers')};"
+    if isinstance(value, dict):  # a region of `bands`, or an entry of `by_layer`
+        return f"{' '.join(f'{key} {_value(own)}' for key, own in value.items())};"
     return " ".join(map(_value, value)) if isinstance(value, list) else str(value)
 
 

@@ -53,6 +53,17 @@ def test_what_is_not_valid_is_not_asked():
     assert all(own[0] <= 16 for values in asked for own in values)
 
 
+@pytest.mark.parametrize("method", ["bands", "rerope"])
+def test_a_table_of_settings_with_groups_of_keys(method, folder, tmp_path):
+    asked = ["--target", "128", "--lengths", "1000", "--samples", "1", "--questions", "1"]
+    asked += ["--layers", "2"] if method == "rerope" else []
+    result = CliRunner().invoke(main, ["calibrate", method, str(folder), *asked, "-o", str(tmp_path / "found.yaml")])
+    assert result.exit_code == 0, result.output
+    rows = result.stdout.splitlines()
+    key = "scale_factor" if method == "bands" else "layers"
+    assert any(f"{key} " in row for row in rows[2:])
+
+
 @pytest.fixture
 def folder(tiny_llama):
     return with_tokenizer(tiny_llama)
