@@ -37,11 +37,11 @@ PRESET = (
     "parameters: {local_window: 16, scale_factors: [2, 8, 4, 16], dimension_groups: [0, 2, 4, 6, 8]}\n"
 )
 TASKS = {
-    "passkey": "--depths 3 --lengths 900",
-    "niah": "--needles 2 --lengths 900,1k",
-    "mixed": "--questions 1 --lengths 1200",
-    "ppl": "--lengths 300,400 --samples 2",
-    "ruler": "--lengths 2500 --tasks niah_single_1,niah_multivalue",
+    "passkey": "--depths 3 --lengths 900 --no-short",
+    "niah": "--needles 2 --lengths 900,1k --samples 1",
+    "mixed": "--questions 1 --lengths 1200 --samples 1 --no-short",
+    "ppl": "--lengths 300,400 --samples 2 --no-short",
+    "ruler": "--lengths 2500 --tasks niah_single_1,niah_multivalue --no-short",
 }
 PROCESSES = (1, 2, 3)
 HOW_MADE = ("command", "versions", "machine")
@@ -111,7 +111,8 @@ class Place:
         try:
             read_results([self.out])
         except UsageError:
-            found += ["measured, and not reported"] if self.measured() else []
+            told = [line for line in self.measured() if b'"short": true' not in line]
+            found += ["measured, and not reported"] if told else []
         except Exception as error:
             found.append(f"cannot be reported: {error!r}")
         return found

@@ -110,7 +110,7 @@ def ppl(stride: int | None, texts: tuple[Path, ...], **asked: Any) -> None:
         page=_PAGE,
     ),
 )
-@measured(1, "Texts per length.")
+@measured(1, "Texts per length.", short=False)
 @TEXT
 @click.option(
     "--cells", type=click.IntRange(2, 1024), default=128, show_default=True, help="Rows and columns of each map."
@@ -208,8 +208,8 @@ def _evaluate(task: str, asked: Mapping[str, Any], **settings: Any) -> None:
     """Ask every model everything by every preset, and show what came out."""
     from ropext.converter.evaluation.run.shares import launched_share
 
-    names = ("presets", "lengths", "samples", "seed", "output", "resume", "backend", "device", "dtype")
-    given = {name: asked[name] for name in names}
+    names = ("presets", "lengths", "samples", "seed", "output", "resume", "short", "backend", "device", "dtype")
+    given = {name: asked[name] for name in names if name in asked}
     with live(f"{task}: starting", shown=launched_share().rank == 0) as bar:
         from ropext.converter.evaluation.run.evaluate import evaluate
 

@@ -160,6 +160,12 @@ _LENGTHS = click.option(
     help="Prompt lengths, e.g. 4k,8k,16k.",
 )
 _RESUME = click.option("--resume", is_flag=True, help="Go on with the results that are there.")
+_SHORT = click.option(
+    "--short/--no-short",
+    default=True,
+    show_default=True,
+    help="Also measure the perplexity of prose that fits the window: six windows of at most 2,048 tokens.",
+)
 _BACKEND = click.option(
     "--backend",
     type=click.Choice(("transformers", "vllm")),
@@ -169,13 +175,16 @@ _BACKEND = click.option(
 )
 
 
-def measured(samples: int | None, what: str) -> Callable[[Any], Any]:
+def measured(samples: int | None, what: str, *, short: bool = True) -> Callable[[Any], Any]:
     """Return the arguments and options that all tasks of `ropext eval` take.
 
     Args:
         samples: the default of --samples; None for all documents of a file.
         what: help of --samples.
+        short: take --no-short.
     """
     shown = samples is not None or "all"
     count = click.option("--samples", "-n", type=click.IntRange(1), default=samples, show_default=shown, help=what)
-    return options(_MODELS, _PRESETS, _NO_BASE, _LENGTHS, count, SEED, RESULTS, _RESUME, _BACKEND, DEVICE, AS_JSON)
+    own = (_SHORT,) if short else ()
+    what_to_ask = (_MODELS, _PRESETS, _NO_BASE, _LENGTHS, count, *own, SEED)
+    return options(*what_to_ask, RESULTS, _RESUME, _BACKEND, DEVICE, AS_JSON)

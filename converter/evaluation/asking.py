@@ -133,6 +133,9 @@ class Model(Protocol):
     def use(self, preset: Preset | None) -> None:
         """Read by a preset from now on; by None, as the model is."""
 
+    def is_base(self, tokens: int) -> bool:
+        """Whether the method promises the base's output on a text of so many tokens, bit for bit."""
+
     def answers(self, prompt: Prompt) -> list[Answer]:
         """Answer the questions about a text, each as if it were the only one."""
 

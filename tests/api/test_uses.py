@@ -164,6 +164,7 @@ def test_evaluate(tiny_llama, tiny_preset, capfd):
     assert done.output == Path("results")
     assert done.files == (Path("results/tiny-llama/passkey.jsonl"),)
     steps = [("tiny-llama: loading", 0, 0), ("tiny-llama: making the questions", 0, 0)]
+    steps += [("tiny-llama: short prompts", each, 12) for each in range(13)]
     assert seen == [*steps, *(("tiny-llama passkey", each, 4) for each in range(5))]
     first, *rest = map(json.loads, done.files[0].read_text().splitlines())
     assert first["settings"]["task"] == "passkey"

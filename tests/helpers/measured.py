@@ -22,6 +22,12 @@ def write(file, task, values, tail="", **settings):
     return file
 
 
+def results(file):
+    """The settings of a file, and its measurements but for those of short prompts."""
+    first, *rest = map(json.loads, file.read_text().splitlines())
+    return first["settings"], [each["value"] for each in rest if not each["value"].get("short")]
+
+
 def asked(preset, length, seed, answers, seconds=2.0):
     """A prompt with questions: depth, log-probability and whether it was answered right."""
     keys = ("depth", "log_probability", "exact")

@@ -106,15 +106,20 @@ class Run:
         said = self.settings.get("converted")
         return said if isinstance(said, dict) else {}
 
-    def measurements(self) -> Iterator[tuple[object, Value]]:
+    def measurements(self, *, short: bool = False) -> Iterator[tuple[object, Value]]:
         """Each measurement and the key that its line has.
+
+        Args:
+            short: those of short prompts, not those of the task.
 
         Raises:
             RopextError: a line holds none of the run's task.
         """
-        task = self.settings["task"]
+        task = "ppl" if short else self.settings["task"]
         for number, line in self.lines:
             value = line.get("value")
+            if short != (isinstance(value, dict) and value.get("short") is True):
+                continue
             wrong = _wrong(value, task)
             if wrong or not isinstance(value, dict):
                 raise RopextError(f"{self.file}:{number}: is no measurement of {task}: {wrong}")

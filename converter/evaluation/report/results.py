@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Experiment:
         values: by preset (`BASE` for the model as it is), length, seed, and RULER's or L-Eval's task or the kind of
             mixed questions (else empty).
         notes: what the reader should know.
+        short: perplexities of prose that fits the window, of the same models; None where they were not measured.
     """
 
     task: str
@@ -38,6 +39,7 @@ class Experiment:
     origins: tuple[Origin, ...]
     values: Mapping[tuple[str, int, int, str], Value]
     notes: tuple[str, ...] = ()
+    short: Experiment | None = None
 
     @property
     def presets(self) -> list[str]:
@@ -76,7 +78,7 @@ class Experiment:
         """The same, of the base and some presets."""
         kept = {BASE, *presets}
         values = {key: value for key, value in self.values.items() if key[0] in kept}
-        return Experiment(self.task, self.source, self.settings, self.origins, values, self.notes)
+        return replace(self, values=values, short=self.short and self.short.only(presets))
 
 
 def read_results(paths: Sequence[Path], *, together: bool = False) -> tuple[list[Experiment], list[str]]:
@@ -98,6 +100,8 @@ def read_results(paths: Sequence[Path], *, together: bool = False) -> tuple[list
     runs, left_out = read_runs(paths)
     found = [_experiment(group) for group in _groups(runs, together)]
     if not any(each.values for each in found):
+        if any(each.short for each in found):
+            raise UsageError(f"{', '.join(map(str, paths))}: short prompts alone were measured so far; use --resume")
         raise UsageError(f"{', '.join(map(str, paths))}: no results here; `ropext eval` makes them")
     order = list(TASKS)
     models = list(dict.fromkeys(each.source for each in found))
@@ -141,28 +145,41 @@ def _experiment(runs: Sequence[Run]) -> Experiment:
     source = str(next(iter(made_from))) if first.converted and len(sources) > 1 == len(made_from) else first.source
     names = {} if first.converted and len(sources) > 1 else {first.source: BASE}
     values: dict[tuple[str, int, int, str], tuple[object, Value]] = {}
+    short: dict[tuple[str, int, int, str], Value] = {}
     twice: dict[str, None] = {}
     for run in runs:
         unnamed = names.get(run.source) or _unused(values, run)
         names[run.source] = unnamed
+        short |= {
+            (_called(value, run, unnamed), value["length"], value["seed"], ""): value
+            for _, value in run.measurements(short=True)
+        }
         for key, value in run.measurements():
-            preset = value["preset"] or unnamed
-            if value["preset"] and unnamed != BASE and not run.converted:  # of another base
-                preset = f"{run.source} {preset}"
+            preset = _called(value, run, unnamed)
             for subtask, part in parts(value, first.settings["task"]):
                 where = (preset, value["length"], value["seed"], subtask)
                 if where in values and values[where][0] != key:
                     twice[preset] = None
                 values[where] = key, part
     note = "{} was measured more than once, by different parameters under one name; the last counts."
+    settings = {key: value for key, value in first.same.items() if key not in ("task", "source")}
+    origins = tuple(dict.fromkeys(run.origin for run in runs))
     return Experiment(
         task=first.settings["task"],
         source=source,
-        settings={key: value for key, value in first.same.items() if key not in ("task", "source")},
-        origins=tuple(dict.fromkeys(run.origin for run in runs)),
+        settings=settings,
+        origins=origins,
         values={where: value for where, (_, value) in values.items()},
         notes=tuple(note.format(preset) for preset in twice),
+        short=Experiment("ppl", source, settings, origins, short) if short else None,
     )
+
+
+def _called(value: Value, run: Run, unnamed: str) -> str:
+    """What the model of a measurement goes by; `unnamed` is the name of the run's model as it is."""
+    if value["preset"] and unnamed != BASE and not run.converted:  # of another base
+        return f"{run.source} {value['preset']}"
+    return value["preset"] or unnamed
 
 
 def _unused(values: Mapping[tuple[str, int, int, str], object], run: Run) -> str:

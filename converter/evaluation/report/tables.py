@@ -17,7 +17,8 @@ from .cells import cell, difference
 from .drawing import tokens
 from .lines import TASKS, Origin
 from .ranking import best, comparison, headline, main_metric, ranked, unlike
-from .results import Experiment
+from .results import BASE, Experiment
+from .short import short_rows
 from .statistics import METRICS, Metric, estimate, estimates, ruler_summary
 
 __all__ = [
@@ -114,6 +115,7 @@ def tables(experiment: Experiment) -> list[Table]:
         found += _by_kind(experiment)
     elif any(experiment.subtasks):
         found += _by_subtask(experiment)
+    found.append(_short(experiment))
     return [table for table in found if table.rows]
 
 
@@ -127,6 +129,16 @@ def _by_length(metric: Metric, experiment: Experiment) -> Table:
             marked |= {(len(rows), column) for column, top in enumerate(tops, start=1) if preset in top}
             rows.append([experiment.name(preset), *cells])
     return Table(_title(metric, experiment), _header("preset", experiment), rows, marked)
+
+
+def _short(experiment: Experiment, *, brief: bool = False) -> Table:
+    reference = experiment.short.reference if experiment.short else ""
+    name = experiment.name(reference) if reference != BASE else "the base"
+    header = ["model" if brief else "preset", "tokens", "perplexity", f"over {name}'s"]
+    rows = short_rows(experiment, brief=brief)
+    if not any(compared for *_, compared in rows):
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    return Table("Short prompts: perplexity of prose that fits the window", header, rows)
 
 
 def _title(metric: Metric, experiment: Experiment) -> str:
@@ -148,7 +160,8 @@ def summary(experiment: Experiment) -> list[Table]:
         values = [estimate(compared, experiment, preset, length) for length in experiment.lengths]
         texts = [difference(compared, value, brief=True) if value else "" for value in values]
         differences.append([experiment.name(preset), *texts])
-    return [*found, Table(_title(compared, experiment), header, differences)] if differences else found
+    found += [Table(_title(compared, experiment), header, differences), _short(experiment, brief=True)]
+    return [table for table in found if table.rows]
 
 
 def _header(first: str, experiment: Experiment) -> list[str]:
@@ -281,12 +294,13 @@ def _json(experiment: Experiment) -> dict[str, Any]:
 
 
 def _records(experiment: Experiment) -> Iterator[dict[str, Any]]:
-    for metric, preset, length, subtask, found in estimates(experiment):
+    short = [("short_", each) for each in estimates(experiment.short)] if experiment.short else []
+    for start, (metric, preset, length, subtask, found) in (*(("", each) for each in estimates(experiment)), *short):
         yield {
             "subtask": subtask or None,
             "preset": preset,
             "length": length,
-            "metric": metric.name,
+            "metric": f"{start}{metric.name}",
             **{key: _finite(value) for key, value in vars(found).items()},
         }
 

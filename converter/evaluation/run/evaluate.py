@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +14,24 @@ import ropext
 from ropext.converter.convert.record import read_record
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.tasks.items import Task, make_task
+from ropext.converter.evaluation.tasks.short import short_passages
+from ropext.converter.evaluation.tasks.texts import load_text
 from ropext.converter.lengths import tokens
 from ropext.converter.preset import Preset
 from ropext.converter.presets.load import load_preset
 
 from .lengths import trained_tokens, usual_lengths
+from .rounds import Asking, ask_all
 from .shares import Share, launched_share
 
 if TYPE_CHECKING:
+    from ropext.converter.evaluation.asking import Item
+    from ropext.converter.evaluation.tasks.texts import Text
+
     from .transformers_model import SwitchableModel
     from .vllm_model import VllmModel
 
-__all__ = ["BACKENDS", "Asking", "Evaluation", "evaluate"]
-
-Asking = Callable[[str, int, int], None]
-"""Called with what is being done, how many questions are answered, and how many there are (0: unknown)."""
+__all__ = ["BACKENDS", "Evaluation", "evaluate"]
 
 BACKENDS = ("transformers", "vllm")
 
@@ -61,6 +64,7 @@ class _Settings:
     lengths: tuple[int, ...]
     seed: int
     resume: bool
+    short: Text | None
     backend: str
     device: str
     dtype: str
@@ -78,6 +82,7 @@ def evaluate(
     seed: int = 0,
     output: str | Path = "results",
     resume: bool = False,
+    short: bool = True,
     backend: str = "transformers",
     device: str = "auto",
     dtype: str = "auto",
@@ -100,6 +105,7 @@ def evaluate(
         seed: the random seed.
         output: the folder of the results.
         resume: go on with the results that are there.
+        short: also measure what each preset costs while a prompt fits the window; not with `attention`.
         backend: `transformers`, or `vllm` for bases and native exports.
         device: as torch names it; `auto` takes what GPUs there are.
         dtype: `float32`, `bfloat16`, `float16` or `auto`.
@@ -134,6 +140,7 @@ def evaluate(
         lengths=_lengths(lengths),
         seed=seed,
         resume=resume,
+        short=load_text([Path(each) for each in settings.get("texts") or ()]).half(1) if made.asks and short else None,
         backend=backend,
         device=device,
         dtype=dtype,
@@ -173,15 +180,16 @@ def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
     with closing(Records(file, same, about=about, resume=how.resume, share=share)) as records:
         model = _loaded(folder, max(lengths), how, share)
         told(f"{Path(source).name}: making the questions", 0, 0)
-        wanted = [item for length in lengths for item in task.items(model.tokenizer, length)]
-        judge = Judge(model, wanted, records)
-        work = [(preset, item) for preset in how.presets for item in range(len(wanted))]
-        mine = share.of(work)
-        for done, (preset, item) in enumerate(mine):
-            told(f"{Path(source).name} {how.task}", done, len(mine))
-            judge.result(preset, item)
-        told(f"{Path(source).name} {how.task}", len(mine), len(mine))
-        return records.merge([judge.key(preset, item) for preset, item in work])
+        short = list(_short(model.tokenizer, about["trained_length"], how))
+        wanted = [*short, *(item for length in lengths for item in task.items(model.tokenizer, length))]
+        name, judge = Path(source).name, Judge(model, wanted, records)
+        rounds = {f"{name}: short prompts": range(len(short)), f"{name} {how.task}": range(len(short), len(wanted))}
+        return records.merge(ask_all(judge, how.presets, rounds, share, told))
+
+
+def _short(tokenizer: Any, trained: int | None, how: _Settings) -> Iterable[Item]:
+    """Short prompts, where it is known how far the model was trained to read."""
+    return short_passages(tokenizer, how.short, trained) if how.short and trained else ()
 
 
 def _loaded(folder: Path, longest: int, how: _Settings, share: Share) -> SwitchableModel | VllmModel:

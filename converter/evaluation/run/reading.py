@@ -13,7 +13,7 @@ from ropext.converter.checkpoint.model_cache import cache_name
 from ropext.modeling.rope_ext_method import Method
 from ropext.modeling.rope_ext_model import decoder_of
 
-__all__ = ["LONG", "PIECE", "empty_cache", "forgets", "is_cut", "read"]
+__all__ = ["LONG", "PIECE", "empty_cache", "forgets", "is_base", "is_cut", "read"]
 
 LONG = 8192
 """Tokens up to which a text is read at once."""
@@ -50,6 +50,17 @@ def forgets(cache: DynamicCache) -> bool:
     return any(getattr(layer, "is_sliding", False) for layer in cache.layers)
 
 
+def is_base(model: Any, count: int) -> bool:
+    """Whether a method promises the base's output on a text of so many tokens, bit for bit."""
+    methods = _methods(model)
+    return bool(methods) and all(isinstance(each, Method) and each.is_base(count) for each in methods)
+
+
+def _methods(model: Any) -> tuple[Any, ...]:
+    attached = getattr(decoder_of(model), "rope_ext_attachment", None)
+    return () if attached is None else (attached.method, *attached.others.values())
+
+
 def is_cut(model: Any, count: int) -> bool:
     """Whether a text of so many tokens is read in pieces: it is long, it costs no time, and it stays the same text.
 
@@ -57,8 +68,7 @@ def is_cut(model: Any, count: int) -> bool:
     """
     if count <= LONG:
         return False
-    attached = getattr(decoder_of(model), "rope_ext_attachment", None)
-    methods = () if attached is None else (attached.method, *attached.others.values())
+    methods = _methods(model)
     if any(getattr(method, name, False) for method in methods for name in ("by_pieces", "by_row")):
         return False
     config = model.config.get_text_config()

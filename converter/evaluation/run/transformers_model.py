@@ -29,7 +29,7 @@ from ropext.converter.preset import Preset
 from ropext.converter.presets.fit import check_fit
 
 from .attention_maps import AttentionMap
-from .reading import empty_cache, forgets, is_cut, read
+from .reading import empty_cache, forgets, is_base, is_cut, read
 from .watching import See, watching
 
 if TYPE_CHECKING:
@@ -109,6 +109,10 @@ class SwitchableModel:
             self._applied = None
         if preset is not None:
             self._applied = apply(self.model, preset)
+
+    def is_base(self, tokens: int) -> bool:
+        """Whether the method promises the base's output on a text of so many tokens, bit for bit."""
+        return is_base(self.model, tokens)
 
     @torch.inference_mode()
     def answers(self, prompt: Prompt) -> list[Answer]:

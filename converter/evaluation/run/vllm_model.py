@@ -83,6 +83,10 @@ class VllmModel:
     def use(self, preset: Preset | None) -> None:
         """Read as the folder says, which is all that it can; `preset` is None."""
 
+    def is_base(self, tokens: int) -> bool:
+        """Promise nothing: vLLM runs kernels of its own."""
+        return False
+
     def answers(self, prompt: Prompt) -> list[Answer]:
         """Read a text once for each of its questions, and answer them."""
         rows = [[*prompt.input_ids, *asked.input_ids, *asked.answer_ids] for asked in prompt.questions]

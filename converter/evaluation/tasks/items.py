@@ -30,11 +30,13 @@ class Task:
         items: what to ask at a length, tokens, for a tokenizer.
         settings: what the questions depend on, as the results record it.
         left_out: parts of the task that cannot be asked here, and why.
+        asks: whether it tells how well a model reads, so that what a method costs on short prompts belongs to it.
     """
 
     items: Callable[[Any, int], Iterable[Item]]
     settings: dict[str, Any] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    asks: bool = True
 
 
 def make_task(name: str, samples: int | None, seed: int, settings: dict[str, Any]) -> Task:
@@ -140,7 +142,7 @@ def _attention(
             ids = passage(tokenizer, text, length, seed * 1000 + sample)
             yield Seen(tuple(ids), cells, over["layers"] or None, over["heads"] or None, length, sample)
 
-    return Task(items, {"cells": cells, **over, **_named(text)})
+    return Task(items, {"cells": cells, **over, **_named(text)}, asks=False)
 
 
 def _ruler(

@@ -19,6 +19,7 @@ from ropext.converter.evaluation.tasks.perplexity import Passage, passages
 from ropext.converter.evaluation.tasks.texts import load_text
 from tests.helpers import families, tiny, zoo
 from tests.helpers.asked import tokenizer, with_tokenizer
+from tests.helpers.measured import results
 
 
 def run(*arguments):
@@ -28,11 +29,6 @@ def run(*arguments):
 @pytest.fixture
 def folder(tiny_llama):
     return with_tokenizer(tiny_llama)
-
-
-def results(file):
-    first, *rest = map(json.loads, file.read_text().splitlines())
-    return first["settings"], [each["value"] for each in rest]
 
 
 def without_seconds(values):
@@ -78,12 +74,13 @@ def test_it_ends_with_its_numbers_base_and_converted_side_by_side(folder, tiny_p
     assert run("convert", folder, "-p", tiny_preset, "-o", converted).exit_code == 0
     result = run("eval", "ppl", folder, converted, "-o", out, "-l", "200,300")
     assert result.exit_code == 0, result.output
-    title, numbers, differences, sentence, legend = result.stdout.split("\n\n")
+    title, numbers, differences, short, sentence, legend = result.stdout.split("\n\n")
     assert title == f"Perplexity: {folder.name}"
     assert [line.split()[0] for line in numbers.splitlines()] == ["Perplexity,", "MODEL", "base", "tiny-dpe"]
     assert all(line.count("*") == 2 for line in numbers.splitlines() if line.startswith("base"))
     assert numbers.splitlines()[1].split() == ["MODEL", "200", "300"]
     assert re.search(r"^tiny-dpe +1\.\d+ \(n = 1\) +1\.\d+ \(n = 1\)$", differences, re.MULTILINE)
+    assert [line.split()[:2] for line in short.splitlines()[2:]] == [["base", "32"], ["tiny-dpe", "32"]]
     assert sentence.startswith("At 300 tokens, tiny-dpe: ")
     assert legend.startswith("* The best of its length.")
     again = run("eval", "ppl", folder, converted, "-o", out, "-l", "200,300", "--resume", "--json")
@@ -101,7 +98,7 @@ def test_models_of_one_run_are_compared_where_they_were_asked_the_same(folder, t
     (other / "tokenizer.json").write_text(words)
     result = run("eval", "ppl", renamed, tmp_path / "converted", other, "-o", out, "-l", 200)
     assert result.exit_code == 0, result.output
-    _, numbers, differences, note, sentence, _ = result.stdout.split("\n\n")
+    _, numbers, differences, _, note, sentence, _ = result.stdout.split("\n\n")
     assert [line.split()[0] for line in numbers.splitlines()[2:]] == ["base", "tiny-dpe", "other"]
     assert {line.split()[0]: len(line.split()) for line in differences.splitlines()[2:]} == {"other": 1, "tiny-dpe": 5}
     assert note == "other was not asked what base was, at 200 tokens: they are not compared there."
@@ -245,7 +242,7 @@ def test_without_the_harness_it_is_said(folder, monkeypatch):
     assert "pip install 'lm-eval[hf]'" in result.stderr
 
 
-@pytest.mark.parametrize("options", [["--times", "6"], ["--steps", "--stride", "29"]], ids=["moments", "steps"])
+@pytest.mark.parametrize("options", [["--times", "6"], ["--steps", "--stride", "41"]], ids=["moments", "steps"])
 def test_kills(options):
     program = [sys.executable, "-m", "tools.kills_eval", *options]
     run = subprocess.run(program, cwd=Path(__file__).parents[3], capture_output=True, text=True)

@@ -11,6 +11,7 @@ from ropext.converter.evaluation.report.results import read_results
 from ropext.converter.evaluation.tasks import leval
 from tests.helpers.asked import with_tokenizer
 from tests.helpers.leval_files import LINES, chatting, write
+from tests.helpers.measured import results
 
 TASKS = list(leval.TASKS)
 
@@ -19,11 +20,6 @@ TASKS = list(leval.TASKS)
 def folder(tiny_llama, monkeypatch):
     monkeypatch.setattr(leval, "NEW_TOKENS", 4)
     return with_tokenizer(tiny_llama)
-
-
-def results(file):
-    first, *rest = map(json.loads, file.read_text().splitlines())
-    return first["settings"], [each["value"] for each in rest]
 
 
 def test_base_preset_and_report(run, folder, data, tiny_preset, tmp_path):

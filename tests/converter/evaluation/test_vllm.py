@@ -11,8 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.run import vllm_model
-from tests.converter.cli.test_evaluate import SMALL, results, run, without_seconds
+from tests.converter.cli.test_evaluate import SMALL, run, without_seconds
 from tests.helpers.asked import with_tokenizer
+from tests.helpers.measured import results
 
 
 @dataclass
