@@ -10,6 +10,7 @@ import pytest
 import ropext
 from tests.helpers.asked import with_tokenizer
 from tests.helpers.checkpoints import edit_config
+from tests.helpers.measured import results
 
 
 @pytest.fixture(autouse=True)
@@ -166,9 +167,9 @@ def test_evaluate(tiny_llama, tiny_preset, capfd):
     steps = [("tiny-llama: loading", 0, 0), ("tiny-llama: making the questions", 0, 0)]
     steps += [("tiny-llama: short prompts", each, 12) for each in range(13)]
     assert seen == [*steps, *(("tiny-llama passkey", each, 4) for each in range(5))]
-    first, *rest = map(json.loads, done.files[0].read_text().splitlines())
-    assert first["settings"]["task"] == "passkey"
-    assert [each["value"]["preset"] for each in rest] == [None, None, "tiny-dpe", "tiny-dpe"]
+    first, found = results(done.files[0])
+    assert first["task"] == "passkey"
+    assert [each["preset"] for each in found] == [None, None, "tiny-dpe", "tiny-dpe"]
     assert "passkey" not in "".join(capfd.readouterr())
     again = ropext.evaluate("passkey", tiny_llama, presets=[tiny_preset], resume=True, **settings)
     assert again == done
