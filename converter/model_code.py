@@ -136,10 +136,10 @@ def _entry(row: Family, method: str, siblings: list[str]) -> str:
     if _attachment(method) == "rope_ext_frequencies":
         text = text.replace("rope_ext_contacts import Attachment", "rope_ext_frequencies import Attachment")
     imported = _imported(text)
-    others = [name.removesuffix(".py") for name in siblings if name.removesuffix(".py") not in imported]
+    others = [name for name in siblings if name.removesuffix(".py") not in imported]
     needed = [line for line in text.splitlines() if line.startswith("from .")]
     # Up to transformers 5.9 the loader copies only what this file imports.
-    needed += [f"from .{name} import {_public(name)}  # noqa: F401" for name in others]
+    needed += [f"from .{name.removesuffix('.py')} import {_public(_read(name))}  # noqa: F401" for name in others]
     first, last = (text.index(line) for line in (needed[0], "from .rope_ext_model"))
     end = text.index("\n", last)
     return text[:first] + "\n".join(sorted(needed)) + text[end:]
@@ -190,15 +190,16 @@ def _tree(source: str) -> ast.Module:
         return ast.parse(source)
 
 
-def _imported(source: str) -> list[str]:
-    """Return the siblings that a file imports."""
-    return [
-        str(node.module) for node in ast.walk(_tree(source)) if isinstance(node, ast.ImportFrom) and node.level == 1
-    ]
+@lru_cache(maxsize=256)
+def _imported(source: str) -> tuple[str, ...]:
+    """Return the siblings that a file imports, all of them at its top."""
+    nodes = _tree(source).body
+    return tuple(str(node.module) for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 1)
 
 
-def _public(module: str) -> str:
+@lru_cache(maxsize=256)
+def _public(source: str) -> str:
     """Return the name of a class or function of a module."""
-    nodes = _tree(_read(f"{module}.py")).body
+    nodes = _tree(source).body
     names = [node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)]
     return next(name for name in names if not name.startswith("_"))

@@ -5,6 +5,7 @@ Those of `modeling/` as they are, and what is made of Llama's for other families
 
 import ast
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,10 @@ def found_imports(tree):
             yield node.module, node.level, node
 
 
+@lru_cache(maxsize=512)  # most files are shipped with many methods in many families
 def imports(text):
     """Of a file, wherever they stand: (module, how many leading dots, node)."""
-    yield from found_imports(ast.parse(text))
+    return tuple(found_imports(ast.parse(text)))
 
 
 @every_file
