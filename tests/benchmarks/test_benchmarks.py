@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import MODULES
-from tests.helpers import tiny
+from tests.helpers import forked, tiny
 
 TOLERANCE = 2e-4  # as for the methods themselves
 LENGTH, PREFILL = 141, 131
@@ -47,7 +47,8 @@ def test_a_tiny_model(name, options, tmp_path, capsys):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
-def test_memory_of_a_tiny_model(tmp_path):
+def test_memory_of_a_tiny_model(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.memory.get_context", lambda name: forked.processes())
     options = ["--lengths", "70", "--methods", "dpe", "--device", "cpu", "--output", tmp_path]
     run("memory", "--model", tiny.TINY_LLAMA, *options)
     (record,) = tmp_path.glob("*.json")

@@ -16,8 +16,21 @@ from benchmarks.gpu.results import Results
 from benchmarks.gpu.setting import SHAPES
 from benchmarks.gpu.steps import STEPS, Step
 from tests.helpers import gpu_step
+from tests.helpers.forked import Forked
 
 
+@pytest.fixture
+def at_once(monkeypatch):
+    """Processes of all steps but the first need not import torch."""
+    popen = command.subprocess.Popen
+
+    def start(arguments, **how):
+        return (popen if STEPS[0].module in arguments else Forked)(arguments, **how)
+
+    monkeypatch.setattr(command.subprocess, "Popen", start)
+
+
+@pytest.mark.usefixtures("at_once")
 def test_the_rehearsal(tmp_path, capsys):
     command.main(["--rehearse", "--output", str(tmp_path)])
     (record,), (text,) = tmp_path.glob("*.jsonl"), tmp_path.glob("*.md")
@@ -57,6 +70,7 @@ def faulty(tmp_path, seconds, cell_seconds):
     return step, results
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_process_that_crashes_or_hangs_is_recorded_and_started_again(tmp_path):
     step, results = faulty(tmp_path, 100, 2)
     assert [line["cell"] for line in results.read("begin")] == list(gpu_step.CELLS)

@@ -1,6 +1,7 @@
 """Every family: its heads, its loading, its adapters, and the bases that are refused."""
 
 import json
+import subprocess
 import warnings
 
 import numpy as np
@@ -106,7 +107,8 @@ def test_a_stranger_loads_every_family(bases, tmp_path):
             convert_checkpoint(preset, str(bases / family), tmp_path / "converted" / f"{family}-{name}")
             expected[f"{family}-{name}"] = families.converted(family, name)(ids).logits[0]
     save_file({"input_ids": ids, **expected}, tmp_path / "expected.safetensors")
-    printed = run_alone("loaded_families.py", tmp_path / "converted", tmp_path, cwd=tmp_path)
+    folders = tmp_path / "converted"
+    printed = run_alone("loaded_families.py", folders, tmp_path, cwd=tmp_path, start=subprocess.Popen)
     assert len(printed.splitlines()) == len(expected)
 
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.presets.load import load_preset
-from tests.helpers import tiny
+from tests.helpers import forked, tiny
 
 SCORES = torch.rand(3, 4, 8, generator=torch.Generator().manual_seed(0))
 CASES = ["dpe", "dpe_top_k", "gali", "dprope", "dynamic_ntk"]
@@ -68,13 +66,13 @@ def expected_logits(name):
     return ids, tiny.converted(case)(ids).logits[0]
 
 
-def run_alone(script, *arguments, cwd):
+def run_alone(script, *arguments, cwd, start=forked.Forked):
     """Run a script in a process of its own, with a module cache of its own; returns what it printed."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(cwd / "modules")}
-    command = [sys.executable, str(Path(__file__).parents[1] / "helpers" / script), *map(str, arguments)]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
+    path = Path(__file__).parents[1] / "helpers" / script
+    status, printed, said = forked.script(path, *arguments, cwd=cwd, env=environment, start=start)
+    assert status == 0, said
+    return printed
 
 
 @pytest.mark.parametrize("name", ["dpe-llama", "dpe-llama-top_k", "gali-llama"])
