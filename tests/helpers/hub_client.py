@@ -66,8 +66,8 @@ class Client:
 
 
 @contextmanager
-def running(url, home, work):
-    """Start the process whose Hub is at `url`."""
+def running(url, home, work, *, in_process=False):
+    """Start the process whose Hub is at `url`; with `in_process`, `verify` starts none for the model."""
     settings = {
         "HF_ENDPOINT": url,
         "HF_HOME": str(home),
@@ -77,7 +77,7 @@ def running(url, home, work):
         "HF_HUB_OFFLINE": "0",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.hub_client"],
+        [sys.executable, "-m", "tests.helpers.hub_client", *(["in_process"] if in_process else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -92,13 +92,38 @@ def running(url, home, work):
         process.stdout.close()
 
 
+def _import_early():
+    """Do once what each command would do anew."""
+    import gc
+    import ssl
+
+    from huggingface_hub import _commit_api, _snapshot_download  # noqa: F401
+
+    from ropext.converter import model_code
+    from ropext.converter.cli import app, convert, push, verify  # noqa: F401
+    from ropext.converter.verify import checks
+
+    model_code.code("llama", "dpe")
+    context = ssl.create_default_context()
+    ssl.create_default_context = lambda *given, **how: context  # the Hub here speaks plain HTTP
+    if "in_process" in sys.argv:
+        import torch
+        from transformers.models.llama import modeling_llama  # noqa: F401
+
+        from ropext.converter.verify import model, shapes  # noqa: F401
+        from tests.helpers.in_process import InProcess
+
+        torch.set_num_threads(1)
+        checks.ModelProcess = InProcess
+    gc.freeze()  # so that a command's collections leave what it shares with the others alone
+
+
 def _serve():
     import time
 
     import huggingface_hub.hf_api
 
-    from ropext.converter.cli import app, convert  # noqa: F401
-
+    _import_early()
     pause = time.sleep
     time.sleep = lambda seconds: pause(min(seconds, 0.005))  # between the client's own attempts
     assert os.environ["HF_ENDPOINT"] == huggingface_hub.constants.ENDPOINT

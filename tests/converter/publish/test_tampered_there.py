@@ -6,10 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.hub_client import running
+from tests.helpers.hub_server import Hub
 from tests.helpers.tamperings import BAD, HONEST, LOCAL, OF_FILES, UNKNOWN, untouched
 
 BUILT = {"reference", "base", "headers"}
 """Checks that take a model, which `--quick` leaves out."""
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """As everywhere here, but that models run where the command does, so that they start at once."""
+    place = tmp_path_factory.mktemp("machine")
+    with Hub().running() as hub, running(hub.url, place / "home", place, in_process=True) as client:
+        yield hub, client
 
 
 @pytest.fixture(scope="module")
