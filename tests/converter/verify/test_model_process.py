@@ -84,16 +84,16 @@ def test_a_folder_is_good(folder):
 
 def test_a_model_without_end_is_given_up(without_end):
     start = time.monotonic()
-    report = verify(str(without_end), minutes=0.1)
+    report = verify(str(without_end), minutes=0.06)
     assert report.verdict == "incomplete", report
     assert report.unchecked == ["headers", "config", "reference", "base"]
-    assert texts(report)["headers"] == "given up after 0.1 minutes of running the model; see --minutes"
+    assert texts(report)["headers"] == "given up after 0.06 minutes of running the model; see --minutes"
     assert time.monotonic() - start < 30
 
 
 @LINUX
 def test_a_model_that_takes_all_memory_is_given_up(without_end):
-    report = verify(str(without_end), memory=0.6)
+    report = verify(str(without_end), memory=0.45)
     assert report.verdict == "incomplete", report
     assert "headers" in report.unchecked
     assert "see --memory" in texts(report)["headers"]
@@ -183,10 +183,10 @@ def test_an_answer_prints_nothing_raw(tmp_path, monkeypatch):
 # Where it imports from
 
 
-@pytest.mark.parametrize("name", ["json", "torch", "ropext", "transformers", "queue"])
-def test_nothing_is_imported_from_the_folder(folder, tmp_path, name, monkeypatch):
-    """The folder may be where the command runs; a module of its that has a known name stays where it is."""
-    (folder / f"{name}.py").write_text(f"{EVIL}open({str(tmp_path / 'ran')!r}, 'w')\n")
+def test_nothing_is_imported_from_the_folder(folder, tmp_path, monkeypatch):
+    """The folder may be where the command runs; modules of its that have known names stay where they are."""
+    for name in ("json", "torch", "ropext", "transformers", "queue"):
+        (folder / f"{name}.py").write_text(f"{EVIL}open({str(tmp_path / 'ran')!r}, 'w')\n")
     monkeypatch.chdir(folder)
     report = verify(".")
     assert report.bad == ["files", "code"]
