@@ -34,9 +34,9 @@ def scale_picture(curves: Sequence[GroupCurve]) -> Picture:
             _draw_group(axes, curve)
         for axes in list(grid.flat)[len(varied) :]:
             axes.set_visible(False)
-        heading(part, f"{title}. {found}", rest)
+        heading(part, f"{title}.", f"{found} {rest}")
         part.supxlabel("scale factor", fontsize=8)
-        part.supylabel("log-probability of the right answer\nto that at the best scale, nats", fontsize=8)
+        part.supylabel("log-probability, less\nthat of the best, nats", fontsize=8)
 
     return Picture(title, f"{title}. {found}", 0.9 + 1.5 * rows, draw, caption=rest)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .drawing import Picture, legend, line_style, tokens
 from .lines import TASKS
+from .ranking import short_names
 from .results import BASE, Experiment
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ __all__ = ["attention_pictures"]
 What = Literal["logits", "weights"]
 
 _COLUMNS = 3
-_MAPS = 6.0
+_MAPS = 4.6
 """Width of all maps of a row, inches."""
 _LABELS = {"logits": "mean logit", "weights": "mean weight"}
 _EXTREMES = {"logits": (1.0, 99.0), "weights": (2.0, 99.8)}
@@ -70,7 +71,7 @@ def _draw_maps(part: SubFigure, experiment: Experiment, presets: list[str], leng
     trained = _trained(experiment, length)
     for place, (preset, grid, axes) in enumerate(zip(presets, grids, panels.flat, strict=False)):
         image = axes.imshow(grid, cmap="viridis", norm=norm, extent=(0, length, length, 0), interpolation="none")
-        axes.set_title(experiment.name(preset))
+        axes.set_title(short_names(experiment)[preset])
         ticks = [0, length // 2, length]
         axes.set_xticks(ticks, [tokens(tick) for tick in ticks])
         axes.set_yticks(ticks, [tokens(tick) for tick in ticks])
@@ -119,16 +120,20 @@ def _norm(grids: list[Any], what: What) -> Any:
 def _curves(experiment: Experiment, presets: list[str], length: int) -> Picture:
     title = f"{TASKS[experiment.task]}, {experiment.source}, {tokens(length)} tokens: against distance"
     far = "; ".join(_farthest(experiment, preset, length) for preset in presets)
+    compared = BASE in presets and len(presets) > 1
 
     def draw(part: SubFigure) -> None:
-        axes = part.subplots(1, 2)
-        for each, what in zip(axes, _LABELS, strict=True):
-            _draw_curves(each, experiment, presets, length, what)
+        panels = part.subplots(1 + compared, 2, sharex=True, squeeze=False)
+        for column, what in zip(panels.T, _LABELS, strict=True):
+            _draw_curves(column[0], experiment, presets, length, what)
+            if compared:
+                _draw_differences(column[1], experiment, presets, length, what)
+            column[-1].set_xlabel("distance, tokens")
         part.suptitle(title, fontsize=9)
-        legend(part, axes[0], _COLUMNS)
+        legend(part, panels[0, 0], _COLUMNS)
 
     about = f"{title}, without the first token"
-    height = 2.6 + 0.17 * math.ceil(len(presets) / _COLUMNS)
+    height = 2.4 + 1.5 * compared + 0.17 * math.ceil(len(presets) / _COLUMNS)
     return Picture(f"{about}.", f"Lines. {about}. At the greatest distances: {far}.", height, draw)
 
 
@@ -149,17 +154,38 @@ def _by_distance(experiment: Experiment, preset: str, length: int, what: str) ->
 
 
 def _draw_curves(axes: Axes, experiment: Experiment, presets: list[str], length: int, what: str) -> None:
-    for number, preset in enumerate(presets):
+    for preset in presets:
         x, y = _by_distance(experiment, preset, length, what)
-        every = (number * 2 % 7, 7)
-        axes.plot(x, y, label=experiment.name(preset), markevery=every, **line_style(number - 1, base=preset == BASE))
-    axes.set_xscale("log", base=2)
+        axes.plot(x, y, label=short_names(experiment)[preset], **_style(presets, preset))
     if what == "weights":
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(_plain)
-    axes.xaxis.set_major_formatter(lambda value, _: tokens(round(value)))
-    axes.set_xlabel("distance, tokens")
     axes.set_ylabel(_LABELS[what])
+    _finish(axes, experiment, length)
+
+
+def _draw_differences(axes: Axes, experiment: Experiment, presets: list[str], length: int, what: str) -> None:
+    """What the curves above hide where they lie on each other: logits less the base's, weights over the base's."""
+    _, its = _by_distance(experiment, BASE, length, what)
+    for preset in presets:
+        x, y = _by_distance(experiment, preset, length, what)
+        pairs = zip(y, its, strict=False)
+        shown = [mine / other if what == "weights" else mine - other for mine, other in pairs]
+        axes.plot(x[: len(shown)], shown, **_style(presets, preset))
+    axes.yaxis.set_major_formatter(_plain)
+    axes.set_ylabel("over the base's" if what == "weights" else "less the base's")
+    _finish(axes, experiment, length)
+
+
+def _style(presets: list[str], preset: str) -> dict[str, Any]:
+    number = presets.index(preset)
+    return {"markevery": (number * 2 % 7, 7), **line_style(number - 1, base=preset == BASE)}
+
+
+def _finish(axes: Axes, experiment: Experiment, length: int) -> None:
+    """What both rows of curves have: distances in doublings, and where the trained length ends."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: tokens(round(value)))
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     trained = _trained(experiment, length)

@@ -219,11 +219,11 @@ def _draw_column(
         if each.low is not None and each.high is not None:
             axes.plot([max(each.low, low), min(each.high, high)], [row, row], color="0.5", linewidth=0.8, zorder=1)
         axes.text(
-            1.06, row, number(metric, each.value), transform=axes.get_yaxis_transform(), fontsize=6, va="center",
+            1.06, row, number(metric, each.value), transform=axes.get_yaxis_transform(), fontsize=6.5, va="center",
             fontweight="bold" if top else "normal",
         )  # fmt: skip
     axes.set_xlim(low, high)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.locator_params(axis="x", nbins=3)
+    axes.locator_params(axis="x", nbins=2)

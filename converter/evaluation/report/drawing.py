@@ -37,12 +37,12 @@ __all__ = [
 SUFFIXES = (".png", ".svg", ".pdf")
 """Of the files that pictures can be saved to."""
 
-WIDTH = 7.0
-"""Of a picture: that of a page's text, inches."""
+WIDTH = 5.6
+"""Of a picture, inches: on a page's text it is enlarged, and can be read on a phone."""
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 """Okabe and Ito's, which the colour-blind can tell apart."""
-_LETTERS = 100
+_LETTERS = 82
 """Of a line as wide as a picture."""
 _MARKERS = "sD^vP*X<>ph8d"
 _DASHES = ((0, ()), (0, (5, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
@@ -180,8 +180,15 @@ def _figure(pictures: Sequence[Picture]) -> Figure:
 
 def heading(part: SubFigure, sentence: str, what: str) -> None:
     """Write above a picture what it says, and what it is of."""
-    whole = re.sub(r" ([=<]) ", "\u00a0\\1\u00a0", sentence)  # `n = 3` stays on one line
-    part.suptitle("\n".join([*textwrap.wrap(whole, _LETTERS), *textwrap.wrap(what, _LETTERS)]), fontsize=8)
+    whole = re.sub(r" ([=<]) ", "\u00a0\\1\u00a0", sentence).replace(" %", "\u00a0%")  # `n = 3` stays on one line
+    part.suptitle("\n".join([*_wrapped(whole), *_wrapped(what)]), fontsize=8)
+
+
+def _wrapped(text: str) -> list[str]:
+    """A text in as few lines as there can be, which are about equally long."""
+    lines = len(textwrap.wrap(text, _LETTERS))
+    narrow = next(width for width in range(1, _LETTERS + 1) if len(textwrap.wrap(text, width)) <= lines)
+    return textwrap.wrap(text, narrow)
 
 
 def line_style(number: int, *, base: bool = False) -> dict[str, Any]:

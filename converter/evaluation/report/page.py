@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from .drawing import Picture, inline_svg
 from .lines import Origin
-from .ranking import common_start, headline
+from .ranking import headline, left_out
 from .results import Experiment
-from .tables import HOW_TO_READ, Table, notes, settings_line, tables, title
+from .tables import HOW_TO_READ, Table, notes, settings_line, shortened, tables, title
 
 __all__ = ["as_html"]
 
@@ -50,8 +50,8 @@ def _section(name: str, experiment: Experiment, pictures: Sequence[Picture]) -> 
         "name": name,
         "title": title(experiment),
         "settings": settings_line(experiment) if experiment.settings else "",
-        "headline": headline(experiment),
-        "tables": [_table(table, common_start(experiment)) for table in tables(experiment)],
+        "headline": headline(experiment, short=True),
+        "tables": [_table(table, experiment) for table in tables(experiment)],
         "figures": [
             {"title": picture.title, "caption": picture.caption, "svg": _svg(f"{name}-p{number}", picture)}
             for number, picture in enumerate(pictures, start=1)
@@ -61,17 +61,15 @@ def _section(name: str, experiment: Experiment, pictures: Sequence[Picture]) -> 
     }
 
 
-def _table(table: Table, start: str) -> dict[str, Any]:
+def _table(table: Table, experiment: Experiment) -> dict[str, Any]:
     """A table whose rows have the short names of their models, and whose cells know whether they are the best."""
+    short, start = shortened(table, experiment), left_out(experiment)
     rows = [
-        {
-            "name": name.removeprefix(start),
-            "cells": [(cell, (at, place) in table.best) for place, cell in enumerate(cells, start=1)],
-        }
-        for at, (name, *cells) in enumerate(table.rows)
+        {"name": name, "cells": [(cell, (at, place) in table.best) for place, cell in enumerate(cells, start=1)]}
+        for at, (name, *cells) in enumerate(short.rows)
     ]
-    left_out = f" (names without “{start}”)" if start and any(row[0].startswith(start) for row in table.rows) else ""
-    return {"caption": f"{table.caption}{left_out}", "header": table.header, "rows": rows}
+    said = f" (names without “{start}”)" if short.rows != table.rows else ""
+    return {"caption": f"{table.caption}{said}", "header": table.header, "rows": rows}
 
 
 def _svg(name: str, picture: Picture) -> Markup:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 
 from .cells import difference, number
@@ -11,7 +13,18 @@ from .drawing import tokens
 from .results import Experiment
 from .statistics import METRICS, Estimate, Metric, estimate, pairs
 
-__all__ = ["best", "common_start", "comparison", "headline", "main_metric", "ranked", "short_names", "unlike"]
+__all__ = [
+    "Verdict",
+    "best",
+    "comparison",
+    "headline",
+    "left_out",
+    "main_metric",
+    "ranked",
+    "short_names",
+    "unlike",
+    "verdict",
+]
 
 _MAIN = {"niah": "log_probability", "attention": "far_share"}
 """The number that tells models apart soonest, where it is not the first of a task's."""
@@ -64,30 +77,64 @@ def best(metric: Metric, experiment: Experiment, length: int) -> set[str]:
     return {preset for preset, value in values.items() if value == top}
 
 
-def headline(experiment: Experiment, *, short: bool = False) -> str:
-    """One sentence: who is best beyond the trained length; nothing where there is nobody to compare with.
+@dataclass(frozen=True)
+class Verdict:
+    """Who is best beyond the trained length.
 
-    Args:
-        experiment: what was measured.
-        short: call presets by their short names, as pictures do.
+    Attributes:
+        where: at which lengths.
+        first: the best preset.
+        number: its number, with a unit.
+        reference: that of what it is compared with.
+        ahead: by how much it is ahead, and what speaks for that.
+        rivals: how many presets were asked the same.
+        behind: the reference is better all the same.
     """
+
+    where: str
+    first: str
+    number: str
+    reference: str
+    ahead: str
+    rivals: int
+    behind: bool
+
+
+def verdict(experiment: Experiment) -> Verdict | None:
+    """Who is best; None where there is nobody to compare with."""
     metric, compared, lengths = main_metric(experiment), comparison(experiment), _judged(experiment)
     its, *others = ranked(experiment)
     found = {preset: _over(metric, experiment, preset, lengths) for preset in (its, *others[:1])}
     ahead = _over(compared, experiment, others[0], lengths) if others else None
     if ahead is None or None in found.values() or experiment.task in _UNRANKED:
-        return ""
-    first, name = others[0], experiment.name(its)
-    called = short_names(experiment)[first] if short else first
-    values = {preset: _with_unit(metric, each) for preset, each in found.items() if each}
-    rivals = sum(math.isfinite(_badness(metric, experiment, preset)) for preset in others)
-    worse = _badness(metric, experiment, its) < _badness(metric, experiment, first)
-    best_of = f" does best of {rivals}{', behind ' + name if worse else ''}" if rivals > 1 else ""
-    kind = "ratio" if compared.neutral else "difference"
-    return (
-        f"{_where(experiment, lengths)}, {called}{best_of}: {values[first]}; {name}: {values[its]}; "
-        f"{kind}: {difference(compared, ahead)}."
+        return None
+    bad = {preset: _badness(metric, experiment, preset) for preset in (its, *others)}
+    return Verdict(
+        where=_where(experiment, lengths),
+        first=others[0],
+        number=_with_unit(metric, found[others[0]]),
+        reference=_with_unit(metric, found[its]),
+        ahead=difference(compared, ahead),
+        rivals=sum(math.isfinite(bad[preset]) for preset in others),
+        behind=bad[its] < bad[others[0]],
     )
+
+
+def headline(experiment: Experiment, *, short: bool = False) -> str:
+    """One sentence: who is best beyond the trained length; nothing where there is nobody to compare with.
+
+    Args:
+        experiment: what was measured.
+        short: call presets by their short names, as pages and pictures do.
+    """
+    found = verdict(experiment)
+    if found is None:
+        return ""
+    name = experiment.name(experiment.reference)
+    called = short_names(experiment)[found.first] if short else found.first
+    best_of = f" does best of {found.rivals}{f', behind {name}' if found.behind else ''}" if found.rivals > 1 else ""
+    kind = "ratio" if comparison(experiment).neutral else "difference"
+    return f"{found.where}, {called}{best_of}: {found.number}; {name}: {found.reference}; {kind}: {found.ahead}."
 
 
 def unlike(experiment: Experiment) -> list[str]:
@@ -105,20 +152,41 @@ def unlike(experiment: Experiment) -> list[str]:
     return found
 
 
-def common_start(experiment: Experiment) -> str:
-    """What the names of all presets begin with, up to a hyphen or the like; nothing for fewer than two."""
+def left_out(experiment: Experiment) -> str:
+    """What short names leave out: what most presets' names begin with and names the model, or what all begin with."""
     names = [preset for preset in experiment.presets if preset != experiment.reference]
+    starts = Counter(filter(None, (_model_start(name, experiment.source) for name in names)))
+    return starts.most_common(1)[0][0] if starts else _shared_start(names)
+
+
+def short_names(experiment: Experiment) -> dict[str, str]:
+    """The models' names for readers, without what `left_out` says, and cut to a picture's room."""
+    start = left_out(experiment)
+    names = {preset: experiment.name(preset) for preset in experiment.presets}
+    short = {preset: name.removeprefix(start) for preset, name in names.items()}
+    if len(set(short.values())) < len(names):
+        short = names
+    return {preset: name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for preset, name in short.items()}
+
+
+def _model_start(name: str, source: str) -> str:
+    """The start of a preset's name that spells the model's, up to a hyphen or the like: `smollm2-135m-`."""
+    model = _letters(source)
+    ends = [place for place, letter in enumerate(name[:-1], start=1) if letter in _ENDS]
+    found = [name[:end] for end in ends if model.startswith(_letters(name[:end]))]
+    return max((each for each in found if len(each) >= _SHORTEST), key=len, default="")
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _shared_start(names: Sequence[str]) -> str:
+    """What names begin with, up to a hyphen or the like; nothing for fewer than two."""
     alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False)) if len(names) > 1 else ()
     start = "".join(letters[0] for letters in alike)
     end = max(start.rfind(each) for each in _ENDS) + 1
     return start[:end] if end >= _SHORTEST else ""
-
-
-def short_names(experiment: Experiment) -> dict[str, str]:
-    """The models' names for pictures, without what the presets' all begin with."""
-    start = common_start(experiment)
-    names = {preset: experiment.name(preset).removeprefix(start) for preset in experiment.presets}
-    return {preset: name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for preset, name in names.items()}
 
 
 # Over several lengths

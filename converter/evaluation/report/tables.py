@@ -16,7 +16,7 @@ from ropext.converter.evaluation.tasks.mixed import TEXT_TOKENS
 from .cells import cell, difference
 from .drawing import tokens
 from .lines import TASKS, Origin
-from .ranking import best, comparison, headline, main_metric, ranked, unlike
+from .ranking import best, comparison, headline, left_out, main_metric, ranked, short_names, unlike
 from .results import BASE, Experiment
 from .short import short_rows
 from .statistics import METRICS, Metric, estimate, estimates, ruler_summary
@@ -32,6 +32,7 @@ __all__ = [
     "notes",
     "plain",
     "settings_line",
+    "shortened",
     "summary",
     "tables",
     "title",
@@ -73,6 +74,12 @@ class Table:
             ]
             for row, cells in enumerate(self.rows)
         ]
+
+
+def shortened(table: Table, experiment: Experiment) -> Table:
+    """A table whose rows have the short names of their models."""
+    names = {experiment.name(preset): name for preset, name in short_names(experiment).items()}
+    return replace(table, rows=[[names.get(name, name), *cells] for name, *cells in table.rows])
 
 
 def _first(cell: str) -> str:
@@ -152,7 +159,7 @@ def summary(experiment: Experiment) -> list[Table]:
     numbers = _by_length(metric, experiment)
     header = ["model", *map(tokens, experiment.lengths)]
     rows = [[name, *map(_first, row)] for name, *row in numbers.rows]
-    prompts = {len(asked) for length in experiment.lengths if (asked := experiment.at(experiment.reference, length))}
+    prompts = {count for length in experiment.lengths if (count := _prompts(experiment, length))}
     each = f" ({max(prompts)} prompt{'s' * (prompts != {1})} each)" if len(prompts) == 1 else ""
     found = [Table(f"{numbers.caption}, by length in tokens{each}", header, rows, numbers.best)]
     differences = []
@@ -162,6 +169,12 @@ def summary(experiment: Experiment) -> list[Table]:
         differences.append([experiment.name(preset), *texts])
     found += [Table(_title(compared, experiment), header, differences), _short(experiment, brief=True)]
     return [table for table in found if table.rows]
+
+
+def _prompts(experiment: Experiment, length: int) -> int:
+    """How many the reference was asked; kinds of questions are about one."""
+    asked = experiment.at(experiment.reference, length)
+    return len({seed for seed, _ in asked}) if experiment.task == "mixed" else len(asked)
 
 
 def _header(first: str, experiment: Experiment) -> list[str]:
@@ -218,9 +231,12 @@ def markdown_body(experiments: Sequence[Experiment], level: int) -> str:
         parts.append(f"{'#' * level} {plain(title(experiment))}")
         if experiment.settings:
             parts.append(f"{plain(settings_line(experiment))}.")
-        if sentence := headline(experiment):
+        if sentence := headline(experiment, short=True):
             parts.append(f"**{plain(sentence)}**")
-        parts += [f"{plain(table.caption)}:\n\n{markdown_table(table)}" for table in tables(experiment)]
+        if start := left_out(experiment):
+            parts.append(plain(f"Names are without “{start}”."))
+        found = [shortened(table, experiment) for table in tables(experiment)]
+        parts += [f"{plain(table.caption)}:\n\n{markdown_table(table)}" for table in found]
         parts += [plain(note) for note in notes(experiment)]
         parts += [_origin(origin) for origin in experiment.origins]
     return "\n\n".join([*parts, HOW_TO_READ]) + "\n"

@@ -256,7 +256,8 @@ def test_dpe_from_the_model_to_a_preset_that_converts(folder, tmp_path):
     assert "| 8, " in result.stdout  # half of the local window was tried
     assert "frequency pairs" in result.stdout
     drawn = picture.read_text()
-    assert "DPE: one group's scale, the others at their best. Best, from high to low frequency:" in drawn
+    assert ">DPE: one group's scale, the others at their best.<" in drawn
+    assert ">Best, from high to low frequency:" in drawn
     assert ("pairs 4 to 7" in drawn) != ("Not varied alone: pairs " in drawn and "4–7" in drawn)
     assert preset.calibration["lengths"] == [1200]
     assert preset.calibration["asked"] == 8

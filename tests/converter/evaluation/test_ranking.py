@@ -2,7 +2,15 @@
 
 import pytest
 
-from ropext.converter.evaluation.report.ranking import best, common_start, headline, main_metric, ranked, unlike
+from ropext.converter.evaluation.report.ranking import (
+    best,
+    headline,
+    left_out,
+    main_metric,
+    ranked,
+    short_names,
+    unlike,
+)
 from ropext.converter.evaluation.report.results import read_results
 from ropext.converter.evaluation.report.tables import summary
 from tests.helpers.measured import asked, perplexity, write
@@ -30,10 +38,26 @@ def test_the_reference_stands_first_and_the_best_after_it(tmp_path):
     assert best(main_metric(experiment), experiment, 4096) == {"base", "tiny-a"}
     assert best(main_metric(experiment), experiment, 16384) == {"tiny-b"}
     assert [sorted(table.best) for table in summary(experiment)] == [[(0, 1), (1, 2), (3, 1)], []]
-    assert common_start(experiment) == "tiny-"
+    assert left_out(experiment) == "tiny-"
     assert headline(experiment) == (
         "At 16k tokens, tiny-b does best of 3: 75 % right; base: 25 % right; difference: not resolved (n = 4; p = 0.5)."
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "short"),
+    [
+        ("SmolLM2-135M-Instruct", ["smollm2-135m-dpe-512", "smollm2-135m-yarn", "mine"], ["dpe-512", "yarn", "mine"]),
+        ("gemma-3-270m", ["gemma3-270m-yarn"], ["yarn"]),
+        ("other", ["of-mine-a", "of-mine-b"], ["a", "b"]),
+        ("other", ["of-mine-a"], ["of-mine-a"]),
+        ("tiny", ["tiny-a", "a"], ["tiny-a", "a"]),
+    ],
+    ids=["most", "spelt otherwise", "alike", "alone", "not unique"],
+)
+def test_short_names_are_without_the_models(tmp_path, source, names, short):
+    experiment = passkeys(tmp_path, {None: (4, 1), **dict.fromkeys(names, (4, 4))}, source=source)
+    assert list(short_names(experiment).values()) == ["base", *short]
 
 
 def test_right_answers_are_counted_over_all_lengths_beyond_the_trained_one(tmp_path):
@@ -61,7 +85,7 @@ def test_nobody_is_best_where_all_are_alike_or_alone(tmp_path):
     experiment = passkeys(tmp_path, {None: (4, 4), "p": (4, 4)})
     assert best(main_metric(experiment), experiment, 4096) == set()
     alone = passkeys(tmp_path, {None: (4, 4)})
-    assert (headline(alone), len(summary(alone)), common_start(alone)) == ("", 1, "")
+    assert (headline(alone), len(summary(alone)), left_out(alone)) == ("", 1, "")
 
 
 @pytest.mark.parametrize(

@@ -214,14 +214,15 @@ def test_markdown(run, results):
     headings = re.findall("^## (.*)$", text, re.MULTILINE)
     assert headings == ["Passkey: tiny", "Needles: tiny", "Perplexity: tiny", "RULER: tiny"]
     part = text[text.index("## Needles") : text.index("## Perplexity")]
-    rows = re.findall(r"^\| (base|tiny-dpe) \| (.*) \| (.*) \|$", part, re.MULTILINE)
+    rows = re.findall(r"^\| (base|dpe) \| (.*) \| (.*) \|$", part, re.MULTILINE)
     assert rows[0] == ("base", "**100** (68–100)", "0 (0–32)")
-    assert rows[1] == ("tiny-dpe", "88 (53–98)", "**88** (53–98)")
-    assert "\n**At 16k tokens, tiny-dpe: −2.59 nats; base: −10.50 nats; difference: +7.91 (" in part
-    assert rows[2] == ("tiny-dpe", "not resolved (n = 4; p = 1)", "not resolved (n = 4; p = 0.12)")
+    assert rows[1] == ("dpe", "88 (53–98)", "**88** (53–98)")
+    assert "\n**At 16k tokens, dpe: −2.59 nats; base: −10.50 nats; difference: +7.91 (" in part
+    assert "\nNames are without “tiny-”.\n" in part
+    assert rows[2] == ("dpe", "not resolved (n = 4; p = 1)", "not resolved (n = 4; p = 0.12)")
     assert rows[5][1].startswith("not resolved (n = 4; −0.")
     assert rows[5][2].startswith("+7.91 (")
-    assert rows[6] == ("tiny-dpe", "1.10", "1.10")
+    assert rows[6] == ("dpe", "1.10", "1.10")
     assert f"\n    {ORIGIN['command']}\n" in part
     assert r"a \<small\> machine" in part
     assert text.rstrip().endswith(HOW_TO_READ)
@@ -246,8 +247,8 @@ def test_csv_and_json_hold_the_same_numbers(run, results):
 
 def test_some_presets(run, results):
     text = run("report", results, "--preset", "tiny-yarn").stdout
-    assert "tiny-dpe |" not in text
-    assert "| tiny-yarn |" in text
+    assert "dpe |" not in text
+    assert "| yarn |" in text
     assert "did you mean 'tiny-yarn'" in run("report", results, "-p", "tiny-yarm", status=2).stderr
 
 
@@ -290,7 +291,7 @@ def test_pictures_are_the_same_for_the_same_numbers(run, results, tmp_path, matp
     svg = (tmp_path / "a.svg").read_text()
     assert svg == (tmp_path / "b.svg").read_text()
     assert not re.search(r"<dc:date|\d\d:\d\d:\d\d|<image", svg)
-    for text in ("depth, percent", "length, tokens", "right answers, percent", "tiny-dpe", "16k", "4/4"):
+    for text in ("depth, percent", "length, tokens", "right answers, percent", "dpe", "16k", "4/4"):
         assert f">{text}<" in svg
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     run(*options, "c.svg", "--picture", "heatmap", "--measure", "log-probability")

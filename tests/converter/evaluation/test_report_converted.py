@@ -50,7 +50,7 @@ def test_without_their_base_those_of_one_base_stand_together(run, results):
     assert presets(results) == [("tiny", ["tiny-yarn", "tiny-dpe"])]
     text = run("report", results).stdout
     assert "Perplexity over the tiny-yarn's, same texts" in text
-    assert "| tiny-dpe | 0.905 (0.905 to 0.905) |" in text
+    assert "| dpe | 0.905 (0.905 to 0.905) |" in text
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,9 @@ def test_page(run, results, tmp_path, matplotlib):
     assert not re.search(r"url\((?!#)|@import", text)
     assert "base 100 at 4k, 0 at 16k; tiny-dpe 88 at 4k" in text  # for who does not see the picture
     assert "a &lt;small&gt; machine" in text
-    assert "<strong>At 16k tokens, tiny-dpe: −2.59 nats; base: −10.50 nats; " in text
+    assert "<strong>At 16k tokens, dpe: −2.59 nats; base: −10.50 nats; " in text
     assert "<td><strong>88</strong> <span" in text
-    assert "Perplexity (names" not in text  # one preset alone has its whole name
+    assert "Perplexity (names without “tiny-”)" in text
     assert "prefers-color-scheme: dark" in text
 
 

