@@ -47,6 +47,8 @@ HOW_TO_READ = (
 )
 
 _LONGEST_SETTING = 60
+_FEW = 3
+"""Rows that are shown even if nothing in them is resolved."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def _prompts(experiment: Experiment, length: int) -> int:
 
 
 def _header(first: str, experiment: Experiment) -> list[str]:
-    return [first, *(f"{length:,} tokens" for length in experiment.lengths)]
+    return [first, *map(tokens, experiment.lengths)]
 
 
 def _ruler_summary(experiment: Experiment) -> Table:
@@ -233,13 +235,20 @@ def markdown_body(experiments: Sequence[Experiment], level: int) -> str:
             parts.append(f"{plain(settings_line(experiment))}.")
         if sentence := headline(experiment, short=True):
             parts.append(f"**{plain(sentence)}**")
-        if start := left_out(experiment):
-            parts.append(plain(f"Names are without “{start}”."))
-        found = [shortened(table, experiment) for table in tables(experiment)]
-        parts += [f"{plain(table.caption)}:\n\n{markdown_table(table)}" for table in found]
+        start = left_out(experiment)
+        parts.append(plain(f"Columns are lengths in tokens{f'; names are without “{start}”' if start else ''}."))
+        parts += [_with_caption(shortened(table, experiment)) for table in tables(experiment)]
         parts += [plain(note) for note in notes(experiment)]
         parts += [_origin(origin) for origin in experiment.origins]
     return "\n\n".join([*parts, HOW_TO_READ]) + "\n"
+
+
+def _with_caption(table: Table) -> str:
+    """A table under what it is of; one sentence in the place of many rows of which none is resolved."""
+    cells = [each for _, *row in table.rows for each in row if each]
+    if len(table.rows) > _FEW and all(each.startswith("not resolved") for each in cells):
+        return f"{plain(table.caption)}: not resolved for any of {len(table.rows)} models at any length."
+    return f"{plain(table.caption)}:\n\n{markdown_table(table)}"
 
 
 def markdown_table(table: Table) -> str:

@@ -218,7 +218,7 @@ def test_markdown(run, results):
     assert rows[0] == ("base", "**100** (68–100)", "0 (0–32)")
     assert rows[1] == ("dpe", "88 (53–98)", "**88** (53–98)")
     assert "\n**At 16k tokens, dpe: −2.59 nats; base: −10.50 nats; difference: +7.91 (" in part
-    assert "\nNames are without “tiny-”.\n" in part
+    assert "\nColumns are lengths in tokens; names are without “tiny-”.\n" in part
     assert rows[2] == ("dpe", "not resolved (n = 4; p = 1)", "not resolved (n = 4; p = 0.12)")
     assert rows[5][1].startswith("not resolved (n = 4; −0.")
     assert rows[5][2].startswith("+7.91 (")
