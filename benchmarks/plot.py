@@ -13,6 +13,8 @@ from statistics import median
 
 import numpy as np
 
+from ropext.converter.evaluation.report.drawing import Picture, heading, legend, line_style, save
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -40,33 +42,27 @@ def exponent(lengths, times):
 
 def draw(record, file):
     """Write one plot."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    # The same figures give the same file, with text that can be searched.
-    matplotlib.rcParams.update({"svg.hashsalt": "ropext", "svg.fonttype": "none"})
-    from matplotlib import pyplot
-
-    plot, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     found = curves(record)
     base = dict(zip(*found["base"], strict=True))
-    for number, (name, (lengths, times)) in enumerate(found.items()):
-        grows = exponent(lengths, times)
-        style = {"marker": "osD^vP*X"[number % 8], "markersize": 5}
-        if name == "base":
-            style = {"color": "black", "linewidth": 2.5}
-        ratios = [time / base[length] for length, time in zip(lengths, times, strict=True)]
-        axes.semilogx(lengths, ratios, label=name if grows is None else f"{name}: {grows:.2f}", **style)
-    axes.set_xticks(sorted(base), [f"{length:,}\n{base[length]:.3g} s" for length in sorted(base)])
-    axes.minorticks_off()
-    axes.set_xlabel("tokens, and the base's time")
-    axes.set_ylabel("time, as a multiple of the base's")
-    axes.set_title(record["title"], fontsize=10)
-    axes.grid(alpha=0.3)
-    fitted = any(exponent(*of) is not None for of in found.values())
-    axes.legend(title="growth exponent" if fitted else None, fontsize=8)
-    plot.savefig(file, metadata={"Date": None})
-    pyplot.close(plot)
+    grows = {name: exponent(*of) for name, of in found.items()}
+    what = "time, as a multiple of the base's; after names: the growth exponent"
+    title = record["title"] if any(grows.values()) else f"{record['title']}: time, as a multiple of the base's"
+
+    def fill(part):
+        axes = part.subplots()
+        for number, (name, (lengths, times)) in enumerate(found.items()):
+            ratios = [time / base[length] for length, time in zip(lengths, times, strict=True)]
+            label = name if grows[name] is None else f"{name}: {grows[name]:.2f}"
+            axes.semilogx(lengths, ratios, label=label, **line_style(number - 1, base=name == "base"))
+        axes.set_xticks(sorted(base), [f"{length:,}\n{base[length]:.3g} s" for length in sorted(base)])
+        axes.minorticks_off()
+        axes.set_xlabel("tokens, and the base's time")
+        axes.set_ylabel("time, as a multiple of the base's")
+        axes.grid(alpha=0.3)
+        heading(part, title, what if any(grows.values()) else "")
+        legend(part, axes)
+
+    save([Picture(title, title, 3.6, fill)], file)
 
 
 def main(argv=None):
