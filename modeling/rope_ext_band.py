@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, grouped_logits, merge
+from .rope_ext_attention import Part, by_logits, grouped_logits, joined, merge
 from .rope_ext_method import Method, Tokens
 from .rope_ext_positions import Geometry
-from .rope_ext_sides import Side, joined
+from .rope_ext_sides import Side
 
 CHUNK = 1024
 """Most queries of one step of the band: its squares beside the diagonal are this wide."""
@@ -44,6 +44,7 @@ class BandMethod(Method):
         self.borders: tuple[int, ...] = (window,)
         self.start = max(window, block["parameters"].get("activate_beyond", 0))
         self.selection = selection
+        self._chosen: Tensor | None = None
         if selection is not None:
             self.keys_stay = False  # both rotations of a key are needed for all time
 
@@ -142,8 +143,10 @@ class BandMethod(Method):
         """[H, 1, D] booleans; dimensions that RoPE does not turn count as exact."""
         if self.selection is None:
             return None
-        self.selection = self.selection.to(tokens.query.device)
-        return self.pairs.dims(self.selection[tokens.layer], tokens.query.shape[-1])[:, None]
+        device, head_dim = tokens.query.device, tokens.query.shape[-1]
+        if self._chosen is None or self._chosen.device != device or self._chosen.shape[-1] != head_dim:
+            self._chosen = self.pairs.dims(self.selection.to(device), head_dim)[:, :, None]
+        return self._chosen[tokens.layer]
 
     # Dense
 
@@ -189,9 +192,12 @@ class BandMethod(Method):
         selected, keys = self._selected(tokens), self._region_keys(tokens, region, start, stop)
         if selected is None:
             return grouped_logits(query, keys)
-        # One dot product of twice the width: each head picks its pairs on the query, the group shares its keys.
-        query = torch.cat((query * selected, near_query * ~selected), dim=-1)
-        return grouped_logits(query, torch.cat((keys, self.exact_keys(tokens)[:, :, start:stop]), dim=-1))
+        # Each head picks its pairs on the query; the group shares its keys.
+        chosen, others = query * selected, near_query * ~selected
+        exact = self.exact_keys(tokens)[:, :, start:stop]
+        if query.shape[2] == 1:  # to copy all keys for one query would cost more than to read them
+            return grouped_logits(chosen, keys) + grouped_logits(others, exact)
+        return grouped_logits(torch.cat((chosen, others), dim=-1), torch.cat((keys, exact), dim=-1))
 
     def _logits_by_axis(self, tokens: Tokens, queries: Tensor, keys: Tensor) -> Tensor:
         """Every pair by the distance on its own axis: the logits of each axis, added.
@@ -261,9 +267,11 @@ class BandMethod(Method):
             begin = max(begin, self.start - tokens.geometry.first_position)
         if length <= begin:
             return self.flash_exact(tokens)
+        selected = self._selected(tokens)
+        if selected is not None and count == 1:
+            return by_logits(self.logits(tokens), tokens.value)
         keys_start = 0 if past < begin else past - self.window + 1
         query, *queries = self._queries(tokens)
-        selected = self._selected(tokens)
         if selected is not None:
             return self._by_head(tokens, query, torch.where(selected, queries[0], query), selected, begin)
         sides = [_side(tokens, query, self.exact_keys(tokens, keys_start), keys_start)]
@@ -320,7 +328,7 @@ def _parts(sides: list[Side], borders: tuple[int, ...], begin: int, end: int, pa
     for side, outer in zip(sides[:-1], borders, strict=False):
         yield from side.band(rows, end - inner, outer - inner)
         inner = outer
-    yield sides[-1].attend(rows, 0, end - inner, causal=True)
+    yield from sides[-1].parts(rows, 0, end - inner, causal=True)
 
 
 def _side(tokens: Tokens, query: Tensor, keys: Tensor, keys_start: int = 0) -> Side:

@@ -21,7 +21,8 @@ from transformers import AttentionInterface, Cache
 
 from .rope_ext_attention import one_type
 from .rope_ext_cache import UNKNOWN, check_kept, is_held, note_kept, refuse_masked
-from .rope_ext_method import Copies, Method, Tokens
+from .rope_ext_copies import Copies, Recent
+from .rope_ext_method import Method, Tokens
 from .rope_ext_model import (
     OTHER_VERSION,
     attention_modules,
@@ -300,6 +301,7 @@ class Attachment:
         method = self.method_of(layer)
         held = layer in notes.far
         can_hold = method.keys_stay and not self._shares_keys
+        one = tokens.query.shape[2] == 1 and tokens.query.shape[0] == 1 and geometry.one_call
         if geometry.axes is not None:
             if held:  # from now on each pair has its own distance: the cache is to hold exact keys again
                 self._bring_back(tokens)
@@ -318,11 +320,9 @@ class Attachment:
             far_key[:, :, start:] = tokens.turn_key(tokens.key, table)
             forward.tail = far_key, tokens.key, start
             notes.far.add(layer)
+            tokens.recent = notes.beside(layer, Recent, one)
         elif method.moves_keys and is_held(tokens.key, forward.cache, layer):
-            if tokens.query.shape[2] == 1 and tokens.query.shape[0] == 1 and geometry.one_call:
-                tokens.copies = notes.copies.setdefault(layer, Copies())
-            else:
-                notes.copies.pop(layer, None)
+            tokens.copies = notes.beside(layer, Copies, one)
 
     def _bring_back(self, tokens: Tokens) -> None:
         """Let a cache that holds far keys hold exact ones."""

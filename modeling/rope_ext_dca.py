@@ -8,12 +8,13 @@ were made without (`temperature: false`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, flash_attention, grouped_logits, merge
+from .rope_ext_attention import Part, flash_parts, grouped_logits, joined, merge
 from .rope_ext_method import Method, Tokens
 from .rope_ext_positions import Geometry
 
@@ -89,28 +90,19 @@ class Dca(Method):
             borders = (max(chunk, 0), max(chunk - stride, 0))
             parts.append(merge(self._parts(tokens, queries, keys, slice(begin - past, end - past), borders)))
             begin = end
-        outs, lses = zip(*parts, strict=True)
-        return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
+        return joined(parts)
 
     def _parts(
         self, tokens: Tokens, queries: tuple[Tensor, ...], keys: Tensor, rows: slice, borders: tuple[int, int]
-    ) -> list[Part]:
+    ) -> Iterator[Part]:
         past, (own_start, before_start) = int(tokens.geometry.past), borders
         begin, end = rows.start + past, rows.stop + past
         regions = [(queries[0], begin, end, True), (queries[0], own_start, begin, False)]
         regions += [(queries[1], before_start, own_start, False), (queries[2], 0, before_start, False)]
-        return [
-            flash_attention(
-                query[:, :, rows],
-                keys[:, :, start:stop],
-                tokens.value[:, :, start:stop],
-                causal=causal,
-                scale=tokens.scale,
-                backend=tokens.backend,
-            )
-            for query, start, stop, causal in regions
-            if stop > start
-        ]
+        for query, start, stop, causal in regions:
+            if stop > start:
+                side = query[:, :, rows], keys[:, :, start:stop], tokens.value[:, :, start:stop]
+                yield from flash_parts(*side, causal=causal, scale=tokens.scale, backend=tokens.backend)
 
     def logits(self, tokens: Tokens) -> Tensor:
         """A choice of three, by how many chunks lie between."""

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, flash_attention, grouped_logits, merge, weighted_values, widest
+from .rope_ext_attention import Part, by_logits, flash_parts, grouped_logits, joined, merge, widest
 from .rope_ext_method import DENSE_QUERIES, Method, Tokens
 from .rope_ext_noise import gaussian_noise, uniform_noise
 from .rope_ext_positions import Geometry
@@ -145,45 +145,49 @@ class Gali(Method):
                 parts.append(self.flash_exact(part))
             else:
                 parts.append(self.causal(part, *self._moved(part, tokens_so_far)))
-        outs, lses = zip(*parts, strict=True)
-        return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
+        return joined(parts)
 
     def _noisy(self, tokens: Tokens) -> Part:
         """Dense, in blocks: noise is added to single logits."""
-        outs, lses = [], []
+        parts = []
         for start in range(0, tokens.query.shape[2], DENSE_QUERIES):
             part = tokens.part(start, min(start + DENSE_QUERIES, tokens.query.shape[2]))
-            logits = self.logits(part).masked_fill(~part.geometry.allowed[:, None].to(part.query.device), -torch.inf)
-            lses.append(logits.float().logsumexp(-1))
-            outs.append(weighted_values(logits.softmax(-1, dtype=torch.float32).to(part.value.dtype), part.value))
-        return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
+            allowed = part.geometry.allowed[:, None].to(part.query.device)
+            parts.append(by_logits(self.logits(part).masked_fill(~allowed, -torch.inf), part.value))
+        return joined(parts)
 
     def _step(self, tokens: Tokens) -> Part:
         """Of one new token: the tokens that stand 1 / g apart, and those behind them, at exact distances."""
         geometry, length = tokens.geometry, tokens.length
-        first = geometry.first_position
-        ((_, _, tokens_so_far),) = self.runs(first + length - 1, first + length, first + length)
-        group = self.group_at(tokens_so_far)
-        count = min(max(int(self._layout(torch.tensor(tokens_so_far))[2]) - first, 0), length)
+
+        def places() -> tuple[int, int, Part]:
+            first, device = geometry.first_position, geometry.stock.device
+            ((_, _, tokens_so_far),) = self.runs(first + length - 1, first + length, first + length)
+            count = int(self._layout(torch.tensor(tokens_so_far))[2]) - first
+            table = self._query_table(geometry, torch.tensor([[tokens_so_far]], device=device))
+            return self.group_at(tokens_so_far), min(max(count, 0), length), table
+
+        group, count, query_table = geometry.memo("step", places)
+
+        def table(start: int, stop: int) -> Part:
+            index, stock = geometry.key_positions[:, start:stop], geometry.key_stock[:, start:stop]
+            return self._key_table(stock, *_between(index, torch.tensor(group, device=index.device)))
 
         def turned(start: int, stop: int) -> Tensor:
-            index, stock = geometry.key_positions[:, start:stop], geometry.key_stock[:, start:stop]
-            places = _between(index, torch.tensor(group, device=index.device))
-            return tokens.turn_key(tokens.key[:, :, start:stop], self._key_table(stock, *places))
+            found = geometry.memo(("step", start, stop), lambda: table(start, stop))
+            return tokens.turn_key(tokens.key[:, :, start:stop], found)
 
         assert tokens.copies is not None
         tokens.copies.hold(group)
         keys = tokens.copies.first(count, tokens.key, turned)
-        ends = torch.tensor([[tokens_so_far]], device=geometry.stock.device)
-        table = geometry.memo("moved_query", lambda: self._query_table(geometry, ends))
-        query, exact = (self.scaled(each, geometry) for each in (tokens.turn_query(table), tokens.query))
+        query, exact = (self.scaled(each, geometry) for each in (tokens.turn_query(query_table), tokens.query))
         regions = [(query, keys, slice(0, count)), (exact, tokens.key[:, :, count:], slice(count, None))]
+        how: dict[str, Any] = {"causal": False, "scale": tokens.scale, "backend": tokens.backend}
         return merge(
-            flash_attention(
-                query, keys, tokens.value[:, :, columns], causal=False, scale=tokens.scale, backend=tokens.backend
-            )
+            part
             for query, keys, columns in regions
             if keys.shape[2]
+            for part in flash_parts(query, keys, tokens.value[:, :, columns], **how)
         )
 
     def _runs(self, tokens: Tokens) -> Iterator[tuple[Tokens, Tensor | None]]:

@@ -6,7 +6,7 @@ Shape letters as in the attention file.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +24,7 @@ from .rope_ext_attention import (
     weighted_values,
     with_sinks,
 )
+from .rope_ext_copies import Copies, Recent
 from .rope_ext_positions import Geometry
 
 FEW = 16
@@ -31,55 +32,6 @@ FEW = 16
 
 DENSE_QUERIES = 64
 """How many queries a dense computation takes at a time when it must not hold all logits."""
-
-
-class Copies:
-    """The first keys of one layer at their far positions, kept beside the cache from one decoding step to the next.
-
-    Some methods need both rotations of a key, or move far keys by a group size that depends on the length, but stays
-    for thousands of tokens. To turn all of them anew for each token would cost more than the attention to them.
-    """
-
-    SLACK = 256  # columns that are allocated ahead
-
-    def __init__(self) -> None:
-        self._held = self._length = self._count = 0
-        self._keys: Tensor | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that the copies take."""
-        return 0 if self._keys is None else self._keys.nbytes
-
-    def hold(self, what: int) -> None:
-        """Forget the copies if they were made for something else, such as another group size."""
-        if what != self._held:
-            self._held, self._count = what, 0
-
-    def first(self, count: int, key: Tensor, turned: Callable[[int, int], Tensor]) -> Tensor:
-        """Return the first columns of the keys, turned; what the step before turned is not turned again.
-
-        Args:
-            count: how many columns.
-            key: [B, K, L, D]; one column more than at the step before, else all are turned anew.
-            turned: makes the far keys of columns start to stop.
-
-        Returns:
-            [B, K, count, D].
-        """
-        if key.shape[2] != self._length + 1:
-            self._count = 0
-        self._length = key.shape[2]
-        keys = self._keys
-        if keys is None or keys.shape[2] < count:
-            keys = key.new_empty((*key.shape[:2], count + self.SLACK, key.shape[3]))
-            if self._keys is not None:
-                keys[:, :, : self._count] = self._keys[:, :, : self._count]
-            self._keys = keys
-        if count > self._count:
-            keys[:, :, self._count : count] = turned(self._count, count)
-            self._count = count
-        return keys[:, :, :count]
 
 
 @dataclass
@@ -102,6 +54,7 @@ class Tokens:
         far_key: [B, K, L, D], where all far keys are at hand: in the cache, or kept beside it.
         exact_from: the first column of `key`.
         copies: far keys that the step before has left, of one new token; None where that cannot be.
+        recent: exact keys that it has left, where the cache holds far ones; likewise.
     """
 
     layer: int
@@ -119,6 +72,7 @@ class Tokens:
     far_key: Tensor | None = None
     exact_from: int = 0
     copies: Copies | None = None
+    recent: Recent | None = None
 
     @property
     def length(self) -> int:
@@ -167,6 +121,7 @@ class Tokens:
             exact_from=max(first - columns.start, 0),
             geometry=geometry,
             copies=None,
+            recent=None,
         )
 
 
@@ -282,33 +237,42 @@ class Method:
             return tokens.far_key[:, :, :stop]
         if not self.moves_keys:
             return tokens.key[:, :, :stop]
-        geometry = tokens.geometry
-        if tokens.copies is not None:
-            tokens.copies.hold(self.copies_hold(tokens))
-            return tokens.copies.first(
-                stop,
-                tokens.key,
-                lambda a, b: tokens.turn_key(tokens.key[:, :, a:b], self.far_key_table(geometry, a, b)),
-            )
-        table = geometry.memo(("far_keys", stop), lambda: self.far_key_table(geometry, 0, stop))
-        return tokens.turn_key(tokens.key[:, :, :stop], table)
+
+        def turned(start: int, stop: int) -> Tensor:
+            geometry = tokens.geometry
+            table = geometry.memo(("far_keys", start, stop), lambda: self.far_key_table(geometry, start, stop))
+            return tokens.turn_key(tokens.key[:, :, start:stop], table)
+
+        if tokens.copies is None:
+            return turned(0, stop)
+        tokens.copies.hold(self.copies_hold(tokens))
+        return tokens.copies.first(stop, tokens.key, turned)
 
     def exact_keys(self, tokens: Tokens, start: int = 0) -> Tensor:
         """[B, K, L - start, D]: the keys from column `start` on, at their stock positions."""
         first = tokens.exact_from
         if start >= first:
             return tokens.key[:, :, start - first :]
-        assert tokens.far_key is not None
-        geometry = tokens.geometry
         few = tokens.key.shape[2] <= FEW  # to turn them back as well is cheaper than to copy all the others
         stop = tokens.length if few else first
 
-        def back() -> Part:
+        if tokens.recent is not None:
+            return tokens.recent.last(
+                tokens.length - start, tokens.key, tokens.length, lambda: self._back(tokens, start, stop)
+            )
+        turned = self._back(tokens, start, stop)
+        return turned if few else torch.cat((turned, tokens.key), dim=2)
+
+    def _back(self, tokens: Tokens, start: int, stop: int) -> Tensor:
+        """[B, K, stop - start, D]: keys of a cache that holds far ones, turned back to their stock positions."""
+        assert tokens.far_key is not None
+        geometry = tokens.geometry
+
+        def table() -> Part:
             cos, sin = self.far_key_table(geometry, start, stop)
             return cos, -sin
 
-        turned = tokens.turn_key(tokens.far_key[:, :, start:stop], geometry.memo(("back", start, stop), back))
-        return turned if few else torch.cat((turned, tokens.key), dim=2)
+        return tokens.turn_key(tokens.far_key[:, :, start:stop], geometry.memo(("back", start, stop), table))
 
     # Attention
 

@@ -6,10 +6,12 @@ Shape letters: A axes, B batch, T queries.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+K = TypeVar("K")
 
 NOTES = "_rope_ext_notes"
 """Attribute of a cache: what is known of its columns. It is copied with the cache."""
@@ -30,7 +32,7 @@ class Notes:
         positions: [B or 1, columns] stock positions, once they do not.
         straight: then: they do for all tokens that are no padding.
         far: layers whose keys stand at their far positions.
-        copies: far keys that are kept beside the cache, by layer.
+        copies: keys that are kept beside the cache in another rotation, by layer.
         unknown: the cache was filled before any of this could be noted.
         axes: [A, B, columns] stock positions on each axis, once some token's differ; else None.
         columns: how many there were at the end of the last forward.
@@ -44,6 +46,15 @@ class Notes:
     unknown: bool = False
     axes: Tensor | None = None
     columns: int = 0
+
+    def beside(self, layer: int, kind: type[K], one: bool) -> K | None:
+        """What a step of one new token may keep beside a layer of the cache for the next; other forwards end it."""
+        found = self.copies.pop(layer, None)
+        if not one:
+            return None
+        kept: K = found if isinstance(found, kind) else kind()
+        self.copies[layer] = kept
+        return kept
 
     def add_axes(self, new: Tensor, past: int, rows: int) -> None:
         """Note positions [A, B, T] of new tokens of several axes, after `past` columns; waits for the device, once."""

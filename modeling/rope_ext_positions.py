@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import last_row, numbered_runs, read_mask
+from .rope_ext_masks import last_row, numbered_runs, read_mask
 from .rope_ext_model import OTHER_VERSION
 from .rope_ext_notes import EVICTED, NOTES, Notes, rows_of
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, flash_attention, merge, packaged_attention
+from .rope_ext_attention import Part, flash_attention, flash_parts, joined, merge, packaged_attention
 
 
 class Side:
@@ -42,7 +42,10 @@ class Side:
         above it the rest of the band.
         """
         count = rows.stop - rows.start
-        if count == 1 or self.windowed:
+        if count == 1:
+            yield from self.parts(rows, max(end - width, 0), end)
+            return
+        if self.windowed:
             yield self.attend_window(rows, end, width)
             return
         if count > width:
@@ -67,15 +70,17 @@ class Side:
 
     def attend(self, rows: slice, start: int, stop: int, *, causal: bool = False) -> Part:
         """Attention of some queries over the columns `start` to `stop`; causal: the last query sees them all."""
+        return merge(self.parts(rows, start, stop, causal=causal))
+
+    def parts(self, rows: slice, start: int, stop: int, *, causal: bool = False) -> Iterator[Part]:
+        """`attend`, to be merged with others."""
         query, (keys, values) = self.query[:, :, rows], self._keys_values(start, stop)
-        return flash_attention(query, keys, values, causal=causal, scale=self.scale, backend=self.backend)
+        return flash_parts(query, keys, values, causal=causal, scale=self.scale, backend=self.backend)
 
     def attend_window(self, rows: slice, stop: int, window: int) -> Part:
         """Attention of the queries up to column `stop` over the last `window` columns up to their own."""
         query = self.query[:, :, rows]
         keys, values = self._keys_values(max(stop - query.shape[2] - window + 1, 0), stop)
-        if query.shape[2] == 1:
-            return flash_attention(query, keys, values, causal=False, scale=self.scale, backend=self.backend)
         return packaged_attention(query, keys, values, causal=True, scale=self.scale, window=window)
 
     def attend_above_diagonal(self, rows: slice, start: int, stop: int) -> Part:
@@ -86,11 +91,3 @@ class Side:
         # The last query sees none.
         out = torch.nn.functional.pad(out.flip(2), (0, 0, 0, 1))
         return out, torch.nn.functional.pad(lse.flip(2), (0, 1), value=-torch.inf)
-
-
-def joined(parts: list[Part]) -> Part:
-    """Attention of queries that follow each other."""
-    if len(parts) == 1:
-        return parts[0]
-    outs, lses = zip(*parts, strict=True)
-    return torch.cat(outs, dim=2), torch.cat(lses, dim=2)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ropext.modeling.rope_ext_attention import Part, merge
-from ropext.modeling.rope_ext_sides import Side, joined
+from ropext.modeling.rope_ext_attention import Part, joined, merge
+from ropext.modeling.rope_ext_sides import Side
 
 __all__ = ["Batch", "attend_torch", "merge_torch"]
 

@@ -45,8 +45,8 @@ def test_a_region_cut_in_two_stays_the_same(whole, no_grad):
         )(ids).logits
         for borders in ([11], [11, 60], [11, 12, 15, 100])
     )
-    torch.testing.assert_close(two, one, atol=2e-5, rtol=0)
-    torch.testing.assert_close(four, one, atol=2e-5, rtol=0)
+    torch.testing.assert_close(two, one, atol=5e-5, rtol=0)
+    torch.testing.assert_close(four, one, atol=5e-5, rtol=0)
 
 
 def test_narrow_and_wide_regions_of_a_long_text(no_grad):
