@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,10 +18,13 @@ from .estimate import NUMBER_BYTES, RUNTIMES, Load, Need, Runtime, longest, need
 from .shape import Shape, shape_of
 from .weights import FLOATS, model_place, tensors_of, weight_bytes
 
-__all__ = ["COPYING", "Fit", "Question", "bytes_of", "cache_at", "fit"]
+__all__ = ["COPYING", "WINDOWED", "Fit", "Question", "bytes_of", "cache_at", "fit"]
 
 COPYING = ("gali", "jet_long")
 """Methods that keep copies of far keys beside the cache in transformers, of one text."""
+
+WINDOWED = ("bands", "dpe", "lampe", "local_profile", "rerope", "self_extend")
+"""Those whose cache holds far keys there, beside the exact ones of the near band, of one text."""
 
 _PLAIN = (*FREQUENCY_METHODS, "original")
 
@@ -121,7 +125,7 @@ def fit(question: Question) -> Fit:
         dtype=dtype,
         kv_dtype=question.kv_dtype or "",
         weights=weight_bytes(tensors, question.dtype),
-        far_keys=_far_keys(method, parameters, question.batch),
+        copied=_copied(method, parameters, question.batch),
     )
     runtimes = [RUNTIMES[question.runtime]] if question.runtime else list(_able(method))
     found = {each.name: longest(shape, each, load, question.memory) for each in runtimes} if question.memory else {}
@@ -170,12 +174,17 @@ def _able(method: str) -> Iterator[Runtime]:
             yield runtime
 
 
-def _far_keys(method: str, parameters: Mapping[str, Any], batch: int) -> dict[str, int]:
-    """Return where a method keeps a second copy of the keys."""
+def _copied(method: str, parameters: Mapping[str, Any], batch: int) -> dict[str, float]:
+    """Return how many tokens' keys a method keeps twice, by runtime; transformers has room for those of one text."""
     if method in _PLAIN:
         return {}
-    copied = method in COPYING or parameters.get("top_k") or parameters.get("length_step")
-    return {"vllm": 1, **({"transformers": 1} if copied and batch == 1 else {})}
+    copied = 0.0
+    if method in COPYING or parameters.get("top_k") or parameters.get("length_step"):
+        copied = math.inf
+    elif method in WINDOWED:
+        regions = parameters.get("regions", [{"from": parameters.get("local_window", 0)}])
+        copied = regions[0]["from"]
+    return {"vllm": math.inf, "transformers": copied if batch == 1 else 0}
 
 
 def _computed_in(dtype: str | None, shape: Shape, tensors: Mapping[str, TensorType]) -> str:

@@ -60,14 +60,14 @@ class Load:
         dtype: the number type that it computes in.
         kv_dtype: that of its cache; empty: what the runtime takes.
         weights: bytes of its weights.
-        far_keys: copies of the keys in full layers that the method keeps, by the name of the runtime.
+        copied: the tokens whose keys in full layers the method keeps twice, at most, by the name of the runtime.
     """
 
     batch: int
     dtype: str
     kv_dtype: str
     weights: int
-    far_keys: Mapping[str, int]
+    copied: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,14 @@ def need(shape: Shape, runtime: Runtime, load: Load, length: int) -> Need:
         kept = _kept(layer, runtime, length) * (layer.keys + layer.values) * number
         kept += layer.state * NUMBER_BYTES[load.dtype] + layer.state_float32 * 4
         found[layer.kind] = found.get(layer.kind, 0) + load.batch * kept
-    far = load.far_keys.get(runtime.name, 0)
-    copied = sum(layer.keys for layer in shape.layers if layer.kind == "full")
+    copied = min(_rounded(length, runtime.block), load.copied.get(runtime.name, 0))
+    keys = sum(layer.keys for layer in shape.layers if layer.kind == "full")
     return Need(
         runtime=runtime.name,
         length=length,
         weights=load.weights,
         cache={kind: math.ceil(size) for kind, size in found.items() if size},
-        method=math.ceil(far * copied * load.batch * _rounded(length, runtime.block) * number),
+        method=math.ceil(copied * keys * load.batch * number),
         prefill=math.ceil(_prefill(shape, runtime, load, length)),
     )
 

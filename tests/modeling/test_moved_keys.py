@@ -5,11 +5,13 @@ import copy
 import pytest
 import torch
 
-from ropext.modeling.rope_ext_method import Tokens
+from ropext.modeling import rope_ext_copies
+from ropext.modeling.rope_ext_method import Method, Tokens
 from ropext.modeling.rope_ext_notes import NOTES
 from tests.helpers import tiny
 
 pytestmark = pytest.mark.usefixtures("no_grad")
+RECENT = ["self_extend", "dpe", "bands"]  # exact ones, beside a cache of far ones
 CASES = ["dpe_top_k", "gali", "gali_grid", "gali_fraction", "gali_positions", "gali_activate", "jet_long", "lampe_step"]
 CLOSE = {"atol": 2e-4, "rtol": 0}
 
@@ -23,7 +25,7 @@ def steps(model, cache, ids):
     return torch.cat([model(ids[:, i : i + 1], **{tiny.CACHE: cache}).logits for i in range(ids.shape[1])], 1)
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=[*CASES, *RECENT])
 def models(request):
     """With kept keys, and the dense reference, which keeps none."""
     return tiny.converted(request.param), tiny.converted(request.param, "eager")
@@ -40,7 +42,33 @@ def test_a_long_answer(models):
         caches.append(prefilled(model, ids[:, :90]))
     kept_steps, dense_steps = (steps(m, c, ids[:, 90:]) for m, c in zip(models, caches, strict=True))
     torch.testing.assert_close(kept_steps, dense_steps, **CLOSE)
-    assert kept(caches[0])._count > 200
+    assert kept(caches[0]).nbytes > 0
+
+
+@pytest.mark.parametrize("name", RECENT)
+def test_a_window_moves_to_the_beginning_of_its_memory(name, monkeypatch):
+    """And the keys in it are those of the cache, turned back once."""
+    monkeypatch.setattr(rope_ext_copies, "SLACK", 5)
+    model, dense = tiny.converted(name), tiny.converted(name, "eager")
+    ids, turned = tiny.tokens(150), []
+    monkeypatch.setattr(
+        Method, "_back", lambda self, *args, back=Method._back: turned.append(args) or back(self, *args)
+    )
+    cache, other = prefilled(model, ids[:, :90]), prefilled(dense, ids[:, :90])
+    torch.testing.assert_close(steps(model, cache, ids[:, 90:]), steps(dense, other, ids[:, 90:]), **CLOSE)
+    window = model.model.rope_ext_attachment.method.window
+    assert kept(cache)._keys.shape[2] == window + 5
+    assert len(turned) <= 2 * model.config.num_hidden_layers  # at the first step, in either model
+
+
+def test_keys_kept_in_inference_mode_are_not_written_to_outside(models):
+    ids, results = tiny.tokens(110), []
+    for model in models:
+        with torch.inference_mode():
+            cache = prefilled(model, ids[:, :90])
+            steps(model, cache, ids[:, 90:100])
+        results.append(steps(model, cache, ids[:, 100:]))
+    torch.testing.assert_close(*results, **CLOSE)
 
 
 def test_a_step_moves_its_new_columns_only(monkeypatch):

@@ -12,10 +12,11 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.safetensors_header import tensor_types
 from ropext.converter.hub.types import RemoteFile, Repository
 from ropext.converter.memory import weights
-from ropext.converter.memory.api import COPYING, Question, bytes_of, fit
+from ropext.converter.memory.api import COPYING, WINDOWED, Question, bytes_of, fit
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.model_classes import parts_of
 from ropext.converter.presets.load import load_preset
+from ropext.modeling.rope_ext_band import BandMethod
 from ropext.modeling.rope_ext_method import Method
 from tests.helpers.checkpoints import edit_config
 
@@ -73,16 +74,19 @@ def test_a_conversion_turns_windows_off(tiny_llama):
 
 def test_the_methods_that_copy_are_those_whose_far_keys_move_with_the_length():
     classes = {name: parts_of(name)[0] for name in METHODS}
-    found = {name for name, each in classes.items() if issubclass(each, Method)}
-    assert set(COPYING) == {name for name in found if classes[name].moves_keys and not classes[name].keys_stay}
+    moving = {name: each for name, each in classes.items() if issubclass(each, Method) and each.moves_keys}
+    assert set(COPYING) == {name for name, each in moving.items() if not each.keys_stay}
+    bands = {name for name, each in moving.items() if issubclass(each, BandMethod)}
+    assert set(WINDOWED) == bands - set(COPYING)
 
 
-def test_copies_of_one_text(tiny_llama):
+def test_copies_of_one_text(tiny_llama, tiny_preset):
     def method(*args):
         return by_runtime(asked(tiny_llama, "--length", "1k", *args))["transformers"]["method"]
 
     assert method("--method", "gali") > 0
-    assert method("--method", "gali", "--batch", 2) == method("--method", "rerope") == 0
+    assert method("--method", "gali", "--batch", 2) == method("--method", "rerope", "--batch", 2) == 0
+    assert 0 < method("--preset", tiny_preset) < method("--method", "gali")
 
 
 def test_a_memory(tiny_llama):

@@ -1,5 +1,7 @@
 """What is estimated for a prefill is what torch allocates, and lengths and memories answer each other."""
 
+import math
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -74,7 +76,7 @@ SLIDES = Shape("llama", WIDTH, WIDTH, 4, 16, 3 * 96, 128, (Layer("sliding", 32, 
 
 
 def asked(**changes):
-    return Load(**{"batch": 1, "dtype": "bfloat16", "kv_dtype": "", "weights": 1000, "far_keys": {}, **changes})
+    return Load(**{"batch": 1, "dtype": "bfloat16", "kv_dtype": "", "weights": 1000, "copied": {}, **changes})
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=RUNTIMES)
@@ -97,9 +99,10 @@ def test_a_cache_by_hand():
 
 
 def test_blocks_types_and_copies():
-    at = {name: need(PLAIN, RUNTIMES[name], asked(far_keys={"vllm": 1}), 1000) for name in RUNTIMES}
+    at = {name: need(PLAIN, RUNTIMES[name], asked(copied={"vllm": math.inf, "mlx": 100}), 1000) for name in RUNTIMES}
     assert at["vllm"].cache["full"] == 4 * 1008 * 64 * 2
     assert at["vllm"].method == 4 * 1008 * 32 * 2
+    assert at["mlx"].method == 4 * 100 * 32 * 2
     assert at["transformers"].method == 0
     assert at["llama.cpp"].cache["full"] == 4 * 1024 * 64 * 2
     eight = need(PLAIN, RUNTIMES["llama.cpp"], asked(kv_dtype="int8"), 1024)
