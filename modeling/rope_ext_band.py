@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, by_logits, grouped_logits, joined, merge
+from .rope_ext_attention import Part, by_logits, grouped_logits, is_exporting, joined, merge
 from .rope_ext_method import Method, Tokens
 from .rope_ext_positions import Geometry
 from .rope_ext_sides import Side
@@ -144,9 +144,12 @@ class BandMethod(Method):
         if self.selection is None:
             return None
         device, head_dim = tokens.query.device, tokens.query.shape[-1]
-        if self._chosen is None or self._chosen.device != device or self._chosen.shape[-1] != head_dim:
-            self._chosen = self.pairs.dims(self.selection.to(device), head_dim)[:, :, None]
-        return self._chosen[tokens.layer]
+        chosen = self._chosen
+        if chosen is None or chosen.device != device or chosen.shape[-1] != head_dim:
+            chosen = self.pairs.dims(self.selection.to(device), head_dim)[:, :, None]
+            if not torch.compiler.is_compiling():  # what a graph makes is not there outside of it
+                self._chosen = chosen
+        return chosen[tokens.layer]
 
     # Dense
 
@@ -195,7 +198,7 @@ class BandMethod(Method):
         # Each head picks its pairs on the query; the group shares its keys.
         chosen, others = query * selected, near_query * ~selected
         exact = self.exact_keys(tokens)[:, :, start:stop]
-        if query.shape[2] == 1:  # to copy all keys for one query would cost more than to read them
+        if not is_exporting() and query.shape[2] == 1:  # to copy all keys for one costs more than to read them
             return grouped_logits(chosen, keys) + grouped_logits(others, exact)
         return grouped_logits(torch.cat((chosen, others), dim=-1), torch.cat((keys, exact), dim=-1))
 
