@@ -17,6 +17,7 @@ from .kinds import few
 from .measure import add_options, run
 from .pages import page
 from .pictures import PLACE, draw
+from .plan import plan
 from .readme import PICTURE, shown, with_block
 
 README = ROOT / "README.md"
@@ -37,7 +38,7 @@ def make(folder: Path, readme: Path) -> None:
             _write(entry.place / file, picture(experiment, rows, f"{experiment.source} at {times(experiment)}"))
     experiment, rows = shown(found)
     _write(folder / PICTURE, picture(experiment, few(rows), f"{experiment.source} at {times(experiment)}"))
-    _write(folder / "README.md", page(found))
+    _write(folder / "README.md", page(found, sum(job.hours for job in plan(folder))))
     _write(readme, with_block(readme.read_text(encoding="utf-8"), found))
 
 

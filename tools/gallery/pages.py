@@ -41,8 +41,11 @@ $ bash docs/results/make.sh
 ```
 
 The test suite checks every folder: its index by [a schema](../../schemas/results.schema.json), the digests of its
-files, and that its page, this one and README are made of them. `bash docs/results/make.sh measure --dry-run` prints
-what measures all of it again, and how long that takes.
+files, and that its page, this one and README are made of them.
+
+**Check them.** `bash docs/results/make.sh measure` measures all of it again from nothing: models from PyPI, every
+command, pages. It takes about {hours:.0f} hours on two cores; `--only TEXT` measures some, `--dry-run` prints the
+commands.
 
 ## At a glance
 
@@ -66,12 +69,14 @@ methods change frequencies alone, so that [stock configuration keys](../native.m
 attention of their own. Numbers of different models, or of different settings, are not comparable."""
 
 
-def page(found: Sequence[Entry]) -> str:
-    """The page of all folders."""
+def page(found: Sequence[Entry], hours: float) -> str:
+    """The page of all folders, which it takes some hours to measure again."""
     rows = [row for entry in found for row in _glance(entry)]
     head = "| model, tokens and task | as it is | best method |\n|---|---:|---|"
     parts = [part for entry in found for part in _folder(entry)]
-    return "\n\n".join([INTRODUCTION, "\n".join([head, *rows]), HOW_TO_READ, *parts]) + "\n"
+    return (
+        "\n\n".join([INTRODUCTION.format(hours=max(1.0, hours)), "\n".join([head, *rows]), HOW_TO_READ, *parts]) + "\n"
+    )
 
 
 def best_method(experiment: Experiment) -> tuple[str, str] | None:

@@ -19,6 +19,10 @@ _NOT_ASKED = ("task", "source", "converted", "trained_length", "text", "text_sha
 """Settings that are no option: they follow from the model and from its text, which is Python's own."""
 
 
+_IN_A_KEY = 4
+"""What the key of a line says of a preset: method, initial and target window, parameters."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A file of raw lines, and how to measure it again.
@@ -75,7 +79,7 @@ def _job(run: Run, folder: Path, lengths: Sequence[int]) -> Job:
     return Job(
         place=run.file.resolve().relative_to(folder.resolve()),
         source=run.source,
-        words=[*words, "--samples", str(each)],
+        words=words if run.settings["task"] == "leval" else [*words, "--samples", str(each)],
         presets=[_preset(name, found, run) for name, found in settings.items()],
         hours=per_line * lines / 3600,
     )
@@ -106,6 +110,8 @@ def _preset(name: str, found: Sequence[Any], run: Run) -> str | Mapping[str, Any
     except RopextError:
         known = None
     if known and [known.method, known.initial_window, known.target_window, dict(known.parameters)] == list(found):
+        return name
+    if len(found) != _IN_A_KEY:
         return name
     method, initial, target, parameters = found
     return {

@@ -11,6 +11,7 @@ from ropext.converter.evaluation.report.submission import check_submission
 from tests.helpers.measured import needles, write
 from tools.gallery.entries import RESULTS, entries
 from tools.gallery.pages import page
+from tools.gallery.plan import plan
 
 FOLDERS = sorted(each.parent for each in RESULTS.glob("*/index.json"))
 
@@ -38,8 +39,15 @@ def test_a_folder_holds_what_was_measured(run, results, submitted):
     assert "- [tiny/niah.jsonl](tiny/niah.jsonl)" in text
     assert [each.task for each in check_submission(submitted)] == ["passkey", "niah", "ppl", "ruler"]
     assert "| [tiny](tiny/README.md) at 16k: needles in prose, nats | −10.50 | **−2.59** `dpe` (" in page(
-        entries(submitted.parent)
+        entries(submitted.parent), 1.0
     )
+
+
+def test_results_whose_presets_are_unknown_have_a_plan_all_the_same(submitted):
+    jobs = {job.place.stem: job for job in plan(submitted.parent)}
+    assert jobs["niah"].presets == ["tiny-dpe"]
+    assert " ".join(jobs["niah"].words) == "niah --lengths 4096,16384 --needles 2 --no-short --samples 4"
+    assert " ".join(jobs["ruler"].words).startswith("ruler --lengths 4096,16384 ")
 
 
 def test_it_is_made_again_in_place(run, submitted):
