@@ -25,14 +25,14 @@ class LayerSearch:
     Attributes:
         setting: of all layers.
         keys: the parameters that are moved.
-        layers: of the model.
+        layers: the model's layers that the method acts on, ascending.
         groups: of layers, which are moved together.
         fits: whether a setting makes a valid preset.
     """
 
     setting: Mapping[str, Any]
     keys: Sequence[str]
-    layers: int
+    layers: Sequence[int]
     groups: int
     fits: Callable[[Mapping[str, Any]], bool]
 
@@ -52,13 +52,13 @@ class LayerSearch:
         common = self._common()
         entries: list[dict[str, Any]] = []
         for group, own in enumerate(values):
-            first, last = (round(self.layers * edge / self.groups) for edge in (group, group + 1))
+            start, stop = (round(len(self.layers) * edge / self.groups) for edge in (group, group + 1))
             changed = {key: value for key, value, of_all in zip(self.keys, own, common, strict=True) if value != of_all}
-            before = entries[-1] if entries and entries[-1]["layers"][1] == first - 1 else {}
+            before = entries[-1] if entries and entries[-1]["layers"][1] == self.layers[start - 1] else {}
             if changed and {key: value for key, value in before.items() if key != "layers"} == changed:
-                before["layers"][1] = last - 1
+                before["layers"][1] = self.layers[stop - 1]
             elif changed:
-                entries.append({"layers": [first, last - 1], **changed})
+                entries.append({"layers": [self.layers[start], self.layers[stop - 1]], **changed})
         own_layers = {"by_layer": entries} if entries else {}
         return {**self.setting, "parameters": {**self.setting["parameters"], **own_layers}}
 

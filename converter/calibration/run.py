@@ -164,7 +164,7 @@ def calibrate_grid(wish: Wish, method: str, layers: int = 0) -> tuple[Study, Set
         grid = registry.method(method).grid
         keys = [key for key in (grid.around if grid else ()) if key in setting["parameters"]]
         fits = partial(_fits, wish, method)
-        return LayerSearch(setting, keys, wish.facts.num_hidden_layers, layers, fits)
+        return LayerSearch(setting, keys, wish.facts.acted_layers, layers, fits)
 
     return _calibrate(wish, method, find, len(tried) + (layered(tried[0]).expected() if layers else 0))
 

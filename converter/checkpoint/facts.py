@@ -81,6 +81,11 @@ class ModelFacts:
         return self.rotary_width or rotary_dim(self.head_dim, self.partial_rotary_factor)
 
     @property
+    def acted_layers(self) -> tuple[int, ...]:
+        """The layers that a method acts on, each by its index."""
+        return tuple(range(self.num_hidden_layers)) if self.layers is None else self.layers
+
+    @property
     def seen_length(self) -> int:
         """The longest distance that attention met in training, tokens: less than the length where layers slide."""
         return min(self.longest_length, self.window or self.longest_length)

@@ -356,8 +356,8 @@ def _grid_command(method: str) -> click.Command:
 
             if layers and not by_layer:
                 raise UsageError(f"--layers: {method} has no numbers that could differ by layer")
-            if (layers or 0) > (most := wish.facts.num_hidden_layers):
-                raise UsageError(f"--layers {layers}: {source} has {most} layers")
+            if (layers or 0) > (most := len(wish.facts.acted_layers)):
+                raise UsageError(f"--layers {layers}: a method acts on {most} layers of {source}")
             found = calibrate_grid(wish, method, layers or 0)
         _say_found(*found)
         _wrote(source, output)

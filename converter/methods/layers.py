@@ -88,11 +88,15 @@ def _layer_faults(parameters: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def layers_beyond(parameters: Mapping[str, Any], facts: ModelFacts) -> Iterator[Fault]:
-    """Layers that a model does not have."""
+    """Layers that a model does not have, or that no method acts on."""
     for index, entry in enumerate(parameters.get(KEY, ())):
-        if entry["layers"][1] >= facts.num_hidden_layers:
-            message = f"goes to layer {entry['layers'][1]}, but the last of {facts.source} is"
-            yield Fault(("parameters", KEY, index, "layers"), f"{message} {facts.num_hidden_layers - 1}")
+        first, last = entry["layers"]
+        path = ("parameters", KEY, index, "layers")
+        if last >= facts.num_hidden_layers:
+            yield Fault(path, f"goes to layer {last}, but the last of {facts.source} is {facts.num_hidden_layers - 1}")
+        elif not any(first <= layer <= last for layer in facts.acted_layers):
+            acted = ", ".join(map(str, facts.acted_layers))
+            yield Fault(path, f"is [{first}, {last}], but methods act on these layers of {facts.source} alone: {acted}")
 
 
 _MOST = 1024

@@ -11,8 +11,8 @@ from tests.helpers.asked import with_tokenizer
 ALL = {"parameters": {"local_window": 16, "leak": 3.0}}
 
 
-def search(groups=4, fits=lambda setting: True):
-    return LayerSearch(ALL, ("local_window", "leak"), 10, groups, fits)
+def search(groups=4, fits=lambda setting: True, layers=range(10)):
+    return LayerSearch(ALL, ("local_window", "leak"), layers, groups, fits)
 
 
 def entries(setting):
@@ -36,6 +36,12 @@ def test_blocks_of_layers_move_as_long_as_that_is_better():
 
 def test_nothing_is_written_of_layers_that_stay():
     assert search().with_values(((16, 3.0),) * 4) == ALL
+
+
+def test_layers_that_a_method_leaves_alone_are_no_group():
+    some = search(groups=3, layers=(5, 11, 17))
+    assert entries(some.with_values(((16, 3.0), (8, 3.0), (8, 3.0)))) == [{"layers": [11, 17], "local_window": 8}]
+    assert entries(some.with_values(((8, 3.0), (16, 3.0), (16, 3.0)))) == [{"layers": [5, 5], "local_window": 8}]
 
 
 def test_groups_that_do_not_touch_stay_apart():
@@ -82,7 +88,7 @@ def test_more_groups_than_layers(folder, tmp_path):
     asked = ["--target", "256", "--layers", "4", "--output", str(tmp_path / "out.yaml")]
     result = CliRunner().invoke(main, ["calibrate", "rerope", str(folder), *asked])
     assert result.exit_code == 2
-    assert "has 3 layers" in result.stderr
+    assert "a method acts on 3 layers" in result.stderr
 
 
 def test_methods_without_such_numbers(folder, tmp_path):

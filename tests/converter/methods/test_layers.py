@@ -1,12 +1,15 @@
 """Parameters that some layers have of their own."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from ropext.converter.checkpoint.facts import read_facts
 from ropext.converter.convert.api import convert
 from ropext.converter.errors import InvalidPreset
-from ropext.converter.methods.layers import by_layer
+from ropext.converter.methods.layers import by_layer, layers_beyond
 from ropext.converter.presets.load import make_preset
 from tests.helpers import tiny
 
@@ -76,6 +79,15 @@ def test_layers_that_the_model_has_not(tiny_llama, tmp_path):
     made = preset("rerope", {"local_window": 16}, {"layers": [2, 3], "local_window": 8})
     with pytest.raises(InvalidPreset, match=r"by_layer\[0\]\.layers: goes to layer 3, but the last of .* is 2"):
         convert(tiny_llama, preset=made, output=tmp_path / "out")
+
+
+def test_layers_that_no_method_acts_on(tiny_llama):
+    """An entry may reach over layers that slide, but not hold these alone."""
+    hybrid = replace(read_facts(str(tiny_llama)), layers=(1,))
+    (fault,) = layers_beyond({"by_layer": [{"layers": [0, 1]}, {"layers": [2, 2]}]}, hybrid)
+    assert fault.path == ("parameters", "by_layer", 1, "layers")
+    assert "is [2, 2], but methods act on these layers of" in fault.message
+    assert fault.message.endswith("alone: 1")
 
 
 @pytest.mark.usefixtures("module_cache", "no_grad")
