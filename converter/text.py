@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "in_markdown", "masked", "printable", "size_text"]
+__all__ = ["did_you_mean", "duration_text", "in_markdown", "masked", "printable", "size_text"]
 
 _SECRETS = re.compile(
     r"(hf_|api_org_)[A-Za-z0-9_]{6,}|(?i:\b(bearer|basic)\s+)[\w.~+/=-]{6,}|(://)[^/\s:@]+:[^/\s@]+(?=@)"
@@ -41,6 +41,14 @@ def in_markdown(text: str) -> str:
     """Text that somebody else wrote, on one line, made fit for a model card: Markdown leaves it as it is."""
     line = printable(" ".join(text.split()))
     return re.sub(r"([\\`*\[\]<>|#~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line)
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time that is known roughly: `2 h 10 min`, `13 min`, `40 s`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 def size_text(count: float) -> str:

@@ -22,6 +22,7 @@ from ropext.converter.methods.profile import shaped
 from ropext.converter.preset import Preset
 from ropext.converter.presets.fit import preset_faults
 from ropext.converter.presets.load import found_preset, make_preset, write_preset
+from ropext.converter.text import duration_text
 
 from .by_layer import LayerSearch
 from .contributions import measure_contributions, passages
@@ -115,7 +116,7 @@ def _calibrate(
             nonlocal cost
             heard.append(result["seconds"])
             if len(heard) == len(lengths):
-                cost = f", at most about {steps} in {_duration(steps * fmean(heard))}"
+                cost = f", at most about {steps} in {duration_text(steps * fmean(heard))}"
             wish.hear(f"{method}: texts read{cost}", len(records), max(steps, len(records) + 1))
 
         study = Study(wish.model, questions, records, wish.preset(method), wish.output.parent, tell)
@@ -125,14 +126,6 @@ def _calibrate(
         preset = {**wish.preset(method), **best, "calibration": study.describe(best)}
     write_preset(wish.output, preset)
     return study, best, preset
-
-
-def _duration(seconds: float) -> str:
-    """A time that is known roughly: `2 h 10 min`, `13 min`, `40 s`."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 def calibrate_grid(wish: Wish, method: str, layers: int = 0) -> tuple[Study, Setting, Setting]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+
+from ropext.converter.evaluation.tasks.items import SAMPLES
 
 from .failures import Interrupted
 from .live import live
@@ -36,14 +39,11 @@ def evaluate() -> None:
     """
 
 
-_ASKED = measured(1, "Prompts per length.")
-
-
 @evaluate.command(
     short_help="A number in filler, at lengths and depths.",
     epilog=epilog("eval passkey Qwen/Qwen3-0.6B --lengths 8k,64k --depths 5", page=_PAGE),
 )
-@_ASKED
+@measured(1, "Prompts per length and depth.")
 @click.option(
     "--depths", type=click.IntRange(1, 100), default=10, show_default=True, help="Number of depths, evenly spread."
 )
@@ -56,7 +56,7 @@ def passkey(depths: int, **asked: Any) -> None:
     short_help="Several numbers in prose.",
     epilog=epilog("eval niah SmolLM2-135M-Instruct --preset smollm2-135m-dpe --lengths 8k,12k", page=_PAGE),
 )
-@_ASKED
+@measured(SAMPLES["niah"], "Texts per length.")
 @TEXT
 @click.option("--needles", type=click.IntRange(1, 100), default=4, show_default=True, help="Numbers in each text.")
 def niah(needles: int, texts: tuple[Path, ...], **asked: Any) -> None:
@@ -73,7 +73,7 @@ def niah(needles: int, texts: tuple[Path, ...], **asked: Any) -> None:
         "eval mixed SmolLM2-135M-Instruct --preset smollm2-135m-dpe --lengths 12k --questions 16", page=_PAGE
     ),
 )
-@measured(1, "Samples per length.")
+@measured(SAMPLES["mixed"], "Samples per length.")
 @TEXT
 @click.option(
     "--questions", type=click.IntRange(1, 100), default=8, show_default=True, help="Questions of each kind per sample."
@@ -90,7 +90,7 @@ def mixed(questions: int, texts: tuple[Path, ...], **asked: Any) -> None:
     short_help="Perplexity by length.",
     epilog=epilog("eval ppl qwen3-4b-yarn --lengths 8k,32k,64k", page=_PAGE),
 )
-@measured(1, "Windows per length.")
+@measured(None, "Windows per length.", shown=f"{SAMPLES['ppl']}, or as many as the text fills")
 @TEXT
 @click.option(
     "--stride",
@@ -218,7 +218,7 @@ def _evaluate(task: str, asked: Mapping[str, Any], **settings: Any) -> None:
             asked["models"],
             base=not asked["no_base"],
             progress=bar.hear,
-            say=lambda note: say(note, err=True),
+            say=partial(bar.say, err=True),
             **given,
             **settings,
         )

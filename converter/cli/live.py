@@ -48,9 +48,9 @@ class Bar:
         if total:
             self.at(done, total)
 
-    def say(self, text: str) -> None:
-        """Print a line of output on stdout, above the bar."""
-        say(text)
+    def say(self, text: str, *, err: bool = False) -> None:
+        """Print a line of output on stdout or stderr, above the bar."""
+        say(text, err=err)
 
     def close(self) -> None:
         """End, and leave nothing on the screen that is not meant to stay."""
@@ -131,9 +131,9 @@ class _Drawn(Bar):
         share = f"{done}/{total}" if total else ""
         self._progress.update(self._task, completed=done, total=total or None, share=share)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, err: bool = False) -> None:
         self._progress.stop()
-        say(text)
+        say(text, err=err)
         self._progress.start()
 
     def close(self) -> None:

@@ -175,16 +175,17 @@ _BACKEND = click.option(
 )
 
 
-def measured(samples: int | None, what: str, *, short: bool = True) -> Callable[[Any], Any]:
+def measured(samples: int | None, what: str, *, shown: str = "all", short: bool = True) -> Callable[[Any], Any]:
     """Return the arguments and options that all tasks of `ropext eval` take.
 
     Args:
-        samples: the default of --samples; None for all documents of a file.
+        samples: the default of --samples; None: the task decides.
         what: help of --samples.
+        shown: the default in words, where the task decides.
         short: take --no-short.
     """
-    shown = samples is not None or "all"
-    count = click.option("--samples", "-n", type=click.IntRange(1), default=samples, show_default=shown, help=what)
+    said = samples is not None or shown
+    count = click.option("--samples", "-n", type=click.IntRange(1), default=samples, show_default=said, help=what)
     own = (_SHORT,) if short else ()
     what_to_ask = (_MODELS, _PRESETS, _NO_BASE, _LENGTHS, count, *own, SEED)
     return options(*what_to_ask, RESULTS, _RESUME, _BACKEND, DEVICE, AS_JSON)

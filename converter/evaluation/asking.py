@@ -70,6 +70,11 @@ class Prompt:
         return f"{self.length} {self.seed}"
 
     @property
+    def size(self) -> int:
+        """Tokens of its text."""
+        return len(self.input_ids)
+
+    @property
     def digest(self) -> str:
         """Of its text and questions, as tokens."""
         questions = [token for asked in self.questions for token in (*asked.input_ids, *asked.answer_ids)]
@@ -164,6 +169,10 @@ class Item(Protocol):
     @property
     def key(self) -> str:
         """What tells it from the others."""
+
+    @property
+    def size(self) -> int:
+        """Tokens that a model reads for it, but for questions."""
 
     def measure(self, model: Model) -> dict[str, Any]:
         """Ask a model; what is written down of it, as JSON values."""

@@ -69,6 +69,7 @@ class _Settings:
     device: str
     dtype: str
     progress: Asking | None
+    say: Callable[[str], None] | None
 
 
 def evaluate(
@@ -101,7 +102,7 @@ def evaluate(
         base: measure bases without a preset too.
         lengths: lengths of the prompts, such as `["4k", "8k"]`; by default 1, 1.5 and 2 times the trained length, or
             up to the target window of a converted model.
-        samples: how many prompts at each length; by default 1, of `leval` every document.
+        samples: how many prompts at each length; by default 6 (niah), 3 (mixed), 4 (ppl), every document (leval) or 1.
         seed: the random seed.
         output: the folder of the results.
         resume: go on with the results that are there.
@@ -145,6 +146,7 @@ def evaluate(
         device=device,
         dtype=dtype,
         progress=progress,
+        say=say,
     )
     stem = task if backend == "transformers" else f"{task}-{backend}"
     files = tuple(Path(output) / name / f"{stem}.jsonl" for name in names)
@@ -183,8 +185,11 @@ def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
         short = list(_short(model.tokenizer, about["trained_length"], how))
         wanted = [*short, *(item for length in lengths for item in task.items(model.tokenizer, length))]
         name, judge = Path(source).name, Judge(model, wanted, records)
+        if how.say and share.rank == 0:
+            for remark in filter(None, (task.remark(model.tokenizer, length) for length in lengths)):
+                how.say(remark)
         rounds = {f"{name}: short prompts": range(len(short)), f"{name} {how.task}": range(len(short), len(wanted))}
-        return records.merge(ask_all(judge, how.presets, rounds, share, told))
+        return records.merge(ask_all(judge, how.presets, rounds, share, told, how.say))
 
 
 def _short(tokenizer: Any, trained: int | None, how: _Settings) -> Iterable[Item]:

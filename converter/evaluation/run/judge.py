@@ -107,6 +107,10 @@ class Judge:
         """What the result of an item counts."""
         return self._scores(self.result(preset, item))
 
+    def has(self, preset: Preset | None, item: int) -> bool:
+        """Whether the item of an index was measured by a preset."""
+        return self._records.get(self.key(preset, item)) is not None
+
     def key(self, preset: Preset | None, item: int) -> str:
         """What the records know a result by."""
         return f"{_name(preset)} {self.items[item].key}"

@@ -39,6 +39,11 @@ class Seen:
         """What tells it from the others of a task."""
         return f"{self.length} {self.seed}"
 
+    @property
+    def size(self) -> int:
+        """How many tokens it has."""
+        return len(self.input_ids)
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Average logits and weights."""
         found = model.attention(self.input_ids, self.cells, self.layers, self.heads)

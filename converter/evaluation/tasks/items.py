@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Item
     from ropext.converter.evaluation.tasks.texts import Text
 
-__all__ = ["TASKS", "Task", "make_task"]
+__all__ = ["SAMPLES", "TASKS", "Task", "make_task"]
+
+SAMPLES = {"niah": 6, "mixed": 3, "ppl": 4}
+"""Texts at each length where nobody says how many; of other tasks one, or all that there are.
+
+They resolve what a doubling of reach makes of a model. Right answers are compared by reversing signs, which takes six
+texts: 2 / 2^6 = 0.031. Log-probabilities and losses have Student's interval, where fewer do.
+"""
 
 _UNUSED = 1_000_000
 """Seeds from here on are none of a calibration's."""
@@ -29,12 +36,14 @@ class Task:
     Attributes:
         items: what to ask at a length, tokens, for a tokenizer.
         settings: what the questions depend on, as the results record it.
+        remark: what the user should know of a length before it is asked, for a tokenizer; empty: nothing.
         left_out: parts of the task that cannot be asked here, and why.
         asks: whether it tells how well a model reads, so that what a method costs on short prompts belongs to it.
     """
 
     items: Callable[[Any, int], Iterable[Item]]
     settings: dict[str, Any] = field(default_factory=dict)
+    remark: Callable[[Any, int], str] = lambda tokenizer, length: ""
     left_out: tuple[str, ...] = ()
     asks: bool = True
 
@@ -85,7 +94,7 @@ def _niah(samples: int | None, seed: int, needles: int = 4, texts: Sequence[str 
     text = load_text(list(map(Path, texts))).half(1)
 
     def items(tokenizer: Any, length: int) -> Iterator[Item]:
-        for sample in range(samples or 1):
+        for sample in range(samples or SAMPLES["niah"]):
             drawn = _UNUSED + seed * 1000 + sample
             yield needle_prompt(tokenizer, text, length, needle_depths(needles, drawn), drawn)
 
@@ -100,7 +109,7 @@ def _mixed(samples: int | None, seed: int, questions: int = 8, texts: Sequence[s
     text = load_text(list(map(Path, texts))).half(1)
 
     def items(tokenizer: Any, length: int) -> Iterator[Item]:
-        for sample in range(samples or 1):
+        for sample in range(samples or SAMPLES["mixed"]):
             yield mixed_sample(tokenizer, text, length, questions, _UNUSED + seed * 1000 + sample)
 
     return Task(items, {"questions": questions, **_named(text)})
@@ -108,7 +117,7 @@ def _mixed(samples: int | None, seed: int, questions: int = 8, texts: Sequence[s
 
 def _ppl(samples: int | None, seed: int, stride: str | int | None = None, texts: Sequence[str | Path] = ()) -> Task:
     """Perplexity of a text, read in windows of each length."""
-    from .perplexity import passages
+    from .perplexity import passages, whole_windows
     from .texts import load_text
 
     text = load_text(list(map(Path, texts))).half(1)
@@ -117,9 +126,19 @@ def _ppl(samples: int | None, seed: int, stride: str | int | None = None, texts:
     def items(tokenizer: Any, length: int) -> Iterable[Item]:
         if apart is not None and apart > length:
             raise UsageError(f"--stride {apart}: is over the length {length}")
-        return passages(tokenizer, text, length, samples or 1, apart)
+        return passages(tokenizer, text, length, samples or usual(tokenizer, length), apart)
 
-    return Task(items, {"stride": apart, **_named(text)})
+    def usual(tokenizer: Any, length: int) -> int:
+        return max(1, min(SAMPLES["ppl"], whole_windows(tokenizer, text, length, apart)))
+
+    def remark(tokenizer: Any, length: int) -> str:
+        whole, read = whole_windows(tokenizer, text, length, apart), samples or usual(tokenizer, length)
+        if whole >= (samples or SAMPLES["ppl"]):
+            return ""
+        again = "" if read <= whole else ", which repeat it"
+        return f"ppl at {length:,} tokens: {text.name} fills {whole} windows; {read} read{again}; give a longer --text"
+
+    return Task(items, {"stride": apart, **_named(text)}, remark)
 
 
 def _attention(
@@ -193,7 +212,7 @@ def _leval(samples: int | None, seed: int, tasks: Sequence[str] = (), data: str 
             yield from runs(tokenizer, task, found[:samples], length)
 
     notes = tuple(f"{task} is left out: {data} holds no {task}.jsonl" for task in left_out)
-    return Task(items, {"tasks": list(documents), "data_sha256": digest}, notes)
+    return Task(items, {"tasks": list(documents), "data_sha256": digest}, left_out=notes)
 
 
 def _named(text: Text) -> dict[str, str]:

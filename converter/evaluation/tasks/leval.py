@@ -318,6 +318,11 @@ class LevalRun:
         """What tells it from the others."""
         return f"{self.task} {self.length} {self.number}"
 
+    @property
+    def size(self) -> int:
+        """Tokens of prompt and answer, at most."""
+        return self.length
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Let a model answer; of `sci_fi` by the story and in fact."""
         asked = prompt(model.tokenizer, self.task, self.text, self.question)

@@ -67,6 +67,11 @@ class Mixed:
         """What tells it from the others of a task."""
         return self.prose.key
 
+    @property
+    def size(self) -> int:
+        """Tokens of its two texts."""
+        return self.prose.size + self.filler.size
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Ask a model; what is written down of it."""
         losses, answers = model.losses_and_answers(self.prose, self.pieces)

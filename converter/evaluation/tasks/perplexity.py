@@ -13,7 +13,7 @@ from .texts import Text
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Model
 
-__all__ = ["Passage", "passages"]
+__all__ = ["Passage", "passages", "whole_windows"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Passage:
         """What tells it from the others of a task."""
         return f"{self.length} {self.counted} {self.seed}"
 
+    @property
+    def size(self) -> int:
+        """How many tokens it has."""
+        return len(self.input_ids)
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Sum the negative log-likelihood (nats) of the tokens that count."""
         nll = model.negative_log_likelihood(self.input_ids, self.counted)
@@ -48,6 +53,12 @@ class Passage:
             "nll": nll,
             "counted": self.counted,
         }
+
+
+def whole_windows(tokenizer: Any, text: Text, length: int, stride: int | None = None) -> int:
+    """Return how many windows a text fills before it is read anew from its start."""
+    count = sum(len(tokenizer(f"{each} ", add_special_tokens=False).input_ids) for each in text.sentences)
+    return max(0, (count - length) // (stride or length) + 1)
 
 
 def passages(tokenizer: Any, text: Text, length: int, samples: int, stride: int | None = None) -> Iterator[Passage]:

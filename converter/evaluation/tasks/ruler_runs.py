@@ -34,6 +34,11 @@ class RulerRun:
         """What tells it from the others."""
         return f"{self.example.task} {self.length} {self.seed}"
 
+    @property
+    def size(self) -> int:
+        """Tokens of the prompt."""
+        return self.example.tokens
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Let a model continue, and look for the answers."""
         example = self.example

@@ -36,6 +36,11 @@ class Short:
         """What tells it from all that a task asks."""
         return f"short {self.passage.key}"
 
+    @property
+    def size(self) -> int:
+        """How many tokens it has."""
+        return self.passage.size
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Sum the negative log-likelihood, and note whether the method promises to be the base on such a text."""
         promised = model.is_base(len(self.passage.input_ids))

@@ -37,8 +37,8 @@ def without_seconds(values):
 
 SMALL = {
     "passkey": ["--depths", 2, "-l", "900"],
-    "niah": ["--needles", 2, "-l", "900,1k"],
-    "mixed": ["--questions", 1, "-l", 1200],
+    "niah": ["--needles", 2, "-l", "900,1k", "--samples", 1],
+    "mixed": ["--questions", 1, "-l", 1200, "--samples", 1],
     "ppl": ["-l", 300, "--samples", 2],
     "ruler": ["-l", 2500, "--tasks", "niah_single_1,niah_multivalue"],
 }
@@ -72,7 +72,7 @@ def test_a_preset_in_place_and_converted_answer_alike(task, method, folder, tiny
 def test_it_ends_with_its_numbers_base_and_converted_side_by_side(folder, tiny_preset, tmp_path):
     converted, out = tmp_path / "converted", tmp_path / "results"
     assert run("convert", folder, "-p", tiny_preset, "-o", converted).exit_code == 0
-    result = run("eval", "ppl", folder, converted, "-o", out, "-l", "200,300")
+    result = run("eval", "ppl", folder, converted, "-o", out, "-l", "200,300", "--samples", 1)
     assert result.exit_code == 0, result.output
     title, numbers, differences, short, sentence, legend = result.stdout.split("\n\n")
     assert title == f"Perplexity: {folder.name}"
@@ -83,7 +83,8 @@ def test_it_ends_with_its_numbers_base_and_converted_side_by_side(folder, tiny_p
     assert [line.split()[:2] for line in short.splitlines()[2:]] == [["base", "32"], ["tiny-dpe", "32"]]
     assert sentence.startswith("At 300 tokens, tiny-dpe: ")
     assert legend.startswith("* The best of its length.")
-    again = run("eval", "ppl", folder, converted, "-o", out, "-l", "200,300", "--resume", "--json")
+    asked = ["eval", "ppl", folder, converted, "-o", out, "-l", "200,300", "--samples", 1]
+    again = run(*asked, "--resume", "--json")
     (experiment,) = json.loads(again.stdout)["experiments"]
     assert {(each["preset"], each["length"]) for each in experiment["estimates"]} >= {("base", 200), ("tiny-dpe", 300)}
     assert json.loads(run("report", out, "--json").stdout)["experiments"] == [experiment]
@@ -96,7 +97,7 @@ def test_models_of_one_run_are_compared_where_they_were_asked_the_same(folder, t
     shutil.copytree(renamed, other)
     words = (other / "tokenizer.json").read_text().replace('"a": ', '"\u00e9": ')
     (other / "tokenizer.json").write_text(words)
-    result = run("eval", "ppl", renamed, tmp_path / "converted", other, "-o", out, "-l", 200)
+    result = run("eval", "ppl", renamed, tmp_path / "converted", other, "-o", out, "-l", 200, "--samples", 1)
     assert result.exit_code == 0, result.output
     _, numbers, differences, _, note, sentence, _ = result.stdout.split("\n\n")
     assert [line.split()[0] for line in numbers.splitlines()[2:]] == ["base", "tiny-dpe", "other"]
@@ -109,7 +110,7 @@ def test_results_are_gone_on_with_and_added_to(folder, tiny_preset, tmp_path):
     out = tmp_path / "results"
     file = out / folder.name / "niah.jsonl"
     small = ["--needles", 2, "-l", "900", "-o", out]
-    assert run("eval", "niah", folder, *small).exit_code == 0
+    assert run("eval", "niah", folder, *small, "--samples", 1).exit_code == 0
     before = file.read_text()
     again = run("eval", "niah", folder, *small)
     assert again.exit_code == 2
