@@ -90,7 +90,7 @@ def mixed(questions: int, texts: tuple[Path, ...], **asked: Any) -> None:
     short_help="Perplexity by length.",
     epilog=epilog("eval ppl qwen3-4b-yarn --lengths 8k,32k,64k", page=_PAGE),
 )
-@measured(None, "Windows per length.", shown=f"{SAMPLES['ppl']}, or as many as the text fills")
+@measured(None, "Windows per length.", shown=f"{SAMPLES['ppl']}, or as many as the text fills", kept=False)
 @TEXT
 @click.option(
     "--stride",
@@ -110,7 +110,7 @@ def ppl(stride: int | None, texts: tuple[Path, ...], **asked: Any) -> None:
         page=_PAGE,
     ),
 )
-@measured(1, "Texts per length.", short=False)
+@measured(1, "Texts per length.", short=False, kept=False)
 @TEXT
 @click.option(
     "--cells", type=click.IntRange(2, 1024), default=128, show_default=True, help="Rows and columns of each map."
@@ -208,8 +208,7 @@ def _evaluate(task: str, asked: Mapping[str, Any], **settings: Any) -> None:
     """Ask every model everything by every preset, and show what came out."""
     from ropext.converter.evaluation.run.shares import launched_share
 
-    names = ("presets", "lengths", "samples", "seed", "output", "resume", "short", "backend", "device", "dtype")
-    given = {name: asked[name] for name in names if name in asked}
+    given = {name: value for name, value in asked.items() if name not in ("models", "no_base", "as_json")}
     with live(f"{task}: starting", shown=launched_share().rank == 0) as bar:
         from ropext.converter.evaluation.run.evaluate import evaluate
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ropext.converter.errors import UsageError
+from ropext.converter.evaluation.tasks.kept import KV_DTYPES
 from ropext.converter.lengths import tokens
 
 from .completion import complete_presets
@@ -166,6 +167,11 @@ _SHORT = click.option(
     show_default=True,
     help="Also measure the perplexity of prose that fits the window: six windows of at most 2,048 tokens.",
 )
+_KV_DTYPE = click.option(
+    "--kv-dtype",
+    type=click.Choice(KV_DTYPES),
+    help="Also ask everything with keys and values kept in this type, and report what that loses.",
+)
 _BACKEND = click.option(
     "--backend",
     type=click.Choice(("transformers", "vllm")),
@@ -175,7 +181,9 @@ _BACKEND = click.option(
 )
 
 
-def measured(samples: int | None, what: str, *, shown: str = "all", short: bool = True) -> Callable[[Any], Any]:
+def measured(
+    samples: int | None, what: str, *, shown: str = "all", short: bool = True, kept: bool = True
+) -> Callable[[Any], Any]:
     """Return the arguments and options that all tasks of `ropext eval` take.
 
     Args:
@@ -183,9 +191,10 @@ def measured(samples: int | None, what: str, *, shown: str = "all", short: bool 
         what: help of --samples.
         shown: the default in words, where the task decides.
         short: take --no-short.
+        kept: take --kv-dtype.
     """
     said = samples is not None or shown
     count = click.option("--samples", "-n", type=click.IntRange(1), default=samples, show_default=said, help=what)
-    own = (_SHORT,) if short else ()
+    own = (*([_SHORT] if short else []), *([_KV_DTYPE] if kept else []))
     what_to_ask = (_MODELS, _PRESETS, _NO_BASE, _LENGTHS, count, *own, SEED)
     return options(*what_to_ask, RESULTS, _RESUME, _BACKEND, DEVICE, AS_JSON)

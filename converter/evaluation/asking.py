@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -140,6 +141,9 @@ class Model(Protocol):
 
     def is_base(self, tokens: int) -> bool:
         """Whether the method promises the base's output on a text of so many tokens, bit for bit."""
+
+    def keeping(self, kv_dtype: str) -> AbstractContextManager[None]:
+        """Keep keys and values of texts in a type of fewer bits, until this ends."""
 
     def answers(self, prompt: Prompt) -> list[Answer]:
         """Answer the questions about a text, each as if it were the only one."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from ropext.converter.errors import UsageError
 
+from .kept import with_kv_dtype, without_kv_dtype
 from .lines import TASKS, Origin, Run, Value, parts, read_runs
 
 __all__ = ["BASE", "Experiment", "read_results"]
@@ -40,6 +41,12 @@ class Experiment:
     values: Mapping[tuple[str, int, int, str], Value]
     notes: tuple[str, ...] = ()
     short: Experiment | None = None
+
+    @property
+    def quantized(self) -> dict[str, str]:
+        """Models that kept keys and values in fewer bits, and the same without."""
+        names = dict.fromkeys(preset for preset, *_ in self.values)
+        return {name: without for name in names if (without := without_kv_dtype(name)) and without in names}
 
     @property
     def presets(self) -> list[str]:
@@ -77,6 +84,7 @@ class Experiment:
     def only(self, presets: Iterable[str]) -> Experiment:
         """The same, of the base and some presets."""
         kept = {BASE, *presets}
+        kept |= {name for name, without in self.quantized.items() if without in kept}
         values = {key: value for key, value in self.values.items() if key[0] in kept}
         return replace(self, values=values, short=self.short and self.short.only(presets))
 
@@ -177,9 +185,10 @@ def _experiment(runs: Sequence[Run]) -> Experiment:
 
 def _called(value: Value, run: Run, unnamed: str) -> str:
     """What the model of a measurement goes by; `unnamed` is the name of the run's model as it is."""
+    name: str = value["preset"] or unnamed
     if value["preset"] and unnamed != BASE and not run.converted:  # of another base
-        return f"{run.source} {value['preset']}"
-    return value["preset"] or unnamed
+        name = f"{run.source} {name}"
+    return with_kv_dtype(name, value["kv_dtype"]) if isinstance(value.get("kv_dtype"), str) else name
 
 
 def _unused(values: Mapping[tuple[str, int, int, str], object], run: Run) -> str:

@@ -106,9 +106,11 @@ def estimate(
     return metric.beside(both) if both else None
 
 
-def pairs(experiment: Experiment, preset: str, length: int, subtask: str | None = None) -> list[tuple[Value, Value]]:
-    """Measurements of a preset beside those of the reference on the same prompts."""
-    mine, its = (experiment.at(each, length, subtask) for each in (preset, experiment.reference))
+def pairs(
+    experiment: Experiment, preset: str, length: int, subtask: str | None = None, other: str = ""
+) -> list[tuple[Value, Value]]:
+    """Measurements of a preset beside those of another, by default of the reference, on the same prompts."""
+    mine, its = (experiment.at(each, length, subtask) for each in (preset, other or experiment.reference))
     return [(mine[key], its[key]) for key in mine if key in its and _same(mine[key], its[key])]
 
 

@@ -19,7 +19,7 @@ from .lines import TASKS, Origin
 from .ranking import best, comparison, headline, left_out, main_metric, ranked, short_names, unlike
 from .results import BASE, Experiment
 from .short import short_rows
-from .statistics import METRICS, Metric, estimate, estimates, ruler_summary
+from .statistics import METRICS, Metric, estimate, estimates, pairs, ruler_summary
 
 __all__ = [
     "HOW_TO_READ",
@@ -124,7 +124,7 @@ def tables(experiment: Experiment) -> list[Table]:
         found += _by_kind(experiment)
     elif any(experiment.subtasks):
         found += _by_subtask(experiment)
-    found.append(_short(experiment))
+    found += [_short(experiment), _quantized(experiment)]
     return [table for table in found if table.rows]
 
 
@@ -150,6 +150,17 @@ def _short(experiment: Experiment, *, brief: bool = False) -> Table:
     return Table("Short prompts: perplexity of prose that fits the window", header, rows)
 
 
+def _quantized(experiment: Experiment, *, brief: bool = False) -> Table:
+    """What keys and values in fewer bits lose: a row for each model, beside the same one without."""
+    metric, rows = comparison(experiment), []
+    for preset, without in experiment.quantized.items():
+        found = [pairs(experiment, preset, length, other=without) for length in experiment.lengths]
+        values = [metric.beside(both) if metric.beside and both else None for both in found]
+        rows.append([preset, *(difference(metric, each, brief=brief) if each else "" for each in values)])
+    title = metric.title.replace("the base's", "the same model's with whole keys and values")
+    return Table(title, _header("preset", experiment), rows)
+
+
 def _title(metric: Metric, experiment: Experiment) -> str:
     """What a metric is called where it compares with something else than a base."""
     return metric.title.replace("base", experiment.name(experiment.reference))
@@ -170,6 +181,7 @@ def summary(experiment: Experiment) -> list[Table]:
         texts = [difference(compared, value, brief=True) if value else "" for value in values]
         differences.append([experiment.name(preset), *texts])
     found += [Table(_title(compared, experiment), header, differences), _short(experiment, brief=True)]
+    found.append(_quantized(experiment, brief=True))
     return [table for table in found if table.rows]
 
 

@@ -14,6 +14,7 @@ import ropext
 from ropext.converter.convert.record import read_record
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.tasks.items import Task, make_task
+from ropext.converter.evaluation.tasks.kept import KV_DTYPES, NOT_KEPT, Kept
 from ropext.converter.evaluation.tasks.short import short_passages
 from ropext.converter.evaluation.tasks.texts import load_text
 from ropext.converter.lengths import tokens
@@ -65,6 +66,7 @@ class _Settings:
     seed: int
     resume: bool
     short: Text | None
+    kv_dtype: str | None
     backend: str
     device: str
     dtype: str
@@ -84,6 +86,7 @@ def evaluate(
     output: str | Path = "results",
     resume: bool = False,
     short: bool = True,
+    kv_dtype: str | None = None,
     backend: str = "transformers",
     device: str = "auto",
     dtype: str = "auto",
@@ -107,6 +110,7 @@ def evaluate(
         output: the folder of the results.
         resume: go on with the results that are there.
         short: also measure what each preset costs while a prompt fits the window; not with `attention`.
+        kv_dtype: also ask everything with keys and values kept as `fp8`, `int4` or `int2`; not `ppl`, `attention`.
         backend: `transformers`, or `vllm` for bases and native exports.
         device: as torch names it; `auto` takes what GPUs there are.
         dtype: `float32`, `bfloat16`, `float16` or `auto`.
@@ -142,6 +146,7 @@ def evaluate(
         seed=seed,
         resume=resume,
         short=load_text([Path(each) for each in settings.get("texts") or ()]).half(1) if made.asks and short else None,
+        kv_dtype=_kv_dtype(task, kv_dtype, backend),
         backend=backend,
         device=device,
         dtype=dtype,
@@ -157,6 +162,21 @@ def evaluate(
 def _lengths(given: str | Sequence[str | int]) -> tuple[int, ...]:
     parts = given.split(",") if isinstance(given, str) else given
     return tuple(sorted({tokens(each, "lengths") for each in parts if each != ""}))
+
+
+def _kv_dtype(task: str, kv_dtype: str | None, backend: str) -> str | None:
+    """The type, where the task can be asked with it."""
+    if kv_dtype is None:
+        return None
+    if kv_dtype not in KV_DTYPES:
+        raise UsageError(f"--kv-dtype {kv_dtype}: there are {', '.join(KV_DTYPES)}")
+    if task in NOT_KEPT:
+        raise UsageError(f"--kv-dtype: {task} reads a text in one forward, without a cache; use another task")
+    if backend == "vllm":
+        from .vllm_model import NO_KV_DTYPE
+
+        raise UsageError(NO_KV_DTYPE)
+    return kv_dtype
 
 
 def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
@@ -183,12 +203,16 @@ def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
         model = _loaded(folder, max(lengths), how, share)
         told(f"{Path(source).name}: making the questions", 0, 0)
         short = list(_short(model.tokenizer, about["trained_length"], how))
-        wanted = [*short, *(item for length in lengths for item in task.items(model.tokenizer, length))]
-        name, judge = Path(source).name, Judge(model, wanted, records)
+        long = [item for length in lengths for item in task.items(model.tokenizer, length)]
+        kept = [Kept(item, how.kv_dtype) for item in long] if how.kv_dtype else []
+        name, judge = Path(source).name, Judge(model, [*short, *long, *kept], records)
         if how.say and share.rank == 0:
             for remark in filter(None, (task.remark(model.tokenizer, length) for length in lengths)):
                 how.say(remark)
-        rounds = {f"{name}: short prompts": range(len(short)), f"{name} {how.task}": range(len(short), len(wanted))}
+        first, last = len(short), len(short) + len(long)
+        rounds = {f"{name}: short prompts": range(first), f"{name} {how.task}": range(first, last)}
+        if kept:
+            rounds[f"{name} {how.task}, {how.kv_dtype} keys and values"] = range(last, last + len(kept))
         return records.merge(ask_all(judge, how.presets, rounds, share, told, how.say))
 
 

@@ -10,10 +10,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ropext.converter.checkpoint.model_cache import cache_name
+from ropext.converter.errors import UsageError
 from ropext.modeling.rope_ext_method import Method
 from ropext.modeling.rope_ext_model import decoder_of
 
-__all__ = ["LONG", "PIECE", "empty_cache", "forgets", "is_base", "is_cut", "read"]
+__all__ = ["LONG", "PIECE", "empty_cache", "forgets", "is_base", "is_cut", "quantized_cache", "read"]
 
 LONG = 8192
 """Tokens up to which a text is read at once."""
@@ -43,6 +44,21 @@ def empty_cache(model: Any, count: int) -> DynamicCache:
     if not is_cut(model, count) or "config" not in inspect.signature(DynamicCache).parameters:
         return DynamicCache()
     return DynamicCache(config=model.config)
+
+
+def quantized_cache(model: Any, kv_dtype: str) -> Any:
+    """A cache that keeps keys and values in fewer bits.
+
+    Raises:
+        UsageError: it does not go with the model, or a package is missing.
+    """
+    try:
+        from transformers import QuantizedCache
+
+        how = {} if kv_dtype == "fp8" else {"nbits": int(kv_dtype.removeprefix("int"))}
+        return QuantizedCache("fp8" if kv_dtype == "fp8" else "quanto", model.config, **how)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"--kv-dtype {kv_dtype}: {error}") from None
 
 
 def forgets(cache: DynamicCache) -> bool:

@@ -36,7 +36,7 @@ def ask_all(
         rounds: indices of the judge's items, by what is said while they are asked.
         share: which of several processes this is.
         told: called as the work goes on.
-        say: called with what the last round, which is the longest, will cost, before it begins.
+        say: called with what each round but the first, which is cheap, will cost, before it begins.
 
     Returns:
         Keys of all results, also of those that fall to other processes.
@@ -45,7 +45,7 @@ def ask_all(
     for doing, items in rounds.items():
         work = [(preset, item) for preset in presets for item in items]
         mine = share.of(work)
-        if say and share.rank == 0 and doing == [*rounds][-1]:
+        if say and share.rank == 0 and doing != next(iter(rounds)):
             say(f"{doing}: {_cost(judge, mine, speeds)}")
         for done, (preset, item) in enumerate(mine):
             told(doing, done, len(mine))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import logging
 
 from ropext.converter.checkpoint.description import TEXT, Description, base_inv_freq, describe
@@ -29,11 +29,11 @@ from ropext.converter.preset import Preset
 from ropext.converter.presets.fit import check_fit
 
 from .attention_maps import AttentionMap
-from .reading import empty_cache, forgets, is_base, is_cut, read
+from .reading import empty_cache, forgets, is_base, is_cut, quantized_cache, read
 from .watching import See, watching
 
 if TYPE_CHECKING:
-    from ropext.converter.evaluation.asking import Prompt
+    from ropext.converter.evaluation.asking import Prompt, Question
 
 __all__ = ["SwitchableModel", "dtype_of"]
 
@@ -66,6 +66,7 @@ class SwitchableModel:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             self.model = _load(folder, self._config, device, dtype)
         self._applied: Applied | None = None
+        self._kv_dtype = ""
 
     @property
     def facts(self) -> ModelFacts:
@@ -114,18 +115,34 @@ class SwitchableModel:
         """Whether the method promises the base's output on a text of so many tokens, bit for bit."""
         return is_base(self.model, tokens)
 
-    @torch.inference_mode()
-    def answers(self, prompt: Prompt) -> list[Answer]:
-        """Read a text once and answer its questions, each as if it were the only one."""
-        cache = empty_cache(self.model, len(prompt.input_ids))
+    @contextmanager
+    def keeping(self, kv_dtype: str) -> Iterator[None]:
+        """Keep keys and values of texts in a type of fewer bits, until this ends."""
+        self._kv_dtype = kv_dtype
+        try:
+            yield
+        finally:
+            self._kv_dtype = ""
+
+    def _empty_cache(self, count: int) -> Any:
+        return quantized_cache(self.model, self._kv_dtype) if self._kv_dtype else empty_cache(self.model, count)
+
+    def _read(self, prompt: Prompt) -> Any:
+        """A cache that has read a text."""
+        cache = self._empty_cache(len(prompt.input_ids))
         for _ in read(self.model, _row(prompt.input_ids, self.model.device), cache):
             pass
-        return self._answered(prompt, cache)
+        return cache
+
+    @torch.inference_mode()
+    def answers(self, prompt: Prompt) -> list[Answer]:
+        """Read a text once and answer its questions, each as if it were the only one; see `keeping`."""
+        return self._answered(prompt, self._read(prompt))
 
     @torch.inference_mode()
     def losses_and_answers(self, prompt: Prompt, pieces: int) -> tuple[list[float], list[Answer]]:
         """Read a text once: the mean loss of a token (nats) in each of so many equal pieces; and `answers`."""
-        cache, ids = empty_cache(self.model, len(prompt.input_ids)), _row(prompt.input_ids, self.model.device)
+        cache, ids = self._empty_cache(len(prompt.input_ids)), _row(prompt.input_ids, self.model.device)
         losses = []
         for start, output in read(self.model, ids, cache):
             right = ids[0, start + 1 : start + 1 + output.last_hidden_state.shape[1]]
@@ -134,21 +151,32 @@ class SwitchableModel:
         means = [float(piece.mean()) for piece in torch.cat(losses).tensor_split(pieces)]
         return means, self._answered(prompt, cache)
 
-    def _answered(self, prompt: Prompt, cache: DynamicCache) -> list[Answer]:
-        device, found = self.model.device, []
-        slides = forgets(cache)
+    def _answered(self, prompt: Prompt, cache: Any) -> list[Answer]:
+        """Answer questions about a text that a cache holds.
+
+        A quantized cache can neither be cropped (it does nothing, and says nothing) nor copied, so that the text is
+        read anew for each question but the first.
+        """
+        found, count, slides = list[Answer](), cache.get_seq_length(), forgets(cache)
         for question in prompt.questions:
-            of_question = copy.deepcopy(cache) if slides else cache
-            right = torch.tensor(question.answer_ids, device=device)
-            ids = _row((*question.input_ids, *question.answer_ids[:-1]), device)
-            logits = self.model(
-                ids, use_cache=True, logits_to_keep=len(right), **{cache_name(self.model): of_question}
-            ).logits[0]
-            chances = logits.float().log_softmax(-1).gather(1, right[:, None])
-            found.append(Answer(float(chances.sum()), bool((logits.argmax(-1) == right).all())))
-            if not slides:
-                cache.crop(-ids.shape[1])
+            if self._kv_dtype and found:
+                cache = self._read(prompt)
+            of_question = copy.deepcopy(cache) if slides and not self._kv_dtype else cache
+            found.append(self._answer(question, of_question))
+            if not slides and not self._kv_dtype:
+                cache.crop(count - cache.get_seq_length())
+                if cache.get_seq_length() != count:
+                    raise RopextError(f"{type(cache).__name__} keeps what was cropped: no second question can be asked")
         return found
+
+    def _answer(self, question: Question, cache: Any) -> Answer:
+        device = self.model.device
+        right = torch.tensor(question.answer_ids, device=device)
+        ids = _row((*question.input_ids, *question.answer_ids[:-1]), device)
+        named = {cache_name(self.model): cache}
+        logits = self.model(ids, use_cache=True, logits_to_keep=len(right), **named).logits[0]
+        chances = logits.float().log_softmax(-1).gather(1, right[:, None])
+        return Answer(float(chances.sum()), bool((logits.argmax(-1) == right).all()))
 
     @torch.inference_mode()
     def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
@@ -176,8 +204,8 @@ class SwitchableModel:
         ids = _row(prompt_ids(self.tokenizer, text, special_tokens=special_tokens), self.model.device)
         pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id
         how: dict[str, Any] = {"attention_mask": torch.ones_like(ids), "pad_token_id": pad}
-        if is_cut(self.model, ids.shape[1]):
-            how[cache_name(self.model)] = cache = empty_cache(self.model, ids.shape[1])
+        if self._kv_dtype or is_cut(self.model, ids.shape[1]):
+            how[cache_name(self.model)] = cache = self._empty_cache(ids.shape[1])
             for _ in read(self.model, ids[:, :-1], cache):
                 pass
         out = self.model.generate(ids, max_new_tokens=new_tokens, do_sample=False, **how)

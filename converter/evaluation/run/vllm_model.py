@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["NO_ATTENTION", "VllmModel", "vllm_version"]
 
 NO_ATTENTION = "--backend vllm does not show what its attention sees; leave it out"
+
+NO_KV_DTYPE = "--kv-dtype: vLLM keeps keys and values as it was told at its start; leave out --backend"
 
 _MORE = 1024
 """Tokens that an answer may have beyond the length that its prompt is made for."""
@@ -86,6 +89,10 @@ class VllmModel:
     def is_base(self, tokens: int) -> bool:
         """Promise nothing: vLLM runs kernels of its own."""
         return False
+
+    def keeping(self, kv_dtype: str) -> AbstractContextManager[None]:
+        """Refuse: `ropext eval` does so before it loads anything."""
+        raise UsageError(NO_KV_DTYPE)
 
     def answers(self, prompt: Prompt) -> list[Answer]:
         """Read a text once for each of its questions, and answer them."""
