@@ -154,8 +154,8 @@ class SwitchableModel:
     def _answered(self, prompt: Prompt, cache: Any) -> list[Answer]:
         """Answer questions about a text that a cache holds.
 
-        A quantized cache can neither be cropped (it does nothing, and says nothing) nor copied, so that the text is
-        read anew for each question but the first.
+        A quantized cache can neither be cropped (`crop` may say nothing, and leave its length as it was) nor copied, so
+        that the text is read anew for each question but the first.
         """
         found, count, slides = list[Answer](), cache.get_seq_length(), forgets(cache)
         for question in prompt.questions:
