@@ -135,9 +135,14 @@ def attention(cells: int, layers: str | None, heads: str | None, texts: tuple[Pa
 @click.option("--text", "prose", type=_DATA_FILE, help="File of the essays that needles are hidden in.")
 @click.option("--squad", type=_DATA_FILE, help="File dev-v2.0.json of SQuAD, for qa_1.")
 @click.option("--hotpotqa", type=_DATA_FILE, help="File hotpot_dev_distractor_v1.json of HotpotQA, for qa_2.")
+@click.option("--chat", is_flag=True, help="Put each task by the model's chat template, without thinking.")
+@click.option(
+    "--thinking", type=Length(), help="Let the model think for so many tokens before each answer. Implies --chat."
+)
 def ruler(tasks: str | None, prose: Path | None, squad: Path | None, hotpotqa: Path | None, **asked: Any) -> None:
     """Run RULER (arXiv 2404.06654), made for the model's own tokenizer, answered greedily and scored as published."""
-    _evaluate("ruler", asked, tasks=_names(tasks), text=prose, squad=squad, hotpotqa=hotpotqa)
+    own = {name: asked.pop(name) for name in ("chat", "thinking")}
+    _evaluate("ruler", asked, tasks=_names(tasks), text=prose, squad=squad, hotpotqa=hotpotqa, **own)
 
 
 @evaluate.command(

@@ -118,7 +118,7 @@ def evaluate(
         say: called with what the user should know at the start.
         **settings: the task's own: `depths` (passkey); `needles`, `texts` (niah); `questions`, `texts` (mixed);
             `stride`, `texts` (ppl); `cells`, `layers`, `heads`, `texts` (attention); `tasks`, `text`, `squad`,
-            `hotpotqa` (ruler); `tasks`, `data` (leval).
+            `hotpotqa`, `chat`, `thinking` (ruler); `tasks`, `data` (leval).
 
     Returns:
         Where the results are; `ropext report` makes tables and pictures of them.

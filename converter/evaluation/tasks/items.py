@@ -171,10 +171,13 @@ def _ruler(
     text: str | Path | None = None,
     squad: str | Path | None = None,
     hotpotqa: str | Path | None = None,
+    chat: bool = False,
+    thinking: str | int | None = None,
 ) -> Task:
     """RULER's thirteen tasks: whole, or those that are named."""
     from .ruler import TASKS as ALL
     from .ruler import generate, missing
+    from .ruler_chat import chat_of
     from .ruler_runs import RulerRun
 
     files = [Path(each) if each else None for each in (squad, hotpotqa)]
@@ -186,18 +189,23 @@ def _ruler(
         if lacks:
             raise UsageError("\n".join(["RULER cannot be run whole here", *reasons, part]))
     prose = Path(text).read_text(encoding="utf-8") if text else None
+    budget = 0 if thinking is None else tokens(thinking, "thinking")
+    how: dict[str, Any] = {"text": prose, "squad": files[0], "hotpotqa": files[1]}
 
     def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        if budget >= length:
+            raise UsageError(f"--thinking {budget}: leaves nothing of {length} tokens for the text")
+        put = chat_of(tokenizer, budget) if chat or budget else None
+        more = {**how, "template": put.template} if put else how
         for task in chosen:
             drawn = 42 + seed  # the publication's is 42
-            examples = generate(
-                task, tokenizer, length, samples or 1, drawn, text=prose, squad=files[0], hotpotqa=files[1]
-            )
+            examples = generate(task, tokenizer, length - budget, samples or 1, drawn, **more)
             for number, example in enumerate(examples):
-                yield RulerRun(example, length, number)
+                yield RulerRun(example, length, number, put)
 
     name = Path(text).name if text else f"pydoc_data.topics of Python {platform.python_version()}"
-    return Task(items, {"tasks": chosen, "text": name})
+    asked = {"chat": True} if chat or budget else {}
+    return Task(items, {"tasks": chosen, "text": name, **asked, **({"thinking": budget} if budget else {})})
 
 
 def _leval(samples: int | None, seed: int, tasks: Sequence[str] = (), data: str | Path | None = None) -> Task:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ropext.converter.evaluation.asking import digest
 
 from .ruler import TASKS, Example, match
+from .ruler_chat import Chat
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Model
@@ -23,11 +24,13 @@ class RulerRun:
         example: what to continue, and what should be in it.
         length: that it was made for, tokens.
         seed: its number among those of its task and length.
+        chat: how a chat template puts it; None where none does.
     """
 
     example: Example
     length: int
     seed: int
+    chat: Chat | None = None
 
     @property
     def key(self) -> str:
@@ -42,7 +45,11 @@ class RulerRun:
     def measure(self, model: Model) -> dict[str, Any]:
         """Let a model continue, and look for the answers."""
         example = self.example
-        prediction = model.continuation(example.prompt, TASKS[example.task].new_tokens)
+        new_tokens, about = TASKS[example.task].new_tokens, dict[str, Any]()
+        if self.chat:
+            prediction, about = self.chat.continuation(model, example.prompt, new_tokens)
+        else:
+            prediction = model.continuation(example.prompt, new_tokens)
         return {
             "length": self.length,
             "tokens": example.tokens,
@@ -52,4 +59,5 @@ class RulerRun:
             "score": match(example.task, prediction, example.answers),
             "prediction": prediction,
             "answers": list(example.answers),
+            **about,
         }

@@ -1,0 +1,100 @@
+"""RULER by a chat template, with and without a thought before the answer."""
+
+import pytest
+
+from ropext.converter.errors import UsageError
+from ropext.converter.evaluation.tasks.items import make_task
+from ropext.converter.evaluation.tasks.ruler import TASKS
+from ropext.converter.evaluation.tasks.ruler_chat import chat_of
+from tests.helpers.asked import tokenizer, with_tokenizer
+from tests.helpers.measured import results
+
+PLAIN = "<u>{{ messages[0].content }}</u><a>"
+THINKS = PLAIN + "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+"""As Qwen3's template has it."""
+
+
+def chatting(template):
+    made = tokenizer()
+    made.chat_template = template
+    return made
+
+
+class Model:
+    """Writes what it is told to, one text a call, and keeps what it was given."""
+
+    def __init__(self, *texts):
+        self.texts, self.given = list(texts), []
+
+    def continuation(self, text, new_tokens, *, special_tokens=True):
+        self.given.append((text, new_tokens, special_tokens))
+        return self.texts[len(self.given) - 1]
+
+
+def run_of(words, **settings):
+    made = make_task("ruler", 1, 0, {"tasks": ["niah_single_1"], **settings})
+    (item,) = made.items(words, 2500)
+    return made, item
+
+
+def test_a_task_is_put_by_the_template_and_the_answer_begun_after_it():
+    made, item = run_of(chatting(THINKS), chat=True)
+    prompt = item.example.prompt
+    assert prompt.startswith("<u>")
+    assert "</u><a><think>\n\n</think>\n\n The special magic number" in prompt  # told not to think
+    assert len(prompt) + TASKS["niah_single_1"].new_tokens <= 2500
+    model = Model("42")
+    assert item.measure(model)["prediction"] == "42"
+    assert model.given == [(prompt, 128, False)]
+    assert made.settings["chat"] is True
+    assert "chat" not in run_of(tokenizer())[0].settings
+
+
+def test_a_thought_that_ends_is_followed_by_the_answer():
+    made, item = run_of(chatting(THINKS), thinking=300)
+    assert len(item.example.prompt) + 128 + 300 <= 2500
+    model = Model("I look.\n</think>\n\nIt is so", f" {item.example.answers[0]}")
+    value = item.measure(model)
+    (asked, budget, special), (again, new, _) = model.given
+    assert asked.endswith("</u><a>")
+    assert (budget, special, new) == (300, False, 128)
+    assert again.startswith(f"{asked}I look.\n</think>\n\nThe special magic number")
+    assert (value["thought"], value["thought_ended"], value["score"]) == ("I look.\n", True, 1.0)
+    assert (made.settings["chat"], made.settings["thinking"]) == (True, 300)
+
+
+def test_a_thought_without_end_is_ended():
+    _, item = run_of(chatting(THINKS), thinking="100")
+    model = Model("I look and look", "nothing")
+    value = item.measure(model)
+    assert model.given[1][0].startswith(f"{model.given[0][0]}I look and look</think>\n\nThe special magic")
+    assert (value["thought_ended"], value["score"]) == (False, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("template", "settings", "message"),
+    [
+        (None, {"chat": True}, "--chat: the tokenizer has no chat template"),
+        (PLAIN, {"thinking": 100}, "--thinking: the chat template has no `enable_thinking`"),
+        (PLAIN + "{% if enable_thinking %}!{% endif %}", {"thinking": 100}, "shows how a thought ends"),
+        (THINKS, {"thinking": 2500}, "--thinking 2500: leaves nothing of 2500 tokens"),
+        (THINKS.replace("think>", "s>"), {"thinking": 100}, "</s> is a special token"),
+    ],
+)
+def test_what_a_template_cannot_do_is_refused(template, settings, message):
+    with pytest.raises(UsageError, match=message):
+        run_of(chatting(template), **settings)
+
+
+def test_a_template_without_thinking_puts_a_task_all_the_same():
+    assert chat_of(chatting(PLAIN)).template == "<u>{task}</u><a>"
+
+
+def test_it_runs(run, tiny_llama, tmp_path):
+    with_tokenizer(tiny_llama)
+    chatting(THINKS).save_pretrained(tiny_llama)
+    run("eval", "ruler", tiny_llama, "-l", 2500, "--tasks", "niah_single_1", "--thinking", 8, "--no-short")
+    settings, (value,) = results(tmp_path / "results" / tiny_llama.name / "ruler.jsonl")
+    assert settings["thinking"] == 8
+    assert len(value["thought"]) <= 8
+    assert "thinking 8" in run("report", "results").stdout
