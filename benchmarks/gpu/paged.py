@@ -25,20 +25,20 @@ class Drawn:
 
     Attributes:
         queries: [N, H, D] of the near and of the far part.
-        cache: [blocks, S, K, 3 D], exact keys, far keys, values.
+        caches: [blocks, S, K, 2 D] of the near and of the far part, keys and values.
         batch: which of it is whose.
     """
 
     queries: list
-    cache: torch.Tensor
+    caches: list
     batch: object
 
     def on(self, device, dtype=None):
         """The same elsewhere."""
         names = ("query_start_loc", "seq_lens", "block_table", "slot_mapping")
         moved = {name: getattr(self.batch, name).to(device) for name in names}
-        queries = [query.to(device, dtype) for query in self.queries]
-        return Drawn(queries, self.cache.to(device, dtype), type(self.batch)(**vars(self.batch) | moved))
+        both = ([x.to(device, dtype) for x in each] for each in (self.queries, self.caches))
+        return Drawn(*both, type(self.batch)(**vars(self.batch) | moved))
 
 
 def drawn(D, dtype):
@@ -52,7 +52,8 @@ def drawn(D, dtype):
     new = [new for _, new in REQUESTS]
     batch = paged.Batch(count, max(new), int(lengths.max()), starts, starts, lengths, table, torch.zeros(count))
     queries = [torch.randn(count, H, D, generator=generator).to(dtype) for _ in range(2)]
-    return Drawn(queries, torch.randn(blocks, S, K, 3 * D, generator=generator).to(dtype), batch)
+    exact, far, values = torch.randn(3, blocks, S, K, D, generator=generator).to(dtype)
+    return Drawn(queries, [torch.cat((keys, values), dim=-1) for keys in (exact, far)], batch)
 
 
 def plain(given, scale):
@@ -60,8 +61,9 @@ def plain(given, scale):
     found = {"near": [], "far": [], "both": []}
     for request, (before, new) in enumerate(REQUESTS):
         begin, L = int(given.batch.query_start_loc_cpu[request]), before + new
-        flat = given.cache[given.batch.block_table[request].long()].flatten(0, 1)[:L].transpose(0, 1)[None]
-        exact, far, values = flat.chunk(3, dim=-1)
+        table = given.batch.block_table[request].long()
+        flat = [cache[table].flatten(0, 1)[:L].transpose(0, 1)[None] for cache in given.caches]
+        (exact, values), (far, _) = (each.chunk(2, dim=-1) for each in flat)
         near_query, far_query = (query[begin : begin + new].transpose(0, 1)[None] for query in given.queries)
         causal = everything(new, L).tril(L - new)
         beyond = causal.tril(L - new - WINDOW)
@@ -88,12 +90,12 @@ def _joined(parts):
 
 def paged_attention(given, scale):
     """The same by the plugin."""
-    exact, far, values = given.cache.chunk(3, dim=-1)
-    cuda = given.cache.is_cuda
+    near_cache, far_cache = (cache.chunk(2, dim=-1) for cache in given.caches)
+    cuda = given.caches[0].is_cuda
     attend, merge = (flash.attend_flash, flash.merge_flash) if cuda else (paged.attend_torch, paged.merge_torch)
     how = given.batch, scale, 0.0
-    near = attend(given.queries[0], exact, values, *how, window=WINDOW)
-    beyond = attend(given.queries[1], far, values, *how, behind=WINDOW)
+    near = attend(given.queries[0], *near_cache, *how, window=WINDOW)
+    beyond = attend(given.queries[1], *far_cache, *how, behind=WINDOW)
     both = torch.empty_like(near[0])
     return {"near": near, "far": beyond, "both": (both, merge(both, near, beyond))}
 

@@ -26,6 +26,9 @@ COPYING = ("gali", "jet_long")
 WINDOWED = ("bands", "dpe", "lampe", "local_profile", "rerope", "self_extend")
 """Those whose cache holds far keys there, beside the exact ones of the near band, of one text."""
 
+_WINDOW = 1024
+"""Tokens of a local window that is not told."""
+
 _PLAIN = (*FREQUENCY_METHODS, "original")
 
 
@@ -184,7 +187,17 @@ def _copied(method: str, parameters: Mapping[str, Any], batch: int) -> dict[str,
     elif method in WINDOWED:
         regions = parameters.get("regions", [{"from": parameters.get("local_window", 0)}])
         copied = regions[0]["from"]
-    return {"vllm": math.inf, "transformers": copied if batch == 1 else 0}
+    return {"vllm": _exact_tokens(method, parameters), "transformers": copied if batch == 1 else 0}
+
+
+def _exact_tokens(method: str, parameters: Mapping[str, Any]) -> int:
+    """Return how many of the last tokens the vLLM plugin keeps once more: a window, and a piece of the prompt."""
+    if method == "string":  # moves no keys
+        return 0
+    every = (parameters, *(change["parameters"] for change in parameters.get("by_layer", ())))
+    first = [region["from"] for each in every for region in each.get("regions", ())[:1]]
+    windows = [each[name] for each in every for name in ("local_window", "activate_beyond") if name in each]
+    return max((*first, *windows), default=_WINDOW) + RUNTIMES["vllm"].beyond_window
 
 
 def _computed_in(dtype: str | None, shape: Shape, tensors: Mapping[str, TensorType]) -> str:

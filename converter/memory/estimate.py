@@ -60,7 +60,7 @@ class Load:
         dtype: the number type that it computes in.
         kv_dtype: that of its cache; empty: what the runtime takes.
         weights: bytes of its weights.
-        copied: the tokens whose keys in full layers the method keeps twice, at most, by the name of the runtime.
+        copied: the tokens whose keys in full layers (in vLLM values too) the method keeps twice, at most, by runtime.
     """
 
     batch: int
@@ -116,13 +116,14 @@ def need(shape: Shape, runtime: Runtime, load: Load, length: int) -> Need:
         kept += layer.state * NUMBER_BYTES[load.dtype] + layer.state_float32 * 4
         found[layer.kind] = found.get(layer.kind, 0) + load.batch * kept
     copied = min(_rounded(length, runtime.block), load.copied.get(runtime.name, 0))
-    keys = sum(layer.keys for layer in shape.layers if layer.kind == "full")
+    full = (layer for layer in shape.layers if layer.kind == "full")
+    twice = sum(layer.keys + (layer.values if runtime.name == "vllm" else 0) for layer in full)
     return Need(
         runtime=runtime.name,
         length=length,
         weights=load.weights,
         cache={kind: math.ceil(size) for kind, size in found.items() if size},
-        method=math.ceil(copied * keys * load.batch * number),
+        method=math.ceil(copied * twice * load.batch * number),
         prefill=math.ceil(_prefill(shape, runtime, load, length)),
     )
 

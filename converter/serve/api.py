@@ -108,8 +108,8 @@ def _vllm(model: Model) -> Offer:
 
 
 def _of_plugin(model: Model) -> tuple[str, ...]:
-    if model.method in BANDS:
-        return ("its KV cache holds each key of the method's layers twice: `ropext memory` counts it",)
+    if model.method in BANDS and model.method != "string":
+        return ("its KV cache holds the last tokens of each text twice, as far as distances are exact",)
     return ()
 
 

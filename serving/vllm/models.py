@@ -12,7 +12,7 @@ from ropext.modeling.rope_ext_frequencies import FrequencyMethod
 from ropext.modeling.rope_ext_model import blocks_by_layer, read_block
 
 from . import FAMILIES
-from .backend import band_backend
+from .backend import BandAttention
 from .method import Refused, method_of
 from .rotary import OTHER_FREQUENCIES, Base, FarRotary
 
@@ -71,10 +71,13 @@ def with_method(decoder: Any, vllm_config: Any) -> None:
     if isinstance(method, FrequencyMethod):
         _retune(layers, block, method, vllm_config)
         return
+    if vllm_config.kv_transfer_config is not None:
+        raise Refused("vLLM: KV connectors carry one cache of a layer, and with a method of ropext it has two")
+    kept = max(each.start for each in methods.values())  # one window for all: vLLM makes groups of equal layers
     rotaries: dict[Any, FarRotary] = {}
     for index in block["pairs"]["layers"]:
         if index in layers:
-            _extend(_attention(layers[index]), block, methods[index], vllm_config, rotaries)
+            _extend(_attention(layers[index]), block, methods[index], kept, vllm_config, rotaries)
 
 
 def _attention(layer: Any) -> Any:
@@ -100,8 +103,10 @@ def _retune(layers: dict[int, Any], block: dict[str, Any], method: Any, vllm_con
         raise Refused(OTHER_FREQUENCIES)
 
 
-def _extend(outer: Any, block: dict[str, Any], method: Any, vllm_config: Any, rotaries: dict[Any, FarRotary]) -> None:
-    """Both rotations of each head, and an attention that takes them."""
+def _extend(
+    outer: Any, block: dict[str, Any], method: Any, kept: int, vllm_config: Any, rotaries: dict[Any, FarRotary]
+) -> None:
+    """Both rotations of each head, and an attention that takes them and keeps so many exact keys."""
     old = outer.attn
     if old.sliding_window is not None or old.kv_sharing_target_layer_name is not None:
         raise Refused(f"vLLM builds layer {old.layer_name} with a sliding window or with keys of another layer")
@@ -112,16 +117,4 @@ def _extend(outer: Any, block: dict[str, Any], method: Any, vllm_config: Any, ro
     outer.rotary_emb = rotaries[key]
     del vllm_config.compilation_config.static_forward_context[old.layer_name]
     more = {"sinks": outer.sinks} if getattr(old, "has_sink", False) else {}
-    outer.attn = Attention(
-        old.num_heads,
-        2 * old.head_size,  # [exact | far]
-        old.impl.scale,
-        num_kv_heads=old.num_kv_heads,
-        cache_config=vllm_config.cache_config,
-        quant_config=old.quant_config,
-        logits_soft_cap=getattr(old.impl, "logits_soft_cap", None) or None,
-        prefix=old.layer_name,
-        attn_backend=band_backend(method.window, method.start),
-        head_size_v=old.head_size,
-        **more,
-    )
+    outer.attn = BandAttention(old, method, kept, vllm_config.cache_config, **more)

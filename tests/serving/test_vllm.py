@@ -106,6 +106,41 @@ def test_quantised_keys_are_refused(tmp_path):
         pass
 
 
+def test_connectors_are_refused(tmp_path):
+    """They carry one cache of a layer."""
+    from vllm.config import KVTransferConfig
+
+    written_to(tmp_path, "llama", "self_extend")
+    with (
+        pytest.raises(Exception, match="KV connectors carry one cache"),
+        engine(tmp_path, kv_transfer_config=KVTransferConfig(kv_connector="ExampleConnector", kv_role="kv_both")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("case", "beside"), [("self_extend_activate", 5), ("string_activate", 0)])
+def test_the_cache_is_the_base_s_and_a_window(case, beside, tmp_path):
+    """Of the exact keys no block stays that lies behind the window. STRING moves no keys: it needs none."""
+    from vllm import SamplingParams
+
+    of = written_to(tmp_path, "llama", case)
+    with engine(tmp_path, block_size=16, max_num_batched_tokens=16) as model:
+        scheduler = model.llm_engine.engine_core.engine_core.scheduler
+        groups, free = scheduler.kv_cache_config.kv_cache_groups, scheduler.kv_cache_manager.block_pool
+        head, most = of.base.config.head_dim, free.get_num_free_blocks()
+        for group in groups:
+            assert group.kv_cache_spec.page_size_bytes == 16 * of.base.config.num_key_value_heads * 2 * head * 4
+        model.llm_engine.add_request(
+            "a", {"prompt_token_ids": IDS[:144]}, SamplingParams(max_tokens=20, ignore_eos=True)
+        )
+        used = []
+        while model.llm_engine.has_unfinished_requests():
+            model.llm_engine.step()
+            used.append(most - free.get_num_free_blocks())
+    assert max(used) <= 11 + beside  # 11 hold all 164 tokens
+    assert len(groups) == 1 + bool(beside)
+
+
 def test_compiled(tmp_path):
     want = wanted(tmp_path, "llama", "dpe")
     with engine(tmp_path, enforce_eager=False) as model:
@@ -169,7 +204,9 @@ def test_without_the_plugin_frequency_methods_run_as_transformers_has_them(tmp_p
     assert (torch.tensor(numbers) - want.known).abs().max() < 1e-4
 
 
-def test_the_server(tmp_path):
+@pytest.mark.parametrize("engines", [1, 2])
+def test_the_server(engines, tmp_path):
+    """Data parallel with two engines, which take turns."""
     want = wanted(tmp_path, "llama", "self_extend")
     with closing(socket()) as free:
         free.bind(("127.0.0.1", 0))
@@ -184,15 +221,15 @@ def test_the_server(tmp_path):
         str(port),
     ]
     command += ["--trust-remote-code", "--skip-tokenizer-init", "--enforce-eager", "--dtype", "float32"]
-    command += ["--max-model-len", "192", "--host", "127.0.0.1"]
+    command += ["--max-model-len", "192", "--host", "127.0.0.1", "--data-parallel-size", str(engines)]
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"no_proxy": "*"})
         try:
-            found = asked(f"http://127.0.0.1:{port}", tmp_path, server)
+            found = [asked(f"http://127.0.0.1:{port}", tmp_path, server) for _ in range(2 * engines)]
         finally:
             server.terminate()
             server.wait(30)
-    assert found == want.written, (tmp_path / "log").read_text()
+    assert found == [want.written] * 2 * engines, (tmp_path / "log").read_text()
 
 
 def asked(address, folder, server):

@@ -57,7 +57,7 @@ def test_a_converted_folder_has_its_method(tiny_llama, tiny_preset, tmp_path):
     assert found["method"] == planned["method"] == "dpe"
     assert found["runtimes"] == planned["runtimes"]
     assert set(by_runtime(found)) == {"transformers", "vllm", "mlx"}
-    assert by_runtime(found)["vllm"]["method"] * 2 == by_runtime(found)["vllm"]["kv_cache"]
+    assert by_runtime(found)["vllm"]["method"] == by_runtime(found)["vllm"]["kv_cache"]
     refused = run(tmp_path / "converted", "--length", 256, "--method", "rerope")
     assert refused.exit_code == 2
     assert "is converted already" in refused.output
@@ -87,6 +87,17 @@ def test_copies_of_one_text(tiny_llama, tiny_preset):
     assert method("--method", "gali") > 0
     assert method("--method", "gali", "--batch", 2) == method("--method", "rerope", "--batch", 2) == 0
     assert 0 < method("--preset", tiny_preset) < method("--method", "gali")
+
+
+def test_exact_keys_of_a_window(tiny_llama):
+    """In vLLM, beside a piece of the prompt."""
+
+    def method(*args):
+        return by_runtime(asked(tiny_llama, "--length", "100k", "--runtime", "vllm", *args))["vllm"]["method"]
+
+    base = by_runtime(asked(tiny_llama, "--length", "100k", "--runtime", "vllm"))["vllm"]["kv_cache"]
+    assert method("--method", "self_extend") / base == pytest.approx((1024 + 8191) / 102_400, rel=0.01)
+    assert method("--method", "string") == method("--method", "yarn") == 0
 
 
 def test_a_memory(tiny_llama):

@@ -101,7 +101,7 @@ def test_a_cache_by_hand():
 def test_blocks_types_and_copies():
     at = {name: need(PLAIN, RUNTIMES[name], asked(copied={"vllm": math.inf, "mlx": 100}), 1000) for name in RUNTIMES}
     assert at["vllm"].cache["full"] == 4 * 1008 * 64 * 2
-    assert at["vllm"].method == 4 * 1008 * 32 * 2
+    assert at["vllm"].method == 4 * 1008 * 64 * 2
     assert at["mlx"].method == 4 * 100 * 32 * 2
     assert at["transformers"].method == 0
     assert at["llama.cpp"].cache["full"] == 4 * 1024 * 64 * 2
