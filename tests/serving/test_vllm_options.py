@@ -19,6 +19,7 @@ from tests.helpers.vllm_served import IDS, NEW, PROMPTS, check, wanted
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("module_cache")]
 
 RANK, ALPHA = 4, 8
+GROUP = 32
 
 
 def chances(model):
@@ -74,41 +75,82 @@ def test_two_processes_share_a_model(case, tmp_path, monkeypatch):
         check(model, want)
 
 
-def eight_bits(folder):
-    """Round the weights of a folder to 8 bits, as compressed-tensors stores them; returns the rounded ones."""
+def quantised(folder, config, stored):
+    """Exchange the weights of projections in a folder for what `stored` makes of each; returns the rounded ones."""
     tensors, rounded = load_file(folder / "model.safetensors"), {}
     for name in [name for name in tensors if name.endswith("_proj.weight")]:
-        scale = tensors[name].abs().amax(1, keepdim=True) / 127
-        codes = (tensors[name] / scale).round().clamp(-128, 127)
-        rounded[name] = codes * scale
-        tensors |= {name: codes.to(torch.int8), name + "_scale": scale}
+        rounded[name], parts = stored(tensors.pop(name))
+        tensors |= {name.removesuffix("weight") + part: x.contiguous() for part, x in parts.items()}
     (folder / "model.safetensors").unlink()
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    how = {"num_bits": 8, "type": "int", "symmetric": True}
-    group = {
-        "targets": ["Linear"],
-        "weights": {**how, "strategy": "channel"},
-        "input_activations": {**how, "strategy": "token", "dynamic": True},
-    }
-    config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = {
-        "quant_method": "compressed-tensors",
-        "format": "int-quantized",
-        "quantization_status": "compressed",
-        "ignore": ["lm_head"],
-        "config_groups": {"group_0": group},
-    }
-    (folder / "config.json").write_text(json.dumps(config))
+    told = json.loads((folder / "config.json").read_text()) | {"quantization_config": config}
+    (folder / "config.json").write_text(json.dumps(told))
     return rounded
 
 
-def test_weights_of_eight_bits(tmp_path):
-    """Activations are rounded too, which makes the difference."""
+def eight_bits(weight):
+    """By rows, as compressed-tensors stores it."""
+    scale = weight.abs().amax(1, keepdim=True) / 127
+    codes = (weight / scale).round().clamp(-128, 127)
+    return codes * scale, {"weight": codes.to(torch.int8), "weight_scale": scale}
+
+
+def four_bits(weight):
+    """Codes [in, out] from 0 to 15, where 8 is zero, scales [groups, out] of the inputs, and what both stand for."""
+    groups = weight.T.reshape(-1, GROUP, len(weight))
+    scale = (groups.abs().amax(1, keepdim=True) / 7).half().float()
+    codes = (groups / scale).round().clamp(-8, 7)
+    return (codes * scale).flatten(0, 1).T, codes.flatten(0, 1).long() + 8, scale[:, 0].half()
+
+
+def packed(codes, order=range(8)):
+    """Eight codes of 4 bits of the last axis in each int32."""
+    places = torch.tensor([4 * order.index(each) for each in range(8)])
+    words = (codes.unflatten(-1, (-1, 8)) << places).sum(-1)
+    return torch.where(words >= 2**31, words - 2**32, words).int()
+
+
+def gptq(weight):
+    """As GPTQ stores it: packed by inputs, zeros less one."""
+    rounded, codes, scale = four_bits(weight)
+    parts = {"qweight": packed(codes.T).T, "qzeros": packed(torch.full(scale.shape, 7)), "scales": scale}
+    return rounded, parts | {"g_idx": torch.arange(len(codes), dtype=torch.int32) // GROUP}
+
+
+def awq(weight):
+    """As AWQ stores it: packed by outputs, in an order of its own."""
+    rounded, codes, scale = four_bits(weight)
+    zeros = packed(torch.full(scale.shape, 8))
+    return rounded, {"qweight": packed(codes, [0, 2, 4, 6, 1, 3, 5, 7]), "qzeros": zeros, "scales": scale}
+
+
+INT = {"num_bits": 8, "type": "int", "symmetric": True}
+EIGHT = {
+    "targets": ["Linear"],
+    "weights": {**INT, "strategy": "channel"},
+    "input_activations": {**INT, "strategy": "token", "dynamic": True},
+}
+FORMATS = {
+    "compressed-tensors": (
+        {"format": "int-quantized", "quantization_status": "compressed", "config_groups": {"group_0": EIGHT}},
+        eight_bits,
+        "float32",
+    ),
+    "gptq": ({"bits": 4, "group_size": GROUP, "desc_act": False, "sym": True}, gptq, "bfloat16"),
+    "awq": ({"bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm"}, awq, "bfloat16"),
+}
+"""What config.json says beside the name, what is stored of a weight, and in which type vLLM computes."""
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_quantised_weights(name, tmp_path):
+    """Activations are rounded too, to 8 bits or to 16, which makes the difference."""
     want = wanted(tmp_path, "llama", "self_extend")
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, trust_remote_code=True).eval()
-    rounded = eight_bits(tmp_path)
+    config, stored, dtype = FORMATS[name]
+    rounded = quantised(tmp_path, {"quant_method": name, "ignore": ["lm_head"], **config}, stored)
     model.load_state_dict(rounded, strict=False)
-    with engine(tmp_path) as served:
+    with engine(tmp_path, dtype=dtype) as served:
         found = known(served, IDS)
         together = written(served, PROMPTS, NEW)
     assert (found - chances(model)).abs().mean() < 0.1 * (want.known - want.base).abs().mean()
