@@ -67,6 +67,7 @@ def arguments(description, *, methods, lengths, repeats):
     parser.add_argument("--methods", nargs="+", default=methods, choices=METHODS, metavar="METHOD", help=repr(methods))
     parser.add_argument("--lengths", nargs="+", type=int, default=lengths, help="tokens")
     parser.add_argument("--repeats", type=int, default=repeats, help=f"measurements of each: {repeats}")
+    parser.add_argument("--batch", type=int, default=1, help="rows, all of one length: 1")
     parser.add_argument("--initial-window", type=int, help="take the model for one that was trained to this length")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", help="float32 on a CPU, bfloat16 on a GPU")
@@ -201,9 +202,9 @@ class Models:
         return model.eval().requires_grad_(False)
 
     def tokens(self, length):
-        """[1, length] random ids."""
+        """[batch, length] random ids."""
         generator = torch.Generator().manual_seed(0)
-        ids = torch.randint(3, min(1000, self.config["vocab_size"]), (1, length), generator=generator)
+        ids = torch.randint(3, min(1000, self.config["vocab_size"]), (self.options.batch, length), generator=generator)
         return ids.to(self.device)
 
     def filled_cache(self, model, length):
