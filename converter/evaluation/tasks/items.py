@@ -104,6 +104,7 @@ def _niah(samples: int | None, seed: int, needles: int = 4, texts: Sequence[str 
 def _mixed(samples: int | None, seed: int, questions: int = 8, texts: Sequence[str | Path] = ()) -> Task:
     """Numbers hidden in several ways, and the prose itself."""
     from .mixed import mixed_sample
+    from .perplexity import whole_windows
     from .texts import load_text
 
     text = load_text(list(map(Path, texts))).half(1)
@@ -112,7 +113,13 @@ def _mixed(samples: int | None, seed: int, questions: int = 8, texts: Sequence[s
         for sample in range(samples or SAMPLES["mixed"]):
             yield mixed_sample(tokenizer, text, length, questions, _UNUSED + seed * 1000 + sample)
 
-    return Task(items, {"questions": questions, **_named(text)})
+    def remark(tokenizer: Any, length: int) -> str:
+        if whole_windows(tokenizer, text, length):
+            return ""
+        known = "what comes again a model knows by heart, so the loss of the text says little"
+        return f"mixed at {length:,} tokens: {text.name} is shorter; {known}; give a longer --text"
+
+    return Task(items, {"questions": questions, **_named(text)}, remark)
 
 
 def _ppl(samples: int | None, seed: int, stride: str | int | None = None, texts: Sequence[str | Path] = ()) -> Task:
@@ -126,6 +133,9 @@ def _ppl(samples: int | None, seed: int, stride: str | int | None = None, texts:
     def items(tokenizer: Any, length: int) -> Iterable[Item]:
         if apart is not None and apart > length:
             raise UsageError(f"--stride {apart}: is over the length {length}")
+        if not whole_windows(tokenizer, text, length, apart):
+            known = "what comes again a model knows by heart"
+            raise UsageError(f"ppl at {length:,} tokens: {text.name} is shorter, and {known}; give a longer --text")
         return passages(tokenizer, text, length, samples or usual(tokenizer, length), apart)
 
     def usual(tokenizer: Any, length: int) -> int:

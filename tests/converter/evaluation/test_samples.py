@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from ropext.converter.errors import UsageError
 from ropext.converter.evaluation.report.exact import flipped
 from ropext.converter.evaluation.run.rounds import ask_all
 from ropext.converter.evaluation.run.shares import ALONE
@@ -52,12 +53,19 @@ def test_a_short_text_gives_fewer_windows_and_says_so():
     count = sum(len(each) + 1 for each in load_text().half(1).sentences)
     for samples, length, read, said in (
         (None, count // 2, 2, "fills 2 windows; 2 read; give a longer --text"),
-        (None, count + 1, 1, "fills 0 windows; 1 read, which repeat it; give"),
         (3, count // 2, 3, "fills 2 windows; 3 read, which repeat it; give"),
     ):
         made = make_task("ppl", samples, 0, {})
         assert len(list(made.items(words, length))) == read
         assert said in made.remark(words, length)
+
+
+def test_no_perplexity_of_what_a_model_knows_by_heart():
+    words = tokenizer()
+    count = sum(len(each) + 1 for each in load_text().half(1).sentences)
+    with pytest.raises(UsageError, match=r"pydoc_data\.topics is shorter, .* by heart; give a longer --text"):
+        make_task("ppl", 1, 0, {}).items(words, count + 1)
+    assert "the loss of the text says little" in make_task("mixed", 1, 0, {}).remark(words, count + 1)
 
 
 def test_the_cost_is_said_before_it_begins(run, folder, tiny_preset, tmp_path):
