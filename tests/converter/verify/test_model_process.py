@@ -137,7 +137,7 @@ def ask(tmp_path, monkeypatch, program, seconds=20.0):
 
 
 def printing(text):
-    return f"import sys\nfor _ in range(3): sys.stdin.readline()\nprint({text!r})\n{WITHOUT_END}"
+    return f"import sys\nfor _ in range(3): sys.stdin.readline()\nprint({text!r}, flush=True)\n{WITHOUT_END}"
 
 
 @pytest.mark.parametrize(
