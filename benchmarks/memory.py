@@ -10,7 +10,7 @@ from multiprocessing import get_context
 import torch
 
 from benchmarks.models import REGION_METHODS, Models, arguments, progress, timed
-from benchmarks.report import Report
+from benchmarks.report import Report, ratio
 
 MEBIBYTE = 2**20
 
@@ -69,7 +69,7 @@ def main(argv=None):
             report.figure(method=name, length=length, **got)
             floor = floor or got
             added, floor_added = (figures["peak"] - figures["loaded"] for figures in (got, floor))
-            ratio, ratio_added = f"{got['peak'] / floor['peak']:.2f}", f"{added / floor_added:.2f}"
-            rows.append([name, f"{got['peak']:.0f}", ratio, f"{added:.0f}", ratio_added, f"{got['seconds'][0]:.1f}"])
+            peaks = f"{got['peak']:.0f}", ratio(got["peak"], floor["peak"])
+            rows.append([name, *peaks, f"{added:.0f}", ratio(added, floor_added), f"{got['seconds'][0]:.1f}"])
         report.note(f"### {length} tokens")
         report.table(header, rows)

@@ -9,7 +9,7 @@ from benchmarks.decode import stepping
 from benchmarks.memory import loaded, measure
 from benchmarks.models import Models, arguments, in_turn, progress
 from benchmarks.peers import PUBLISHED
-from benchmarks.report import Report, ratios, seconds
+from benchmarks.report import Report, ratio, ratios, seconds
 
 INITIAL_WINDOW = 1024
 
@@ -59,7 +59,7 @@ def main(argv=None):
             if not options.no_memory:
                 memory = [added(options, load, name, length) for load in (loaded_published, loaded)]
             report.figure(method=name, length=length, prefill=prefill, steps=steps, memory=memory)
-            larger = [*(f"{mib:.0f}" for mib in memory), f"{memory[0] / memory[1]:.1f}"] if memory else [""] * 3
+            larger = [*(f"{mib:.0f}" for mib in memory), ratio(*memory)] if memory else [""] * 3
             rows.append([name, *map(seconds, prefill), ratios(*prefill), *larger, *map(seconds, steps), ratios(*steps)])
         report.note(f"### {length} tokens")
         report.table(header, rows)

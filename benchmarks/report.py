@@ -61,6 +61,11 @@ class Report:
             (folder / f"{self.name}.json").write_text(json.dumps(self.record, indent=1) + "\n")
 
 
+def ratio(figure, peer):
+    """One measurement to the peer's; nothing where the peer's was too small to be measured."""
+    return f"{figure / peer:.2f}" if peer > 0 else "–"
+
+
 def ratios(figures, peers):
     """Of measurements taken in turn, each to the peer's before it: the median, and the quartiles around it."""
     each = [figure / peer for figure, peer in zip(figures, peers, strict=True)]

@@ -57,6 +57,13 @@ def test_memory_of_a_tiny_model(tmp_path, monkeypatch):
     assert all(figure["peak"] >= figure["loaded"] > 0 for figure in figures)
 
 
+def test_memory_too_small_to_be_measured_has_no_ratio(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.memory.measure", lambda *asked: {"loaded": 64.0, "peak": 64.0, "seconds": [0.1]})
+    options = ["--lengths", "70", "--methods", "dpe", "--device", "cpu", "--output", tmp_path]
+    run("memory", "--model", tiny.TINY_LLAMA, *options)
+    assert "| dpe | 64 | 1.00 | 0 | – | 0.1 |" in next(tmp_path.glob("*.md")).read_text()
+
+
 def test_import(tmp_path):
     run("import", "--repeats", 1, "--output", tmp_path)
     assert "| beyond them" in (tmp_path / "import.md").read_text()

