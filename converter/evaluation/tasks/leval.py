@@ -15,14 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from jinja2 import TemplateError
-
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.asking import digest, prompt_ids
 from ropext.converter.files.json_object import parse_object
 from ropext.converter.hub.errors import reading
-from ropext.converter.text import did_you_mean
 
+from .benchmark import chat_prompt, check_names, is_chat, read_lines
 from .leval_scores import score
 
 if TYPE_CHECKING:
@@ -154,9 +152,7 @@ def find(tasks: Sequence[str] | None, folder: Path | None) -> tuple[dict[str, Pa
         UsageError: there is no such task, or no such file in the folder.
         RopextError: the Hub does not give them.
     """
-    for task in tasks or ():
-        if task not in TASKS:
-            raise UsageError(f"{task} is none of L-Eval's tasks, {', '.join(TASKS)}{did_you_mean(task, TASKS)}")
+    check_names(tasks or (), TASKS, "L-Eval")
     chosen = list(dict.fromkeys(tasks or TASKS))
     if folder is None:
         return {task: _fetched(task) for task in chosen}, []
@@ -189,18 +185,9 @@ def read(files: Mapping[str, Path]) -> tuple[dict[str, list[Document]], str]:
     """
     found, digest = {}, hashlib.sha256()
     for task, file in files.items():
-        try:
-            content = file.read_bytes()
-            lines = content.decode().split("\n")
-        except UnicodeDecodeError:
-            raise UsageError(f"{file}: is not UTF-8 text") from None
-        except OSError as error:
-            raise UsageError(f"{file}: cannot be read: {error.strerror}") from None
+        content, lines = read_lines(file, _DOWNLOAD)
         digest.update(content)
-        numbered = [(f"{file}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
-        if not numbered:
-            raise RopextError(f"{file}: is empty; {_DOWNLOAD}")
-        found[task] = [_document(task, line, place) for place, line in numbered]
+        found[task] = [_document(task, line, place) for place, line in lines]
     return found, digest.hexdigest()
 
 
@@ -225,40 +212,18 @@ def _are_texts(value: Any) -> TypeGuard[list[str]]:
 # Prompts
 
 
-def is_chat(tokenizer: Any) -> bool:
-    """Whether a model is asked by its chat template: it has one."""
-    return bool(getattr(tokenizer, "chat_template", None))
-
-
 def prompt(tokenizer: Any, task: str, document: str, question: str) -> str:
     """What a model is given to continue."""
     form = TASKS[task]
     if not is_chat(tokenizer):
         return form.base.format(document=document, question=question)
-    return _chat(tokenizer, form.system, form.asked.format(document=document, question=question)) + form.begun
+    return chat_prompt(tokenizer, form.asked.format(document=document, question=question), form.system) + form.begun
 
 
 def prompt_in_fact(tokenizer: Any, question: str) -> str:
     """A question of `sci_fi`, without the story."""
     asked = question.replace(_IN_THE_STORY, _IN_FACT) + _ASKED_IN_FACT
-    return (_chat(tokenizer, "", asked) if is_chat(tokenizer) else asked) + _ANSWER
-
-
-def _chat(tokenizer: Any, system: str, user: str) -> str:
-    asked = [{"role": "user", "content": user}]
-    ways = [asked]
-    if system:
-        ways = [[{"role": "system", "content": system}, *asked], [{"role": "user", "content": system + user}]]
-    why = ""
-    for messages in ways:  # some templates know no system
-        try:
-            text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            why = str(error)
-        else:
-            if not system or system.strip() in text:  # and some leave it out without a word
-                return text
-    raise RopextError(f"the tokenizer's chat template cannot put a question: {why}")
+    return (chat_prompt(tokenizer, asked) if is_chat(tokenizer) else asked) + _ANSWER
 
 
 def _tokens(tokenizer: Any, text: str) -> int:

@@ -63,7 +63,7 @@ def test_a_template_without_a_system_gets_its_words_with_the_question(system):
     class Template(Letters):
         chat_template = "x"
 
-        def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+        def apply_chat_template(self, messages, tokenize, add_generation_prompt, **how):
             said = [system(each["content"]) if each["role"] == "system" else each["content"] for each in messages]
             return "|".join(said)
 
