@@ -166,6 +166,28 @@ def leval(data: Path | None, tasks: str | None, **asked: Any) -> None:
 
 
 @evaluate.command(
+    short_help="LongBench v2's multiple-choice questions.",
+    epilog=epilog("eval longbench2 qwen3-4b-yarn --data data.json --lengths 128k", page="docs/longbench2.md"),
+)
+@measured(None, "Questions, at most.")
+@click.option("--data", type=click.Path(path_type=Path), help="File data.json of THUDM/LongBench-v2 on the Hub.")
+@click.option("--cot", is_flag=True, help="Let the model think step by step before it answers.")
+@click.option(
+    "--chat/--no-chat",
+    default=None,
+    show_default="where the tokenizer has a chat template",
+    help="Ask by the model's chat template.",
+)
+def longbench2(**asked: Any) -> None:
+    """Run LongBench v2 (arXiv 2412.15204): multiple choice, about long texts that are cut in the middle to each length.
+
+    A length counts prompt and answer together. Nothing is random: --seed changes nothing.
+    """
+    own = {name: asked.pop(name) for name in ("data", "cot", "chat")}
+    _evaluate("longbench2", asked, **own)
+
+
+@evaluate.command(
     "lm-eval",
     short_help="Tasks of lm-evaluation-harness.",
     epilog=epilog("eval lm-eval ./qwen3-4b-yarn --tasks longbench", page=_PAGE),

@@ -21,10 +21,11 @@ NAMES = {
     "ppl": "perplexity",
     "ruler": "RULER",
     "leval": "L-Eval",
+    "longbench2": "LongBench v2",
 }
 """What tasks are called in a row, with the unit of their numbers; in the order of README's rows."""
 
-COUNTED = ("passkey", "ruler", "leval")
+COUNTED = ("passkey", "ruler", "leval", "longbench2")
 """Tasks whose right answers are counted over several lengths."""
 
 INTRODUCTION = """# Results

@@ -14,6 +14,7 @@ from ropext.converter.evaluation.tasks.mixed import KINDS, by_kind
 from ropext.converter.text import printable
 
 from .attention import wrong_maps
+from .groups import joined
 
 __all__ = ["TASKS", "Origin", "Run", "Value", "parts", "read_runs"]
 
@@ -25,6 +26,7 @@ TASKS = {
     "attention": "Attention",
     "ruler": "RULER",
     "leval": "L-Eval",
+    "longbench2": "LongBench v2",
 }
 """The tasks that can be reported, by their titles."""
 
@@ -39,6 +41,7 @@ _OF_TASK: dict[str, dict[str, Any]] = {
     "attention": {"logits": list, "weights": list, "distances": dict, "first": (int, float)},
     "ruler": {"task": str, "score": (int, float)},
     "leval": {"task": str, "score": (int, float), "document": int},
+    "longbench2": {"task": str, "score": (int, float), "document": int, "groups": list},
 }
 
 _MOST = 2**53
@@ -194,9 +197,10 @@ def _fit_to_show(value: Any) -> Any:
 
 
 def parts(value: Value, task: str) -> Iterator[tuple[str, Value]]:
-    """A measurement by what it is of: the task of RULER or L-Eval, the kinds of mixed questions, or nothing."""
+    """A measurement by what it is of: a task of several, its groups, the kinds of mixed questions, or nothing."""
     if task != "mixed":
-        yield value["task"] if "task" in _OF_TASK[task] else "", value
+        known = _OF_TASK[task]
+        yield joined(value["groups"]) if "groups" in known else value["task"] if "task" in known else "", value
         return
     for kind, scores in by_kind(value).items():
         right = [answer["exact"] for answer in value["answers"] if answer["kind"] == kind]
@@ -230,6 +234,8 @@ def _wrong(value: Any, task: str) -> str:
             return "an answer is of no known `kind`"
         if not 0 <= answer["depth"] <= 100 or not answer["log_probability"] <= _MOST:
             return "`depth` or `log_probability` of an answer is out of range"
+    if "groups" in _OF_TASK[task] and not (value["groups"] and all(isinstance(each, str) for each in value["groups"])):
+        return "`groups` are no list of names"
     if task == "attention":
         return wrong_maps(value)
     if task == "mixed" and not (value["losses"] and all(map(_is_loss, value["losses"]))):

@@ -47,5 +47,5 @@ def _of(experiment: Experiment, kinds: Sequence[Kind], measure: Measure) -> Iter
     elif experiment.task == "attention":
         if "attention" in kinds:
             yield from attention_pictures(experiment)
-    elif {"ppl": "perplexity", "mixed": "score", "ruler": "score", "leval": "score"}[experiment.task] in kinds:
+    elif ("perplexity" if experiment.task == "ppl" else "score") in kinds:
         yield against_length(experiment, metrics[0])

@@ -10,6 +10,7 @@ from typing import Any
 
 from ropext.converter.errors import UsageError
 
+from .groups import ordered, split
 from .kept import with_kv_dtype, without_kv_dtype
 from .lines import TASKS, Origin, Run, Value, parts, read_runs
 
@@ -28,8 +29,8 @@ class Experiment:
         source: the model.
         settings: what the measurements depend on, beside preset, length and seed.
         origins: how they were made.
-        values: by preset (`BASE` for the model as it is), length, seed, and RULER's or L-Eval's task or the kind of
-            mixed questions (else empty).
+        values: by preset (`BASE` for the model as it is), length, seed, and a task of several, the groups of a question
+            or the kind of mixed questions (else empty).
         notes: what the reader should know.
         short: perplexities of prose that fits the window, of the same models; None where they were not measured.
     """
@@ -66,15 +67,15 @@ class Experiment:
 
     @property
     def subtasks(self) -> list[str]:
-        """RULER's or L-Eval's tasks or the kinds of mixed questions; for other tasks one without a name."""
-        return list(dict.fromkeys(subtask for *_, subtask in self.values))
+        """Tasks of several, groups of questions, kinds of mixed questions; for other tasks one without a name."""
+        return ordered(self.task, (subtask for *_, subtask in self.values))
 
     def at(self, preset: str, length: int, subtask: str | None = None) -> dict[tuple[int, str], Value]:
         """Measurements of a preset at a length, by seed and subtask; of one of these alone, or of all."""
         return {
             (seed, task): value
             for (name, tokens, seed, task), value in self.values.items()
-            if (name, tokens) == (preset, length) and subtask in (None, task)
+            if (name, tokens) == (preset, length) and (subtask is None or subtask in split(task))
         }
 
     def name(self, preset: str) -> str:

@@ -297,6 +297,10 @@ def _percent(values: Values) -> Estimate:
     return _score(values).transformed(_times_100)
 
 
+def _accuracy(values: Values) -> Estimate:
+    return _share([value["score"] == 1 for value in values])
+
+
 def _percent_difference(pairs: Pairs) -> Estimate:
     parts = _texts(pairs)
     shares = [math.fsum(each) / sum(map(len, texts.values())) for texts in parts.values() for each in texts.values()]
@@ -353,6 +357,14 @@ _TASKS = (
     _TIME,
 )
 
+_CHOICES = (
+    Metric("score", "Accuracy, percent of the questions", _accuracy),
+    Metric(
+        "score_difference", "Accuracy less the base's, same questions, percentage points", beside=_percent_difference
+    ),
+    _TIME,
+)
+
 _KINDS = (
     Metric("balanced", "Balanced score: the mean over the kinds, nats an answer or 32 tokens of text", _score),
     Metric("balanced_difference", "Balanced score less the base's, same questions, nats", beside=_balanced_difference),
@@ -377,5 +389,6 @@ METRICS: Mapping[str, Sequence[Metric]] = {
     ),
     "ruler": _TASKS,
     "leval": _TASKS,
+    "longbench2": _CHOICES,
 }
 """What is reported of each task."""

@@ -233,6 +233,20 @@ def _leval(samples: int | None, seed: int, tasks: Sequence[str] = (), data: str 
     return Task(items, {"tasks": list(documents), "data_sha256": digest}, left_out=notes)
 
 
+def _longbench2(
+    samples: int | None, seed: int, data: str | Path | None = None, cot: bool = False, chat: bool | None = None
+) -> Task:
+    """LongBench v2's questions."""
+    from .longbench2 import read, runs
+
+    questions, digest = read(Path(data) if data else None)
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        yield from runs(tokenizer, questions[:samples], length, cot=cot, chat=chat)
+
+    return Task(items, {"cot": cot, **({} if chat is None else {"chat": chat}), "data_sha256": digest})
+
+
 def _named(text: Text) -> dict[str, str]:
     return {"text": text.name, "text_sha256": text.sha256}
 
@@ -245,5 +259,6 @@ TASKS: dict[str, Callable[..., Task]] = {
     "attention": _attention,
     "ruler": _ruler,
     "leval": _leval,
+    "longbench2": _longbench2,
 }
 """What can be asked, by name."""
