@@ -22,6 +22,7 @@ __all__ = ["evaluate"]
 
 _PAGE = "docs/evaluating.md"
 _DATA_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_DATA_FOLDER = click.option("--data", type=click.Path(path_type=Path), help="Folder of the published files.")
 
 
 @click.group(
@@ -185,6 +186,26 @@ def longbench2(**asked: Any) -> None:
     """
     own = {name: asked.pop(name) for name in ("data", "cot", "chat")}
     _evaluate("longbench2", asked, **own)
+
+
+@evaluate.command(
+    short_help="∞Bench's seven closed tasks.",
+    epilog=epilog(
+        "eval infinitebench qwen3-4b-yarn --data InfiniteBench --lengths 128k --tasks passkey,kv_retrieval",
+        page="docs/infinitebench.md",
+    ),
+)
+@measured(None, "Questions per task, at most.")
+@_DATA_FOLDER
+@click.option("--tasks", show_default="all seven", help="Names of tasks, separated by commas.")
+@click.option("--chat", is_flag=True, help="Put the published words for chat models by the model's chat template.")
+def infinitebench(data: Path | None, tasks: str | None, chat: bool, **asked: Any) -> None:
+    """Run ∞Bench (arXiv 2402.13718): passkeys, keys and values, lists, code and novels, cut to each length.
+
+    Prompts lose their middle. A length counts prompt and answer together. Scores are as published. Nothing is random:
+    --seed changes nothing.
+    """
+    _evaluate("infinitebench", asked, tasks=_names(tasks), data=data, chat=chat)
 
 
 @evaluate.command(

@@ -22,10 +22,11 @@ NAMES = {
     "ruler": "RULER",
     "leval": "L-Eval",
     "longbench2": "LongBench v2",
+    "infinitebench": "∞Bench",
 }
 """What tasks are called in a row, with the unit of their numbers; in the order of README's rows."""
 
-COUNTED = ("passkey", "ruler", "leval", "longbench2")
+COUNTED = ("passkey", "ruler", "leval", "longbench2", "infinitebench")
 """Tasks whose right answers are counted over several lengths."""
 
 INTRODUCTION = """# Results

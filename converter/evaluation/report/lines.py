@@ -27,6 +27,7 @@ TASKS = {
     "ruler": "RULER",
     "leval": "L-Eval",
     "longbench2": "LongBench v2",
+    "infinitebench": "∞Bench",
 }
 """The tasks that can be reported, by their titles."""
 
@@ -41,6 +42,7 @@ _OF_TASK: dict[str, dict[str, Any]] = {
     "attention": {"logits": list, "weights": list, "distances": dict, "first": (int, float)},
     "ruler": {"task": str, "score": (int, float)},
     "leval": {"task": str, "score": (int, float), "document": int},
+    "infinitebench": {"task": str, "score": (int, float), "document": int},
     "longbench2": {"task": str, "score": (int, float), "document": int, "groups": list},
 }
 

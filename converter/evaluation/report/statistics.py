@@ -390,5 +390,6 @@ METRICS: Mapping[str, Sequence[Metric]] = {
     "ruler": _TASKS,
     "leval": _TASKS,
     "longbench2": _CHOICES,
+    "infinitebench": _TASKS,
 }
 """What is reported of each task."""

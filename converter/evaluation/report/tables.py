@@ -15,6 +15,7 @@ from ropext.converter.evaluation.tasks.mixed import TEXT_TOKENS
 
 from .cells import cell, difference
 from .drawing import tokens
+from .groups import whole
 from .lines import TASKS, Origin
 from .ranking import best, comparison, headline, left_out, main_metric, ranked, short_names, unlike
 from .results import BASE, Experiment
@@ -90,9 +91,18 @@ def _first(cell: str) -> str:
 
 def notes(experiment: Experiment) -> list[str]:
     """What a reader should know about an experiment."""
-    left_out = ruler_summary(experiment, experiment.presets[0])[0].left_out if experiment.task == "ruler" else ()
+    left_out = _missing(experiment)
     partial = f"Without {', '.join(left_out)}: these averages are not to be held against published ones."
     return [*experiment.notes, *unlike(experiment), *([partial] if left_out else [])]
+
+
+def _missing(experiment: Experiment) -> Sequence[str]:
+    """Parts of a benchmark that some length lacks."""
+    first = experiment.presets[0]
+    if experiment.task == "ruler":
+        return ruler_summary(experiment, first)[0].left_out
+    lengths = [length for length in experiment.lengths if experiment.at(first, length)]
+    return [part for part in whole(experiment.task) if not all(experiment.at(first, each, part) for each in lengths)]
 
 
 def title(experiment: Experiment) -> str:

@@ -233,6 +233,21 @@ def _leval(samples: int | None, seed: int, tasks: Sequence[str] = (), data: str 
     return Task(items, {"tasks": list(documents), "data_sha256": digest}, left_out=notes)
 
 
+def _infinitebench(
+    samples: int | None, seed: int, tasks: Sequence[str] = (), data: str | Path | None = None, chat: bool = False
+) -> Task:
+    """∞Bench's seven closed tasks: whole, or those that are named."""
+    from .infinitebench import read, runs
+
+    questions, digest = read(Path(data) if data else None, list(tasks) or None)
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for task, found in questions.items():
+            yield from runs(tokenizer, task, found[:samples], length, chat=chat)
+
+    return Task(items, {"tasks": list(questions), **({"chat": True} if chat else {}), "data_sha256": digest})
+
+
 def _longbench2(
     samples: int | None, seed: int, data: str | Path | None = None, cot: bool = False, chat: bool | None = None
 ) -> Task:
@@ -260,5 +275,6 @@ TASKS: dict[str, Callable[..., Task]] = {
     "ruler": _ruler,
     "leval": _leval,
     "longbench2": _longbench2,
+    "infinitebench": _infinitebench,
 }
 """What can be asked, by name."""
