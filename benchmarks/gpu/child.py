@@ -1,10 +1,11 @@
-"""The process of one step: `python -m benchmarks.gpu.child MODULE DEVICE FILE CELL_SECONDS`.
+"""The process of one step: `python -m benchmarks.gpu.child MODULE DEVICE FILE CELL_SECONDS OPTIONS`.
 
 A cell that an earlier process of the step began is not run again.
 """
 
 import faulthandler
 import gc
+import json
 import os
 import sys
 from importlib import import_module
@@ -20,8 +21,8 @@ from benchmarks.gpu.setting import Setting
 def main():
     os.setpgrp()  # so that all that this process starts can be ended with it
     faulthandler.enable()
-    name, device, path, cell_seconds = sys.argv[1:]
-    module, setting, results = import_module(name), Setting(device), Results(Path(path))
+    name, device, path, cell_seconds, options = sys.argv[1:]
+    module, setting, results = import_module(name), Setting(device, json.loads(options)), Results(Path(path))
     step = name.rpartition(".")[2]
     cells = module.cells(setting)
     results.write("plan", step=step, cells=cells, **facts(device))

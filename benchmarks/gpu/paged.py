@@ -4,7 +4,6 @@ On a GPU by vLLM's kernels, as the plugin calls them; in a rehearsal by the plug
 """
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import torch
 
@@ -110,9 +109,6 @@ def run(cell, setting):
     """All parts of a cell."""
     dtype, _, D = cell.name.split()
     labels = {"dtype": dtype, "head_dim": int(D), "length": max(map(sum, REQUESTS))}
-    if cell.device == "cuda" and find_spec("vllm") is None:
-        cell.row("near, far, both", ok=None, note="not run: vLLM is not installed", **labels)
-        return
     given, scale = drawn(int(D), getattr(torch, dtype)), int(D) ** -0.5
     truths = plain(given.on("cpu", torch.float64), scale)
     found = {}

@@ -1,6 +1,7 @@
 """What a step runs on: a GPU at full size, or the CPU at tiny sizes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from benchmarks.gpu.subjects import Shape
 
@@ -31,9 +32,15 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a step runs."""
+    """Where a step runs.
+
+    Attributes:
+        device: `cuda`, or `cpu` for the rehearsal.
+        options: what the user chose.
+    """
 
     device: str
+    options: Mapping = field(default_factory=dict)
 
     @property
     def rehearsal(self):

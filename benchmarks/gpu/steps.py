@@ -1,6 +1,7 @@
 """The steps in order of worth, and how long each may take."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 
 @dataclass(frozen=True)
@@ -15,24 +16,36 @@ class Step:
         title: of its table.
         seconds: how long it may take, beside what the steps before it left.
         cell_seconds: how long one cell may take.
+        package: without which it is left out; empty: it needs none.
+        rehearsed: whether its rehearsal needs no package.
     """
 
     name: str
     title: str
     seconds: int
     cell_seconds: int
+    package: str = ""
+    rehearsed: bool = True
 
     @property
     def module(self):
         """Its full name."""
         return f"benchmarks.gpu.{self.name}"
 
+    def missing(self, device):
+        """The package for lack of which it cannot run on a device; empty where it can."""
+        needed = self.package and not (device == "cpu" and self.rehearsed)
+        return self.package if needed and find_spec(self.package) is None else ""
+
 
 STEPS = (
     Step("kernels", "Attention primitives against the plain formula", 40, 40),
-    Step("paged", "Near and far attention over vLLM's paged cache", 60, 40),
-    Step("methods", "Methods against the dense formula in float32", 150, 40),
-    Step("speed", "Prefill, decoding and memory to the base", 185, 120),
-    Step("host", "One decoding step: what the host and the GPU do", 40, 40),
+    Step("paged", "Near and far attention over vLLM's paged cache", 40, 40, "vllm"),
+    Step("methods", "Methods against the dense formula in float32", 130, 40),
+    Step("speed", "Prefill, decoding and memory to the base", 180, 120),
+    Step("host", "One decoding step: what the host and the GPU do", 45, 45),
+    Step("served", "Converted checkpoints in vLLM against transformers", 90, 90, "vllm", rehearsed=False),
     Step("compiled", "Compiled", 55, 55),
 )
+QUALITY = Step("quality", "SmolLM2-135M-Instruct beyond its trained length", 480, 400)
+"""A command of its own: it takes as long as it is given."""

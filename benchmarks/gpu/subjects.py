@@ -24,7 +24,8 @@ from ropext.modeling.rope_ext_attention import (  # noqa: F401
 from ropext.modeling.rope_ext_attention import _blockwise_attention as blockwise_attention  # noqa: F401
 from tests.helpers import tiny
 
-TOKEN_COUNTS = ("local_window", "window", "shift", "chunk_size", "activate_beyond")
+TOKEN_COUNTS = ("local_window", "window", "shift", "chunk_size", "activate_beyond", "from")
+TOKEN_COUNTS += ("mapping_length", "full_length", "length_step", "tail")
 """Parameters that count tokens, where they are integers."""
 DEFAULTS = {"gali": tiny.GALI, "dca": {"temperature": False}}
 """What `SETTINGS` leaves to the converter."""
@@ -63,17 +64,27 @@ def checked_cases(shape):
 
 def _scaled(case, shape):
     longer, wider = shape.trained // tiny.INITIAL_WINDOW, shape.pairs // len(tiny.INV_FREQ)
-    parameters = dict(case.parameters)
-    for key in TOKEN_COUNTS:
-        if isinstance(parameters.get(key), int):
-            parameters[key] *= longer
-    if "dimension_groups" in parameters:
-        parameters["dimension_groups"] = [border * wider for border in parameters["dimension_groups"]]
-    if "top_k" in parameters:
-        parameters["top_k"] *= wider
+    parameters = {key: _scaled_value(key, value, longer, wider) for key, value in case.parameters.items()}
     slower = np.divide(case.inv_freq, tiny.INV_FREQ).repeat(wider)
     inv_freq = np.multiply(shape.inv_freq, slower).tolist()
     return replace(case, parameters=parameters, tables=_tables(parameters, shape), inv_freq=inv_freq)
+
+
+def _scaled_value(key, value, longer, wider):
+    """A parameter for a text so many times as long and heads so many times as wide; also inside regions and layers."""
+    if key in TOKEN_COUNTS and isinstance(value, int):
+        return value * longer
+    if key == "top_k":
+        return value * wider
+    if key == "dimension_groups":
+        return [border * wider for border in value]
+    if key == "factors":  # one for each pair
+        return np.repeat(value, wider).tolist()
+    if isinstance(value, dict):
+        return {inner: _scaled_value(inner, each, longer, wider) for inner, each in value.items()}
+    if isinstance(value, list):
+        return [_scaled_value("", each, longer, wider) for each in value]
+    return value
 
 
 def timed_case(name, shape):

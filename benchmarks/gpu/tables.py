@@ -50,7 +50,7 @@ def found(row):
     """What a failed row found, in short."""
     if "error_text" in row:
         return row["error_text"].strip()[-300:]
-    names = ("error", "allowed", "worst", "worst_allowed", "lse_error", "lse_allowed")
+    names = ("error", "allowed", "worst", "worst_allowed", "lse_error", "lse_allowed", "lost", "lost_allowed")
     return ", ".join(f"{name} {row[name]:.2g}" for name in names if name in row)
 
 
@@ -84,6 +84,13 @@ def kernels(rows):
     yield "Good of all head dimensions, and the largest share of the budget:"
     yield pivot(judged, lambda row: row["dtype"], lambda row: row["what"])
     yield table(["torch's own kernel, and what was not run", "what was seen"], list(noted))
+
+
+def served(rows):
+    yield "Good, and the largest share of the budget:"
+    judged = [row for row in rows if row["ok"] is not None]
+    yield pivot(judged, lambda row: row["what"], lambda row: f"{row['cell']}, {row['dtype']}")
+    yield table(["what was not run"], [[row["note"]] for row in rows if "note" in row])
 
 
 def methods(rows):
@@ -153,4 +160,13 @@ def compiled(rows):
     yield table(["case and use", "good", "share of the budget", "seconds", "graphs", "breaks"], lines)
 
 
-TABLES = {"kernels": kernels, "paged": kernels, "methods": methods, "speed": speed, "host": host, "compiled": compiled}
+def quality(rows):
+    states = {True: "done", None: "its time was up: --resume goes on", False: "failed"}
+    jobs = [row for row in rows if row["what"] == "job"]
+    yield table(["job", "", "seconds"], [[row["cell"], states[row["ok"]], f"{row['seconds']:.0f}"] for row in jobs])
+    noted = dict.fromkeys((row["what"], row["note"]) for row in rows if "note" in row)
+    yield table(["RULER's task", ""], list(noted))
+
+
+TABLES = {"kernels": kernels, "paged": kernels, "methods": methods, "speed": speed, "host": host, "served": served}
+TABLES |= {"compiled": compiled, "quality": quality}

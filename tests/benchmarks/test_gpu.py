@@ -10,10 +10,10 @@ pytest.importorskip("torch")
 
 import torch
 
-from benchmarks.gpu import command, large, subjects, timing
+from benchmarks.gpu import command, large, methods, subjects, timing, uses
 from benchmarks.gpu.budget import Error, error_of, judged
 from benchmarks.gpu.results import Results
-from benchmarks.gpu.setting import SHAPES
+from benchmarks.gpu.setting import SHAPES, Setting
 from benchmarks.gpu.steps import STEPS, Step
 from tests.helpers import gpu_step
 from tests.helpers.forked import Forked
@@ -39,12 +39,38 @@ def test_the_rehearsal(tmp_path, capsys):
     rows = results.read("row")
     assert not [row for row in rows if row["ok"] is False], text.read_text()
     for step in STEPS:
-        assert not command.unfinished(results, step)
+        assert not command.unfinished(results, step), step
         assert f"### {step.title}" in text.read_text()
         assert any(row["step"] == step.name for row in rows)
     facts = {"device", "torch", "transformers", "dtype", "length", "seconds"}
     assert all(facts <= row.keys() for row in rows)
     assert {row["case"] for row in rows if row["step"] == "methods"} >= {"dpe_top_k", "gali", "yarn"}
+
+
+def test_a_step_without_its_package_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(command.subprocess, "Popen", None)
+    step, results = Step("served", "Served", 10, 10, "no_such_package"), Results(tmp_path / "left_out.jsonl")
+    command.Run("cuda", results, tmp_path / "log").step(step, monotonic() + 10)
+    (row,) = results.read("row")
+    assert (row["ok"], row["note"]) == (None, "not run: no_such_package is not installed")
+    assert not command.unfinished(results, step)
+    assert "not run: no_such_package" in command.report(results, [step])
+    assert Step("paged", "", 10, 10, "no_such_package").missing("cuda") == "no_such_package"
+    assert not Step("paged", "", 10, 10, "no_such_package").missing("cpu")
+    assert Step("served", "", 10, 10, "no_such_package", rehearsed=False).missing("cpu") == "no_such_package"
+
+
+@pytest.mark.usefixtures("no_grad")
+@pytest.mark.parametrize("shape", ["head_dim_64", "head_dim_128"])
+def test_every_case_runs_at_the_sizes_of_a_gpu(shape):
+    shape = SHAPES[shape]
+    base, given = subjects.stock(shape), uses.Given(shape, 5, torch.float32)
+    cells = methods.cells(Setting("cuda"))
+    cases = subjects.checked_cases(shape)
+    assert {cell.split()[0] for cell in cells} == set(cases)
+    assert len(cells) == len(set(cells)) == 3 * len(cases) + len(methods.LONG)
+    for case in cases.values():
+        assert uses.decode(subjects.build(case, shape, like=base), given, steps=2).isfinite().all()
 
 
 def test_without_a_gpu_it_says_so(capsys, monkeypatch):

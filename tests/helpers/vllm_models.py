@@ -1,4 +1,4 @@
-"""Stock models of the zoo, of a size that vLLM's CPU kernels take: heads are 32 wide."""
+"""Stock models of the zoo, of a size that vLLM's kernels take."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from transformers import AutoModelForCausalLM
 
 from . import zoo
@@ -26,17 +27,28 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Served(Specimen):
-    """A type's stock model."""
+    """A type's stock model.
+
+    Attributes:
+        head_dim: 32 is what vLLM's CPU kernels take at least.
+        dtype: to which its weights are rounded.
+    """
+
+    head_dim: int = 32
+    dtype: torch.dtype = torch.float32
 
     @cached_property
     def base(self) -> Any:
         """In float32."""
         config = zoo.config(self.name)
-        wide = {"hidden_size": 128, "head_dim": 32} if hasattr(config, "head_dim") else {"hidden_size": 128}
+        wide = {"hidden_size": 4 * self.head_dim}
+        wide |= {"head_dim": self.head_dim} if hasattr(config, "head_dim") else {}
         for key, value in {**wide, **CHANGES.get(self.name, {})}.items():
             setattr(config, key, value)
         model = AutoModelForCausalLM.from_config(config)
         zoo.fill(model)
+        for parameter in model.parameters():  # and not the frequencies, which stay float32
+            parameter.data = parameter.data.to(self.dtype).float()
         return model.eval()
 
     @cached_property

@@ -32,9 +32,9 @@ class Wanted:
     written: list[int]
 
 
-def written_to(folder: Path, model_type: str, case: str) -> Served:
-    """A converted checkpoint."""
-    of = Served(model_type)
+def written_to(folder: Path, model_type: str, case: str, **size: Any) -> Served:
+    """A converted checkpoint; `size` as `Served` takes it."""
+    of = Served(model_type, **size)
     fitted = of.fitted(tiny.CASES[case])
     if fitted.method not in ("lampe", "local_profile") and "by_layer" not in fitted.parameters:
         emit(of, fitted, folder)
