@@ -43,12 +43,17 @@ class Answer:
     seconds: float
 
 
-def prepare_base(folder: Path, hear: Callable[[str, int, int], None] = lambda doing, done, total: None) -> Path:
+def prepare_base(
+    folder: Path,
+    hear: Callable[[str, int, int], None] = lambda doing, done, total: None,
+    gguf: Path | None = None,
+) -> Path:
     """Write SmolLM2-135M-Instruct as a Hugging Face checkpoint in `folder`, unless it is there already.
 
     Args:
         folder: where; it is made.
         hear: called with what is being done.
+        gguf: its file; None for the package's.
 
     Raises:
         RopextError: a package that it takes is missing; the message says how to install it.
@@ -56,7 +61,7 @@ def prepare_base(folder: Path, hear: Callable[[str, int, int], None] = lambda do
     base = folder / BASE_NAME
     if (base / "config.json").is_file():
         return base
-    gguf = _find_gguf()
+    gguf = gguf or _find_gguf()
     hear(f"{BASE_NAME}: writing it as a checkpoint, once", 0, 0)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{BASE_NAME}.", dir=folder, ignore_cleanup_errors=True) as beside:

@@ -9,12 +9,14 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import ropext
+
 __all__ = ["machine", "processor", "versions"]
 
 
 def versions() -> dict[str, str]:
     """Of the packages that numbers depend on."""
-    return {name: version(name) for name in ("ropext", "torch", "transformers")}
+    return {"ropext": ropext.__version__} | {name: version(name) for name in ("torch", "transformers")}
 
 
 def machine() -> str:
