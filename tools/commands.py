@@ -36,6 +36,7 @@ NOT_HERE = {
     ("demo",): "takes minutes; the slow tests run it",
     ("eval", "leval"): "needs L-Eval's files",
     ("eval", "longbench2"): "needs LongBench v2's file",
+    ("eval", "helmet"): "needs HELMET's files",
     ("eval", "infinitebench"): "needs ∞Bench's files",
     ("eval", "lm-eval"): "needs lm-evaluation-harness",
     ("eval", "ruler"): "needs a tokenizer of words",

@@ -19,6 +19,7 @@ OF_TASK = {
         "first": 0.4,
     },
     "leval": {"task": "quality", "score": 50.0, "document": 0},
+    "helmet": {"task": "nq", "score": 1.0, "document": 0, "groups": ["RAG", "nq"]},
     "infinitebench": {"task": "passkey", "score": 1.0, "document": 0},
     "longbench2": {"task": "longbench2", "score": 1.0, "document": 0, "groups": ["hard", "long"]},
 }

@@ -209,6 +209,22 @@ def infinitebench(data: Path | None, tasks: str | None, chat: bool, **asked: Any
 
 
 @evaluate.command(
+    short_help="HELMET's recall and retrieval tasks.",
+    epilog=epilog("eval helmet qwen3-4b-yarn --data data --lengths 32k,64k --tasks recall", page="docs/helmet.md"),
+)
+@measured(100, "Questions per task and length.")
+@_DATA_FOLDER
+@click.option("--tasks", show_default="all eight", help="Names of tasks, or recall or rag, separated by commas.")
+@click.option("--chat", is_flag=True, help="Put each question by the model's chat template.")
+def helmet(data: Path | None, tasks: str | None, chat: bool, **asked: Any) -> None:
+    """Run HELMET's recall and retrieval-augmented generation (arXiv 2410.02694) at 4k, 8k, 16k, 32k, 64k or 128k.
+
+    Questions are drawn as published: --seed changes nothing. A length counts prompt and answer together.
+    """
+    _evaluate("helmet", asked, tasks=_names(tasks), data=data, chat=chat)
+
+
+@evaluate.command(
     "lm-eval",
     short_help="Tasks of lm-evaluation-harness.",
     epilog=epilog("eval lm-eval ./qwen3-4b-yarn --tasks longbench", page=_PAGE),

@@ -111,3 +111,59 @@ def write_infinitebench(folder):
     for task, records in INFINITEBENCH.items():
         write(folder / f"{task}.jsonl", records)
     return folder
+
+
+def helmet_documents(number, count, right=""):
+    """Documents as HELMET's retriever gave them; one may have the answer."""
+    texts = [f"Nothing is said of {number} here, or of {each}." for each in range(count)]
+    if right:
+        texts[count // 2] = f"It is said that {number} is {right}."
+    return [{"title": f"Page {each}", "text": text, "id": each} for each, text in enumerate(texts)]
+
+
+def helmet_rag(count, documents, start, *, depths=1, with_id=True, popular=False):
+    """Questions, each at several places of the right document."""
+    records = []
+    for number in range(count):
+        for depth in range(depths):
+            record = {
+                "question": f"what is {start} {number}?",
+                "answers": [f"The {start} of {number}", f"{number}-{start}"],
+                "ctxs": helmet_documents(number, documents, f"the {start} of {number}"),
+                "depth": depth / 2,
+            }
+            record |= {"id": number + 100} if popular else {"id": f"q{number}"} if with_id else {}
+            records.append(record | ({"s_pop": 10 ** (1 + number % 4)} if popular else {}))
+    return records
+
+
+def write_helmet(folder, length=4096, keys=50, documents=20, questions=7):
+    """The files of one length, each of few questions."""
+    for number, (task, kind) in enumerate(
+        (("niah_multikey_2", "number"), ("niah_multikey_3", "uuid"), ("niah_multivalue", "numbers"))
+    ):
+        values = [f"{number}00{each}11" for each in range(2 if kind == "numbers" else 1)]
+        record = {
+            "context": f"{NOISE * 20}One of the special magic {kind} for worn-lamp is: {values[0]}. {NOISE * 20}",
+            "query": "worn-lamp", "type_needle_v": kind, "input": "x", "length": 999,
+        }  # fmt: skip
+        records = [record | {"index": each, "outputs": values} for each in range(questions)]
+        write(folder / f"ruler/{task}/validation_{length}.jsonl", records)
+    pairs = [[f"demo-{each}", f"value-{each}"] for each in range(3)]
+    context = 'JSON data:\n{"k1": "v1-%d", "k2": "v2"}'
+    records = [
+        {"context": context % each, "question": "k1", "answer": f"v1-{each}", "demos": pairs, "num_kvs": keys,
+         "depth": 0.5}
+        for each in range(questions)
+    ]  # fmt: skip
+    write(folder / f"json_kv/test_k{keys}_dep6.jsonl", records)
+    for name, depths, with_id in (("nq", 6, False), ("triviaqa", 6, True), ("hotpotqa", 3, True)):
+        end = f"dep{depths}.jsonl"
+        test = helmet_rag(questions, documents, name, depths=2, with_id=with_id)
+        write(folder / f"kilt/{name}-dev-multikilt_1000_k{documents}_{end}", test)
+        known = helmet_rag(5, 3, f"old {name}", depths=2, with_id=with_id)
+        write(folder / f"kilt/{name}-train-multikilt_1000_k3_{end}", known)
+    test = helmet_rag(questions, documents, "fame", depths=2, popular=True)
+    write(folder / f"kilt/popqa_test_1000_k{documents}_dep6.jsonl", test)
+    write(folder / "kilt/popqa_test_1000_k3_dep6.jsonl", helmet_rag(questions, 3, "fame", depths=2, popular=True))
+    return folder

@@ -23,10 +23,11 @@ NAMES = {
     "leval": "L-Eval",
     "longbench2": "LongBench v2",
     "infinitebench": "∞Bench",
+    "helmet": "HELMET",
 }
 """What tasks are called in a row, with the unit of their numbers; in the order of README's rows."""
 
-COUNTED = ("passkey", "ruler", "leval", "longbench2", "infinitebench")
+COUNTED = ("passkey", "ruler", "leval", "longbench2", "infinitebench", "helmet")
 """Tasks whose right answers are counted over several lengths."""
 
 INTRODUCTION = """# Results

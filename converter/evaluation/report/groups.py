@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ropext.converter.evaluation.tasks import infinitebench, longbench2
+from ropext.converter.evaluation.tasks import helmet, infinitebench, longbench2
 
 __all__ = ["joined", "ordered", "split", "whole"]
 
 _BETWEEN = "\n"
 """No name has it: what is read from files is made printable."""
 
-_ORDER: Mapping[str, Sequence[str]] = {"longbench2": longbench2.GROUPS, "infinitebench": list(infinitebench.TASKS)}
+_ORDER: Mapping[str, Sequence[str]] = {
+    "longbench2": longbench2.GROUPS,
+    "infinitebench": tuple(infinitebench.TASKS),
+    "helmet": (*helmet.GROUPS, *helmet.TASKS),
+}
 """Of the parts that tables show, where it is not that of the results."""
 
 
-_WHOLE = ("infinitebench",)
-"""Tasks whose average counts only where it is over all parts."""
+_WHOLE: Mapping[str, Sequence[str]] = {"infinitebench": tuple(infinitebench.TASKS), "helmet": tuple(helmet.TASKS)}
+"""Tasks whose average counts only where it is over all of these."""
 
 
 def whole(task: str) -> Sequence[str]:
     """Return the parts that an average has to be over; none where any will do."""
-    return _ORDER[task] if task in _WHOLE else ()
+    return _WHOLE.get(task, ())
 
 
 def joined(groups: Iterable[str]) -> str:

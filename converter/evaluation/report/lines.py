@@ -28,6 +28,7 @@ TASKS = {
     "leval": "L-Eval",
     "longbench2": "LongBench v2",
     "infinitebench": "∞Bench",
+    "helmet": "HELMET",
 }
 """The tasks that can be reported, by their titles."""
 
@@ -43,6 +44,7 @@ _OF_TASK: dict[str, dict[str, Any]] = {
     "ruler": {"task": str, "score": (int, float)},
     "leval": {"task": str, "score": (int, float), "document": int},
     "infinitebench": {"task": str, "score": (int, float), "document": int},
+    "helmet": {"task": str, "score": (int, float), "document": int, "groups": list},
     "longbench2": {"task": str, "score": (int, float), "document": int, "groups": list},
 }
 

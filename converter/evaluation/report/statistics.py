@@ -391,5 +391,6 @@ METRICS: Mapping[str, Sequence[Metric]] = {
     "leval": _TASKS,
     "longbench2": _CHOICES,
     "infinitebench": _TASKS,
+    "helmet": _TASKS,
 }
 """What is reported of each task."""

@@ -99,14 +99,15 @@ def evaluate(
     All of one base's presets are asked the same things, and its weights are loaded once.
 
     Args:
-        task: `passkey`, `niah`, `mixed`, `ppl`, `attention`, `ruler`, `leval`, `longbench2`, `infinitebench`.
+        task: `passkey`, `niah`, `mixed`, `ppl`, `attention`, `ruler`, `leval`, `longbench2`, `infinitebench`,
+            `helmet`.
         models: folders or Hub ids: bases, alone and by each preset, or converted models as they are.
         presets: names, files or loaded presets to measure the bases with.
         base: measure bases without a preset too.
         lengths: lengths of the prompts, such as `["4k", "8k"]`; by default 1, 1.5 and 2 times the trained length, or
             up to the target window of a converted model.
         samples: how many prompts at each length; by default 6 (niah), 3 (mixed), 4 (ppl), all that there are (leval,
-            longbench2, infinitebench) or 1.
+            longbench2, infinitebench), 100 of each task (helmet) or 1.
         seed: the random seed.
         output: the folder of the results.
         resume: go on with the results that are there.
@@ -120,7 +121,7 @@ def evaluate(
         **settings: the task's own: `depths` (passkey); `needles`, `texts` (niah); `questions`, `texts` (mixed);
             `stride`, `texts` (ppl); `cells`, `layers`, `heads`, `texts` (attention); `tasks`, `text`, `squad`,
             `hotpotqa`, `chat`, `thinking` (ruler); `tasks`, `data` (leval); `data`, `cot`, `chat` (longbench2);
-            `tasks`, `data`, `chat` (infinitebench).
+            `tasks`, `data`, `chat` (infinitebench, helmet).
 
     Returns:
         Where the results are; `ropext report` makes tables and pictures of them.
@@ -197,6 +198,8 @@ def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
     config = read_config(folder)[0]
     if not (lengths := how.lengths or usual_lengths(config)):
         raise UsageError(f"{source}: does not say how far it was trained to read; give --lengths")
+    for length in lengths:
+        task.check(length)
     about = {"trained_length": trained_tokens(config), **_about(), **_origin(folder, config)}
     if how.backend == "vllm":
         same["backend"] = "vllm"

@@ -18,7 +18,8 @@ from typing import Any
 from ropext.converter.errors import UsageError
 
 from . import infinitebench_scores as scores
-from .benchmark import FileRun, Record, Wording, check_names, cut_middle, documents, files_of, read_records
+from .benchmark import FileRun, Wording, cut_middle
+from .benchmark_files import Record, check_names, documents, files_of, read_records
 
 __all__ = ["CHAT_TOKENS", "TASKS", "Question", "Task", "prompt", "read", "runs"]
 

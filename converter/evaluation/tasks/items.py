@@ -38,6 +38,7 @@ class Task:
         settings: what the questions depend on, as the results record it.
         remark: what the user should know of a length before it is asked, for a tokenizer; empty: nothing.
         left_out: parts of the task that cannot be asked here, and why.
+        check: refuses a length that it cannot ask at, before a model is loaded.
         asks: whether it tells how well a model reads, so that what a method costs on short prompts belongs to it.
     """
 
@@ -45,6 +46,7 @@ class Task:
     settings: dict[str, Any] = field(default_factory=dict)
     remark: Callable[[Any, int], str] = lambda tokenizer, length: ""
     left_out: tuple[str, ...] = ()
+    check: Callable[[int], None] = lambda length: None
     asks: bool = True
 
 
@@ -262,6 +264,25 @@ def _longbench2(
     return Task(items, {"cot": cot, **({} if chat is None else {"chat": chat}), "data_sha256": digest})
 
 
+def _helmet(
+    samples: int | None, seed: int, tasks: Sequence[str] = (), data: str | Path | None = None, chat: bool = False
+) -> Task:
+    """HELMET's recall and retrieval-augmented generation: whole, or what is named."""
+    from .helmet import SAMPLES as PUBLISHED
+    from .helmet import check, chosen, folder_of, runs
+
+    folder, names = folder_of(data), chosen(list(tasks) or None)
+
+    def items(tokenizer: Any, length: int) -> Iterator[Item]:
+        for task in names:
+            yield from runs(tokenizer, folder, task, length, samples or PUBLISHED, chat=chat)
+
+    def here(length: int) -> None:
+        check(folder, names, length, named=bool(tasks))
+
+    return Task(items, {"tasks": names, **({"chat": True} if chat else {})}, check=here)
+
+
 def _named(text: Text) -> dict[str, str]:
     return {"text": text.name, "text_sha256": text.sha256}
 
@@ -276,5 +297,6 @@ TASKS: dict[str, Callable[..., Task]] = {
     "leval": _leval,
     "longbench2": _longbench2,
     "infinitebench": _infinitebench,
+    "helmet": _helmet,
 }
 """What can be asked, by name."""

@@ -20,7 +20,8 @@ from ropext.converter.evaluation.asking import digest, prompt_ids
 from ropext.converter.files.json_object import parse_object
 from ropext.converter.hub.errors import reading
 
-from .benchmark import chat_prompt, check_names, is_chat, read_lines
+from .benchmark import chat_prompt, is_chat
+from .benchmark_files import check_names, read_lines
 from .leval_scores import score
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import re
 import string
 from statistics import fmean
 
-__all__ = ["exam", "score"]
+__all__ = ["exam", "normal", "score"]
 
 _LETTERS = set("ABCD")
 _PART = 0.25
@@ -50,9 +50,9 @@ def exam(prediction: str, answer: str) -> float:
     Letters have to be the right ones; some of them are worth a quarter. Numbers have to be equal. Of all else the
     prediction has to contain the answer, whatever the case and the spaces.
     """
-    wanted = _normal(answer)
+    wanted = normal(answer)
     if set(wanted) <= _LETTERS:
-        given = _normal(prediction)
+        given = normal(prediction)
         return 1.0 if given == wanted else _PART if set(given) <= set(wanted) else 0.0
     try:
         return float(float(prediction) == float(answer))
@@ -60,7 +60,7 @@ def exam(prediction: str, answer: str) -> float:
         return float(_bare(answer) in _bare(prediction))
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
     """Without punctuation, articles and superfluous space; the case stays."""
     words = "".join(character for character in text if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", words).split())

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ropext.converter.errors import UsageError
 
-from .benchmark import FileRun, Record, Wording, cut_middle, documents, read_records
+from .benchmark import FileRun, Wording, cut_middle
+from .benchmark_files import Record, documents, read_records
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Model

@@ -1,18 +1,13 @@
 """What benchmarks of files have in common: messages about their files, chat templates, cuts in the middle."""
 
+import hashlib
 import json
 
 import pytest
 
 from ropext.converter.errors import RopextError, UsageError
-from ropext.converter.evaluation.tasks.benchmark import (
-    Wording,
-    chat_prompt,
-    cut_middle,
-    documents,
-    files_of,
-    read_records,
-)
+from ropext.converter.evaluation.tasks.benchmark import Wording, chat_prompt, cut_end, cut_middle
+from ropext.converter.evaluation.tasks.benchmark_files import documents, files_of, read_chosen, read_records
 from tests.helpers.asked import tokenizer
 from tests.helpers.leval_files import NO_SYSTEM, chatting
 from tests.helpers.ruler_inputs import word_tokenizer
@@ -138,3 +133,70 @@ def test_a_seam_that_takes_more_tokens_is_counted():
 
     cut = cut_middle(Longer(Wording.of(tokenizer(), None)), "x" * 1000, 300, around="")
     assert len(cut) == 290
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_cut_at_the_end_keeps_the_words_around(chat):
+    wording = Wording.of(chatting() if chat else tokenizer(), None)
+    text = "".join(f"{n:04d}" for n in range(500))
+
+    def put(part):
+        return f"Before. {part} After."
+
+    kept = cut_end(wording, put, text, 400)
+    assert text.startswith(kept)
+    assert wording.count(put(kept)) == 400
+    assert cut_end(wording, put, text, 9999) == text
+    assert cut_end(wording, put, text, wording.count(put(""))) == ""
+
+
+def test_a_tokenizer_without_offsets_cuts_by_its_tokens():
+    class Slow:
+        is_fast = False
+
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __call__(self, text, **how):
+            assert "return_offsets_mapping" not in how
+            return self.inner(text, **how)
+
+        def decode(self, ids, **how):
+            return self.inner.decode(ids, **how)
+
+    assert cut_end(Wording(Slow(tokenizer()), False), str, "0123456789", 4) == "0123"
+
+
+def test_a_few_records_of_a_large_file_are_read(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(f'{{"x": "é{n}"}}\n' + "\n" * (n == 1) for n in range(5)), encoding="utf-8")
+    seen = []
+
+    def choose(keys):
+        seen.extend(keys)
+        return [3, 0]
+
+    records, digest = read_chosen(file, DOWNLOAD, lambda record: record.text("x"), choose)
+    assert seen == [f"é{n}" for n in range(5)]
+    assert {number: (record.text("x"), record.place) for number, record in records.items()} == {
+        3: ("é3", f"{file}:5"), 0: ("é0", f"{file}:1"),
+    }  # fmt: skip
+    assert (list(records), digest) == ([3, 0], hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n", r"a\.jsonl: is empty; get it from"),
+        (b'{"x": 1}\n[1]', r"a\.jsonl:2: is no JSON object"),
+        (b'{"x": 1}\n\xff', r"a\.jsonl:2: is not UTF-8 text"),
+        (b'{"x": 1}\n{', r"a\.jsonl:2: not valid JSON"),
+        (None, r"a\.jsonl: cannot be read: No such file or directory; get it from"),
+    ],
+)
+def test_a_large_file_of_another_form_is_refused(content, message, tmp_path):
+    file = tmp_path / "a.jsonl"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(RopextError, match=message):
+        read_chosen(file, DOWNLOAD, lambda record: None, lambda keys: [])
