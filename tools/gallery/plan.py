@@ -16,7 +16,11 @@ from ropext.converter.presets.load import load_preset
 from .methods import setting
 
 _NOT_ASKED = ("task", "source", "converted", "trained_length", "text", "text_sha256", "command", "versions", "machine")
-"""Settings that are no option: they follow from the model and from its text, which is Python's own."""
+_NOT_ASKED += ("data_sha256",)
+"""Settings that are no option: they follow from the model and from its text, which is Python's own, or from files."""
+
+_OF_FILES = ("leval", "longbench2", "infinitebench", "helmet")
+"""Tasks that have as many questions as their files. Who measures them again adds `--data`."""
 
 
 _IN_A_KEY = 4
@@ -79,7 +83,7 @@ def _job(run: Run, folder: Path, lengths: Sequence[int]) -> Job:
     return Job(
         place=run.file.resolve().relative_to(folder.resolve()),
         source=run.source,
-        words=words if run.settings["task"] == "leval" else [*words, "--samples", str(each)],
+        words=words if run.settings["task"] in _OF_FILES else [*words, "--samples", str(each)],
         presets=[_preset(name, found, run) for name, found in settings.items()],
         hours=per_line * lines / 3600,
     )
@@ -98,9 +102,12 @@ def _of_one(run: Run, values: Sequence[Mapping[str, Any]]) -> int:
 
 def _options(settings: Mapping[str, Any]) -> Iterator[str]:
     for key, value in settings.items():
-        if key not in _NOT_ASKED and value not in (None, "auto", 0):
+        if key == "chat" and value is False:
+            yield "--no-chat"
+        elif key not in _NOT_ASKED and value not in (None, "auto", 0):
             yield f"--{key.replace('_', '-')}"
-            yield ",".join(map(str, value)) if isinstance(value, list) else str(value)
+            if value is not True:
+                yield ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _preset(name: str, found: Sequence[Any], run: Run) -> str | Mapping[str, Any]:

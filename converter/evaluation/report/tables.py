@@ -225,7 +225,8 @@ def _by_subtask(experiment: Experiment) -> Iterator[Table]:
             found = [estimate(metric, experiment, preset, length, task) for length in experiment.lengths]
             if any(found):
                 rows.append([task, *(cell(metric, each) for each in found)])
-        yield Table(f"Tasks by {experiment.name(preset)}, percent", _header("task", experiment), rows)
+        of, one = ("Questions", "group") if experiment.task == "longbench2" else ("Tasks", "task")
+        yield Table(f"{of} by {experiment.name(preset)}, percent", _header(one, experiment), rows)
 
 
 def _by_kind(experiment: Experiment) -> Iterator[Table]:

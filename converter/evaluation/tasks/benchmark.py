@@ -108,13 +108,12 @@ def cut_middle(wording: Wording, text: str, most: int, *, around: str) -> str:
     Returns:
         The text, or what is kept of it; empty where the words around it need more than half the room.
     """
-    over = wording.count(text) - most
-    if over <= 0:
+    ids = wording.tokenizer(text, add_special_tokens=False).input_ids
+    if len(ids) <= most and wording.count(text) <= most:  # a novel is read as tokens once
         return text
     if 2 * wording.count(around) > most:
         return ""
-    ids = wording.tokenizer(text, add_special_tokens=False).input_ids
-    kept = len(ids) - over
+    kept = min(len(ids), most - wording.count(""))
     while True:  # the seam may take a token more than its two sides
         half = max(0, kept) // 2
         cut: str = wording.tokenizer.decode(ids[:half] + ids[len(ids) - half :], skip_special_tokens=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 __all__ = ["choice", "first_digits", "first_number", "function", "last_integer", "word"]
 
 _MARKS = "\n:\"'.,?!{}"
-_NUMBER = re.compile(r"[0-9]+\.[0-9]+|[0-9]+")
+_NUMBER = re.compile(r"\d+\.\d+|\d+")
 
 
 def _spaced(text: str, marks: Sequence[str]) -> str:

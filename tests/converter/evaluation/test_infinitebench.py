@@ -90,6 +90,8 @@ def test_the_words_for_chat_models_are_the_published_ones(folder):
         ("math_find", "3.5", ["3.5"], True),
         ("math_find", "3", ["3.0"], True),
         ("math_find", "42 or 17", ["17"], False),
+        ("math_find", "\uff11\uff17", ["17"], True),  # digits of any script
+        ("passkey", "\uff11 71432", ["71432"], True),  # but not here
         ("math_find", "", ["17"], False),
         ("code_run", " -8", ["-8"], True),
         ("code_run", "The value is `-8`.", ["-8"], True),

@@ -155,8 +155,8 @@ def test_base_preset_and_report(run, tiny_llama, tiny_preset, file, tmp_path, mo
     report = run("report", out).stdout
     assert "## LongBench v2: " in report
     assert "Accuracy, percent of the questions" in report
-    rows = [line.split("|")[1].strip() for line in report.split("Tasks by tiny-dpe, percent")[1].splitlines()[2:9]]
-    assert rows == ["task", "---", "easy", "hard", "short", "medium", "long"]
+    rows = [line.split("|")[1].strip() for line in report.split("Questions by tiny-dpe, percent")[1].splitlines()[2:9]]
+    assert rows == ["group", "---", "easy", "hard", "short", "medium", "long"]
     changed(file, 0, answer="B")
     assert "data_sha256" in run(*command, "--resume", status=2).stderr
     assert "cot (False then, True now)" in run(*command, "--resume", "--cot", status=2).stderr

@@ -8,7 +8,7 @@ import pytest
 
 from ropext.converter.errors import RopextError
 from ropext.converter.evaluation.report.submission import check_submission
-from tests.helpers.measured import needles, write
+from tests.helpers.measured import answered, needles, write
 from tools.gallery.entries import RESULTS, entries
 from tools.gallery.pages import page
 from tools.gallery.plan import plan
@@ -41,6 +41,17 @@ def test_a_folder_holds_what_was_measured(run, results, submitted):
     assert "| [tiny](tiny/README.md) at 16k: needles in prose, nats | −10.50 | **−2.59** `dpe` (" in page(
         entries(submitted.parent), 1.0
     )
+
+
+def test_questions_of_files_are_measured_again_with_their_options(run, tmp_path):
+    values = [
+        {**answered(None, 8192, n, "longbench2", 1.0), "document": n, "groups": ["easy", "long"]} for n in range(3)
+    ]
+    how = {"cot": True, "chat": False, "data_sha256": "ab" * 32}
+    file = write(tmp_path / "results" / "tiny" / "longbench2.jsonl", "longbench2", values, **how)
+    run("report", file, "--submit", tmp_path / "docs" / "tiny")
+    (job,) = plan(tmp_path / "docs")
+    assert job.words == ["longbench2", "--lengths", "8192", "--cot", "--no-chat", "--no-short"]
 
 
 def test_results_whose_presets_are_unknown_have_a_plan_all_the_same(submitted):
