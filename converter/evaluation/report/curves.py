@@ -94,6 +94,8 @@ def _limits(metric: Metric, values: Sequence[float]) -> tuple[float, float]:
     """Ends of an axis that leave out a few values that are far from all others."""
     if metric.name in ("exact", "score"):
         return -6.0, 106.0
+    if not values:  # none is finite
+        return 0.0, 1.0
     import numpy as np
 
     low, middle, high = np.percentile(values, (25, 50, 75))

@@ -94,6 +94,13 @@ def test_many_models_are_rows_of_dots_the_best_above(tmp_path, task):
         assert "Below 1 is better than the base." in picture.caption
 
 
+def test_a_length_without_a_finite_number_has_an_empty_panel(tmp_path):
+    values = [perplexity(p, n, 0, 1e12 if n == 16384 else 2000.0) for p in ("a", "b") for n in LENGTHS]
+    _, _, texts = drawn(write(tmp_path / "ppl.jsonl", "ppl", values), "perplexity")
+    assert "16k tokens" in texts
+    assert texts.count("7.389") == 4
+
+
 def test_pictures_turn_dark_where_the_page_is(tmp_path):
     _, svg, _ = drawn(passkeys(tmp_path, 1), "heatmap")
     assert svg.count("prefers-color-scheme: dark") == 1
