@@ -118,6 +118,9 @@ def _wish(
     """Check what is wanted, and show how far it is as long as the block runs."""
     _check_output(output)
     known = _known(source, target, initial_window)
+    longest = max(asked["lengths"], default=target)
+    if longest < target:
+        say(f"note: what is best at {longest} tokens need not be best at the target of {target}", err=True)
     with live(f"{source}: starting") as bar:
         from ropext.converter.calibration.run import Wish
 

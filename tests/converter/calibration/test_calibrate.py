@@ -355,6 +355,10 @@ def test_dprope_by_the_papers_own_choice(target, dimensions, folder, tmp_path):
         (("dpe", "--target", "256", "--groups", "9"), "has 8 frequency pairs"),
         (("dpe", "--target", "256", "--scale-factors", "2,x"), "--scale-factors 2,x"),
         (("dpe", "--target", "256", "--lengths", "300"), "leave no room"),
+        (
+            ("dpe", "--target", "400", "--lengths", "200,300"),
+            "300 tokens need not be best at the target of 400",
+        ),
         (("dprope", "--target", "256", "--interpolated", "3"), "an even number"),
         (("dprope", "--target", "256", "--interpolated", "200"), "100 pairs"),
         (("dprope", "--target", "256", "--candidates", "yarm"), "did you mean 'yarn'"),
