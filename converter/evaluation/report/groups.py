@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ropext.converter.evaluation.tasks import helmet, infinitebench, longbench2
+from ropext.converter.evaluation.tasks import helmet, infinitebench, leval, longbench2
 
 __all__ = ["joined", "ordered", "split", "whole"]
 
@@ -19,7 +19,11 @@ _ORDER: Mapping[str, Sequence[str]] = {
 """Of the parts that tables show, where it is not that of the results."""
 
 
-_WHOLE: Mapping[str, Sequence[str]] = {"infinitebench": tuple(infinitebench.TASKS), "helmet": tuple(helmet.TASKS)}
+_WHOLE: Mapping[str, Sequence[str]] = {
+    "leval": leval.AVERAGED,
+    "infinitebench": tuple(infinitebench.TASKS),
+    "helmet": tuple(helmet.TASKS),
+}
 """Tasks whose average counts only where it is over all of these."""
 
 

@@ -46,14 +46,12 @@ class Evaluation:
         output: the folder of the results.
         files: the results, one file of JSON lines for each model.
         complete: whether everything is answered; false in one of several processes while others go on.
-        notes: what was left out, and why.
     """
 
     task: str
     output: Path
     files: tuple[Path, ...]
     complete: bool
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -139,9 +137,6 @@ def evaluate(
     if not base and not chosen:
         raise UsageError("--no-base leaves nothing to ask; name a --preset")
     made = make_task(task, samples, seed, settings)
-    if say:
-        for note in made.left_out:
-            say(note)
     how = _Settings(
         task=task,
         presets=(*([None] if base else []), *chosen),
@@ -159,7 +154,7 @@ def evaluate(
     stem = task if backend == "transformers" else f"{task}-{backend}"
     files = tuple(Path(output) / name / f"{stem}.jsonl" for name in names)
     whole = [_evaluate_one(made, how, model, file) for model, file in zip(named, files, strict=True)]
-    return Evaluation(task, Path(output), files, all(whole), made.left_out)
+    return Evaluation(task, Path(output), files, all(whole))
 
 
 def _lengths(given: str | Sequence[str | int]) -> tuple[int, ...]:

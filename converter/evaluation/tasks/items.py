@@ -37,7 +37,6 @@ class Task:
         items: what to ask at a length, tokens, for a tokenizer.
         settings: what the questions depend on, as the results record it.
         remark: what the user should know of a length before it is asked, for a tokenizer; empty: nothing.
-        left_out: parts of the task that cannot be asked here, and why.
         check: refuses a length that it cannot ask at, before a model is loaded.
         asks: whether it tells how well a model reads, so that what a method costs on short prompts belongs to it.
     """
@@ -45,7 +44,6 @@ class Task:
     items: Callable[[Any, int], Iterable[Item]]
     settings: dict[str, Any] = field(default_factory=dict)
     remark: Callable[[Any, int], str] = lambda tokenizer, length: ""
-    left_out: tuple[str, ...] = ()
     check: Callable[[int], None] = lambda length: None
     asks: bool = True
 
@@ -224,15 +222,14 @@ def _leval(samples: int | None, seed: int, tasks: Sequence[str] = (), data: str 
     """L-Eval's seven closed-ended tasks."""
     from .leval import find, read, runs
 
-    files, left_out = find(list(tasks) or None, Path(data) if data else None)
+    files = find(list(tasks) or None, Path(data) if data else None)
     documents, digest = read(files)
 
     def items(tokenizer: Any, length: int) -> Iterator[Item]:
         for task, found in documents.items():
             yield from runs(tokenizer, task, found[:samples], length)
 
-    notes = tuple(f"{task} is left out: {data} holds no {task}.jsonl" for task in left_out)
-    return Task(items, {"tasks": list(documents), "data_sha256": digest}, left_out=notes)
+    return Task(items, {"tasks": list(documents), "data_sha256": digest})
 
 
 def _infinitebench(

@@ -21,13 +21,13 @@ from ropext.converter.files.json_object import parse_object
 from ropext.converter.hub.errors import reading
 
 from .benchmark import chat_prompt, is_chat
-from .benchmark_files import check_names, read_lines
+from .benchmark_files import check_names, files_of, read_lines
 from .leval_scores import score
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Model
 
-__all__ = ["NEW_TOKENS", "TASKS", "Document", "LevalRun", "Task", "find", "fit", "prompt", "read", "runs"]
+__all__ = ["AVERAGED", "NEW_TOKENS", "TASKS", "Document", "LevalRun", "Task", "find", "fit", "prompt", "read", "runs"]
 
 NEW_TOKENS = 512
 """That an answer may have, whatever the task."""
@@ -116,6 +116,9 @@ TASKS: Mapping[str, Task] = {
 }
 """By their names in the data; in the paper TOEFL, QuALITY, Coursera, SFiction, GSM, CodeU and TopicRet."""
 
+AVERAGED = tuple(task for task in TASKS if task != "topic_retrieval_longchat")
+"""The six that the paper's average is over."""
+
 _IN_THE_STORY = "based on the world described in the document."
 _IN_FACT = "based on the real-world knowledge and facts up until your last training"
 _ASKED_IN_FACT = "Please directly answer without any additional output or explanation. "
@@ -139,29 +142,27 @@ class Document:
     place: str
 
 
-def find(tasks: Sequence[str] | None, folder: Path | None) -> tuple[dict[str, Path], list[str]]:
+def find(tasks: Sequence[str] | None, folder: Path | None) -> dict[str, Path]:
     """The tasks' files.
 
     Args:
-        tasks: which; by default all that there are.
+        tasks: which; by default all seven.
         folder: that holds `tpo.jsonl` and so on; by default the Hub's data set is asked.
 
     Returns:
-        The files by task, and the tasks that are left out because the folder has none for them.
+        The files by task.
 
     Raises:
-        UsageError: there is no such task, or no such file in the folder.
+        UsageError: there is no such task, or a file is missing.
         RopextError: the Hub does not give them.
     """
     check_names(tasks or (), TASKS, "L-Eval")
     chosen = list(dict.fromkeys(tasks or TASKS))
     if folder is None:
-        return {task: _fetched(task) for task in chosen}, []
+        return {task: _fetched(task) for task in chosen}
     files = {task: folder / f"{task}.jsonl" for task in chosen}
-    missing = [task for task, file in files.items() if not file.is_file()]
-    if missing and (tasks or len(missing) == len(chosen)):
-        raise UsageError(f"{folder}: holds no {', '.join(files[task].name for task in missing)}; {_DOWNLOAD}")
-    return {task: file for task, file in files.items() if task not in missing}, missing
+    files_of({task: [file] for task, file in files.items()}, "L-Eval", _DOWNLOAD, named=bool(tasks))
+    return files
 
 
 def _fetched(task: str) -> Path:

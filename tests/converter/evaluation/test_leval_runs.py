@@ -26,7 +26,11 @@ def test_base_preset_and_report(run, folder, data, tiny_preset, tmp_path):
     (data / "quality.jsonl").unlink()
     out = tmp_path / "results"
     command = ["eval", "leval", folder, "-p", tiny_preset, "--data", data, "-l", "2k,4k", "-o", out]
-    assert "quality is left out" in run(*command, "--samples", 1).stderr
+    refused = run(*command, status=2).stderr
+    assert "quality: there is no " in refused
+    assert not out.exists()
+    command += ["--tasks", refused.rpartition("--tasks ")[2].strip()]
+    run(*command, "--samples", 1)
     assert "go on with it by --resume" in run(*command, status=2).stderr
     settings, few = results(out / folder.name / "leval.jsonl")
     assert settings["tasks"] == [task for task in TASKS if task != "quality"]
@@ -43,6 +47,7 @@ def test_base_preset_and_report(run, folder, data, tiny_preset, tmp_path):
     assert (fact["document"], fact["answers"]) == (0, ["False [fact: False]"])
     report = run("report", out).stdout
     assert "## L-Eval: " in report
+    assert "Without quality: these averages are not to be held against published ones." in report
     assert "Tasks by tiny-dpe, percent" in report
     assert "| topic_retrieval_longchat |" in report
     assert "RULER" not in report
