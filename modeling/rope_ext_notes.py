@@ -76,11 +76,11 @@ class Notes:
         origin = torch.zeros((1, 1), dtype=torch.long, device=device) if self.origin is None else self.origin
         return rows_of(origin, rows) + torch.arange(past, device=device)
 
-    def add(self, stock: Tensor, past: int) -> tuple[int, bool]:
+    def add(self, stock: Tensor, past: int) -> tuple[int, bool, bool]:
         """Note new tokens at stock positions [B or 1, T] after `past` columns; waits for the device, once.
 
         Returns:
-            The largest of the positions, and whether each row's first follows its last one before.
+            The largest of the positions; whether each row's first follows its last one before; whether rows are alike.
         """
         kept = self.origin if self.positions is None else self.positions
         if kept is not None and stock.shape[0] == 1:
@@ -93,12 +93,13 @@ class Notes:
         else:
             known = rows_of(self.positions, stock.shape[0])[:, :past]
             fits = known[:, -1:] + 1 == stock[:, :1]
-        last, follows = torch.stack((stock.amax(), fits.all().long())).tolist()
+        alike = (stock == stock[:1]).all()
+        last, follows, alike = torch.stack((stock.amax(), fits.all().long(), alike.long())).tolist()
         if known is None and not follows:
             known = (origin + torch.arange(past, device=stock.device)).expand(stock.shape[0], -1)
         if known is not None:
             self.positions = torch.cat((known, stock), dim=1)
-        return int(last), bool(follows)
+        return int(last), bool(follows), bool(alike)
 
 
 def rows_of(kept: Tensor, rows: int) -> Tensor:

@@ -34,6 +34,7 @@ class Forward:
         notes: of the cache.
         last: the largest of the positions; not known in a compiled graph.
         follows: whether the new tokens follow those before and each other.
+        alike: whether they stand at the same positions in all rows.
         tail: of the layer that ran last, the keys that the cache holds, the exact ones of its end and their start.
         kept: what layers have left in the cache, and how often that had been written to.
     """
@@ -46,7 +47,7 @@ class Forward:
         self.cache: Any = None
         self.notes = Notes()
         self.last: int | None = None
-        self.follows = True
+        self.follows = self.alike = True
         self.tail: tuple[Tensor, Tensor, int] | None = None
         self.kept: dict[int, tuple[Tensor, int]] = {}
         self._geometry: Geometry | None = None
@@ -75,7 +76,7 @@ class Forward:
         if self.axes is not None:
             rows = 1 if found.origin is None else found.origin.shape[0]
             found.add_axes(self.axes, past, max(self.axes.shape[1], rows))
-        self.last, self.follows = found.add(self.stock, past)
+        self.last, self.follows, self.alike = found.add(self.stock, past)
         if past < found.columns and not self.follows and self.axes is None:  # cropped, they would follow
             raise ValueError(EVICTED)
         if self.axes is not None and found.axes is not None:
@@ -102,7 +103,7 @@ class Forward:
     def _locate(self, mask: Tensor | None, batch: int, count: int, length: int, *, flash: bool) -> Geometry:
         if self.cache is None and length > self.stock.shape[1]:  # a cache of a kind that is not known: one that grows
             self.past = length - self.stock.shape[1]
-            self.last, self.follows = self.notes.add(self.stock, self.past)
+            self.last, self.follows, self.alike = self.notes.add(self.stock, self.past)
         past = self.past
         assert past is not None
         filled = length if isinstance(past, Tensor) else past + self.stock.shape[1]
@@ -120,6 +121,8 @@ class Forward:
         valid = None if valid is None else valid.expand(batch, filled)
         origin, keys = self._keys(batch, filled, valid)
         geometry = Geometry(stock, filled - count, filled, valid=valid, explicit=explicit, origin=origin, keys=keys)
+        if self.notes.positions is None and self.notes.axes is None and self.last is not None:
+            geometry.known(self.last + 1 - filled, alike=self.alike)
         if self.notes.axes is not None:
             keys_axes = torch.stack([rows_of(axis, batch) for axis in self.notes.axes])
             geometry.axes = keys_axes[..., filled - count :], keys_axes
@@ -165,6 +168,7 @@ class Geometry:
         explicit: [B, T, L] booleans, a mask of packed documents or images; else None.
         origin: [B, 1] stock position of column 0.
         packed: the mask keeps runs of positions apart.
+        alike: whether all rows begin at one position; None: the device is asked.
     """
 
     def __init__(
@@ -185,6 +189,7 @@ class Geometry:
         self.origin = stock[:, -1:] - (past + stock.shape[1] - 1) if origin is None else origin
         self._keys = keys
         self._so_far: Tensor | None = None
+        self.alike: bool | None = None
         self.shift = self._find_shift() if shift is None else shift
         self.query_positions = stock - self.shift
         self._memo: dict[Any, Any] = {}
@@ -196,11 +201,17 @@ class Geometry:
         first = self.valid.long().argmax(-1, keepdim=True)
         return torch.where(self.origin == 0, first, 0)
 
+    def known(self, first: int, *, alike: bool) -> None:
+        """Say what the device would be asked else: where column 0 of the first row stands; whether rows are alike."""
+        self.alike = alike
+        if alike and self.valid is None:
+            self.memo("first", lambda: first)
+
     def again(self) -> Geometry:
         """The same places, for another method: what is kept of them is made anew."""
         known = {"valid": self.valid, "explicit": self.explicit, "origin": self.origin, "keys": self._keys}
         again = Geometry(self.stock, self.past, self.length, **known, shift=self.shift)
-        again.packed, again.axes = self.packed, self.axes
+        again.packed, again.axes, again.alike = self.packed, self.axes, self.alike
         return again
 
     def memo(self, key: object, make: Callable[[], T]) -> T:
@@ -291,7 +302,7 @@ class Geometry:
             plain = all(each is None for each in known) and not self.packed
             if torch.compiler.is_compiling() or not plain or self.origin.shape[0] == 1:
                 return plain
-            return bool((self.origin == self.origin[0]).all())
+            return bool((self.origin == self.origin[0]).all()) if self.alike is None else self.alike
 
         return self.memo("one_call", find)
 
