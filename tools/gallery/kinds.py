@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, median
 
 from ropext.converter.evaluation.report.ranking import ranked, short_names
 from ropext.converter.evaluation.report.results import Experiment
 from ropext.converter.evaluation.report.statistics import METRICS, estimate
 from ropext.converter.methods.registry import FREQUENCY_METHODS
+from ropext.converter.presets.load import list_presets
 
 from .methods import Methods
 
@@ -35,6 +37,7 @@ class Row:
         beyond: perplexity of the prose beyond the trained length; None where there is none that does not repeat itself.
         inside: perplexity of the prose before it; None where the trained length is unknown.
         cost: how much higher than the base's that is, percent.
+        shipped: a preset of ropext has this name.
     """
 
     name: str
@@ -43,6 +46,13 @@ class Row:
     beyond: float | None
     inside: float | None
     cost: float | None
+    shipped: bool
+
+
+@cache
+def shipped() -> frozenset[str]:
+    """The names of ropext's presets."""
+    return frozenset(preset.name for preset in list_presets())
 
 
 def rows(experiment: Experiment, methods: Methods) -> list[Row]:
@@ -57,8 +67,14 @@ def rows(experiment: Experiment, methods: Methods) -> list[Row]:
         cost = None if inside is None or start is None else 100 * math.expm1(inside - start)
         before, after = (None if each is None else math.exp(each) for each in (inside, beyond))
         known = {kind: _known(experiment, preset, length, kind) for kind in experiment.subtasks if kind != TEXT}
-        found.append(Row(names[preset], _family(preset, its, methods), known, after, before, cost))
+        found.append(Row(names[preset], _family(preset, its, methods), known, after, before, cost, preset in shipped()))
     return found
+
+
+def to_be_had(found: Sequence[Row]) -> list[Row]:
+    """The base and what a visitor can have at once, by a preset of ropext; all rows where there is none."""
+    named = [each for each in found if each.family == "base" or each.shipped]
+    return named if any(each.shipped for each in named) else list(found)
 
 
 def few(found: Sequence[Row]) -> list[Row]:

@@ -51,8 +51,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show(jobs: Sequence[Job], output: Path) -> None:
-    for source in dict.fromkeys(job.source for job in jobs):
-        print(INSTALL.get(source, f"# {source}: put it into {output / WORK / source}"))
+    work = output / WORK
+    for source in dict.fromkeys(job.made_of[0] if job.made_of else job.source for job in jobs):
+        print(INSTALL.get(source, f"# {source}: put it into {work / source}"))
+    for job in jobs:
+        if job.made_of:
+            print(f"ropext {shlex.join(_conversion(job, work / job.made_of[0], work))}")
     for job in jobs:
         named = [each if isinstance(each, str) else f"{each['name']}.yaml" for each in job.presets]
         words = job.command(output / WORK / job.source, _folder(job, output), named)
@@ -65,8 +69,22 @@ def _folder(job: Job, output: Path) -> Path:
     return output / WORK / job.place.with_suffix("").as_posix().replace("/", "-")
 
 
+def _conversion(job: Job, base: Path, work: Path) -> list[str]:
+    return ["convert", str(base), "--preset", job.made_of[1], "--output", str(work / job.source)]
+
+
+def _model(job: Job, work: Path) -> Path:
+    """The model's folder, which is written or converted where it is missing."""
+    if not job.made_of:
+        return model(job.source, work)
+    if not (work / job.source).exists():
+        base = model(job.made_of[0], work)
+        subprocess.run([sys.executable, "-m", "ropext", *_conversion(job, base, work)], check=True)
+    return work / job.source
+
+
 def _measure(job: Job, output: Path) -> None:
-    where = model(job.source, output / WORK)
+    where = _model(job, output / WORK)
     folder = _folder(job, output)
     named = [each if isinstance(each, str) else str(_written(each, folder)) for each in job.presets]
     words = job.command(where, folder, named)

@@ -36,6 +36,7 @@ class Job:
         source: the model's name.
         words: what follows `ropext eval`, but for the model and the folder of results.
         presets: names or files that are handed on, or what has to be written into a file first.
+        made_of: the base and the preset that the model is converted of; empty where it is none that was converted.
         hours: what it takes, by the seconds that its lines record.
     """
 
@@ -44,6 +45,7 @@ class Job:
     words: Sequence[str]
     presets: Sequence[str | Mapping[str, Any]]
     hours: float
+    made_of: tuple[str, ...] = ()
 
     def command(self, model: Path | str, output: Path, named: Sequence[str]) -> list[str]:
         """The whole command; `named` are the presets, those in files by these."""
@@ -86,6 +88,7 @@ def _job(run: Run, folder: Path, lengths: Sequence[int]) -> Job:
         words=words if run.settings["task"] in _OF_FILES else [*words, "--samples", str(each)],
         presets=[_preset(name, found, run) for name, found in settings.items()],
         hours=per_line * lines / 3600,
+        made_of=tuple(map(str, (run.settings.get("converted") or {}).values())),
     )
 
 

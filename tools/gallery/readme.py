@@ -11,7 +11,7 @@ from ropext.converter.evaluation.report.tables import plain
 
 from .drawing import described, number, perplexity
 from .entries import Entry, times
-from .kinds import GUESS, Row, few, trained_share
+from .kinds import GUESS, Row, few, to_be_had, trained_share
 from .pages import NAMES, best_method, judged
 
 BEGIN, END = "<!-- gallery: begin, made by python -m tools.gallery -->", "<!-- gallery: end -->"
@@ -26,7 +26,7 @@ _NOTE = (
 
 def shown(found: Sequence[Entry]) -> tuple[Experiment, list[Row]]:
     """The experiment of the picture, and its rows: mixed questions that most methods were asked, about most tokens."""
-    every = [(each, rows) for entry in found for each, rows, _ in entry.mixed()]
+    every = [(each, to_be_had(rows)) for entry in found for each, rows, _ in entry.mixed()]
     return max(every, key=lambda pair: (len(pair[1]), pair[0].lengths[-1]))
 
 
@@ -92,7 +92,7 @@ def legend(experiment: Experiment, found: Sequence[Row]) -> str:
         f"{experiment.settings.get('questions')} questions of each kind about {about}; a guess gives each digit "
         f"{GUESS:.0f} %.",
         f"{_listed(near)} stay near that: the model is small." if near else "",
-        f"`{stock[0]}` is the best of {len(stock)} settings in stock keys." if stock else "",
+        f"`{stock[0]}` is the best of {len(stock)} presets in stock keys." if len(stock) > 1 else "",
         f"{' and '.join(f'`{name}`' for name in own[:2])} lead the {len(own)} with an attention of their own."
         if len(own) > 1
         else "",
