@@ -21,9 +21,7 @@ from .rope_ext_positions import Geometry
 from .rope_ext_sides import Side
 
 CHUNK = 1024
-"""Most queries of one step of the band: its triangles beside the diagonal are this wide."""
-CHUNK_CPU = 256
-"""The same on a CPU, whose kernel computes whole squares along the diagonal of a triangle."""
+"""Most queries of one step of the band: its squares beside the diagonal are this wide."""
 
 
 class BandMethod(Method):
@@ -318,8 +316,7 @@ class BandMethod(Method):
         for count, border in enumerate((*borders[1:], length), 1):
             last = min(border, length) if count < len(sides) - 1 else length
             # A kernel that knows windows takes all the others at once.
-            chunk = CHUNK_CPU if near.query.device.type == "cpu" else CHUNK
-            step = last - first if near.windowed else min(self.window, chunk)
+            step = last - first if near.windowed else min(self.window, CHUNK)
             parts += [
                 merge(_parts(sides[: count + 1], borders, start, min(start + step, last), past))
                 for start in range(first, last, max(step, 1))
