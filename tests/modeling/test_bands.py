@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ropext.modeling import rope_ext_band
 from tests.helpers import tiny
 
 FRACTIONAL = {"whole_positions": False}
@@ -63,3 +64,13 @@ def test_narrow_and_wide_regions_of_a_long_text(no_grad):
         cache = out[tiny.CACHE]
         found.append(out.logits)
     torch.testing.assert_close(torch.cat(found, 1), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["self_extend", "dpe_top_k"])
+def test_a_window_wider_than_a_chunk_of_queries(name, no_grad, monkeypatch):
+    """A rectangle lies between the two triangles of the band."""
+    monkeypatch.setattr(rope_ext_band, "CHUNK", 16)
+    case = tiny.CASES[name]
+    wide = tiny.Case(case.method, {**case.parameters, "local_window": 40}, case.tables)
+    model, dense, ids = tiny.converted(wide), tiny.converted(wide, "eager"), tiny.tokens(150)
+    torch.testing.assert_close(model(ids).logits, dense(ids).logits, atol=1e-4, rtol=0)
