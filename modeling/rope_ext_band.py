@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, Table, by_logits, grouped_logits, is_exporting, joined, merge
+from .rope_ext_attention import Part, by_logits, grouped_logits, is_exporting, joined, merge
 from .rope_ext_method import Method, Tokens
 from .rope_ext_positions import Geometry
 from .rope_ext_sides import Side
@@ -100,10 +100,10 @@ class BandMethod(Method):
         far = self.far_key_positions(positions, geometry.tokens_so_far)
         return self.table(geometry.key_stock[:, start:stop], far)
 
-    def _query_table(self, region: int, geometry: Geometry) -> Table:
+    def _query_table(self, region: int, geometry: Geometry) -> Part:
         far = self.query_positions(region, geometry.query_positions, geometry.tokens_so_far)
         # Keys that are not moved stand where the model counted them, padding included.
-        return self.pairs.at_once(self.table(geometry.stock, far if self.moves_keys else far + geometry.shift))
+        return self.table(geometry.stock, far if self.moves_keys else far + geometry.shift)
 
     def _queries(self, tokens: Tokens) -> list[Tensor]:
         """The queries as the near keys and those of each region take them, scaled if the method does that."""

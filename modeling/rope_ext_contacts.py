@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, Cache
 
-from .rope_ext_attention import Table, one_type
+from .rope_ext_attention import one_type
 from .rope_ext_cache import UNKNOWN, check_kept, is_held, note_kept, refuse_masked
 from .rope_ext_copies import Copies, Recent
 from .rope_ext_method import Method, Tokens
@@ -316,11 +316,8 @@ class Attachment:
                 tokens.key, tokens.exact_from = forward.tail[1:]
                 return
             tokens.key = far_key[:, :, start:].clone()
-
-            def to_far() -> Table:
-                return method.pairs.at_once(method.far_key_table(geometry, start, geometry.length))
-
-            far_key[:, :, start:] = tokens.turn_key(tokens.key, geometry.memo(("to_far", start), to_far))
+            table = geometry.memo(("to_far", start), lambda: method.far_key_table(geometry, start, geometry.length))
+            far_key[:, :, start:] = tokens.turn_key(tokens.key, table)
             forward.tail = far_key, tokens.key, start
             notes.far.add(layer)
             tokens.recent = notes.beside(layer, Recent, one)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, Table, flash_parts, grouped_logits, joined, merge
+from .rope_ext_attention import Part, flash_parts, grouped_logits, joined, merge
 from .rope_ext_method import Method, Tokens
 from .rope_ext_positions import Geometry
 
@@ -56,11 +56,11 @@ class Dca(Method):
         """The query for keys of its own chunk, of the one before, and of older ones: three times [B, H, T, D]."""
         geometry = tokens.geometry
 
-        def tables() -> list[Table]:
+        def tables() -> list[Part]:
             own = geometry.query_positions % self.stride
             before = (own + self.stride).clamp(max=self.chunk_size)
             places = own, before, torch.full_like(own, self.chunk_size)
-            return [self.pairs.at_once(self.table(geometry.stock, positions)) for positions in places]
+            return [self.table(geometry.stock, positions) for positions in places]
 
         turned = (tokens.turn_query(table) for table in geometry.memo("queries", tables))
         own, before, older = (self.scaled(query, geometry) for query in turned)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, Table, by_logits, flash_parts, grouped_logits, joined, merge, widest
+from .rope_ext_attention import Part, by_logits, flash_parts, grouped_logits, joined, merge, widest
 from .rope_ext_method import DENSE_QUERIES, Method, Tokens
 from .rope_ext_noise import gaussian_noise, uniform_noise
 from .rope_ext_positions import Geometry
@@ -102,9 +102,9 @@ class Gali(Method):
         group = _ceil_div(surplus + initial - local, initial - local)
         return surplus, group, surplus + _ceil_div(surplus, (group - 1).clamp(min=1))
 
-    def _query_table(self, geometry: Geometry, tokens_so_far: Tensor) -> Table:
+    def _query_table(self, geometry: Geometry, tokens_so_far: Tensor) -> Part:
         upper, _, weight = self.positions(geometry.query_positions, tokens_so_far)
-        return self.pairs.at_once(self.table(geometry.stock, upper if self.interpolates else upper - weight))
+        return self.table(geometry.stock, upper if self.interpolates else upper - weight)
 
     def _key_table(self, stock: Tensor, upper: Tensor, lower: Tensor, weight: Tensor) -> Part:
         """How to turn keys from their stock positions; between two integers the blend of both rotations."""
@@ -123,7 +123,7 @@ class Gali(Method):
         """
         geometry = tokens.geometry
 
-        def tables() -> tuple[Table, Part]:
+        def tables() -> tuple[Part, Part]:
             keys = self.positions(geometry.key_positions, tokens_so_far)
             return self._query_table(geometry, tokens_so_far), self._key_table(geometry.key_stock, *keys)
 
@@ -160,7 +160,7 @@ class Gali(Method):
         """Of one new token: the tokens that stand 1 / g apart, and those behind them, at exact distances."""
         geometry, length = tokens.geometry, tokens.length
 
-        def places() -> tuple[int, int, Table]:
+        def places() -> tuple[int, int, Part]:
             first, device = geometry.first_position, geometry.stock.device
             ((_, _, tokens_so_far),) = self.runs(first + length - 1, first + length, first + length)
             count = int(self._layout(torch.tensor(tokens_so_far))[2]) - first

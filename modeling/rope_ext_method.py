@@ -17,7 +17,6 @@ from torch import Tensor
 from .rope_ext_attention import (
     Pairs,
     Part,
-    Table,
     flash_attention,
     grouped_logits,
     is_exporting,
@@ -85,15 +84,15 @@ class Tokens:
         """Query heads of a group."""
         return self.query.shape[1] // self.value.shape[1]
 
-    def turn_query(self, table: Table) -> Tensor:
+    def turn_query(self, table: Part) -> Tensor:
         """[B, H, T, D]: the queries, rotated further."""
         return self._turn(self.query, table, 0)
 
-    def turn_key(self, key: Tensor, table: Table) -> Tensor:
+    def turn_key(self, key: Tensor, table: Part) -> Tensor:
         """Keys [B, K, n, D], rotated further."""
         return self._turn(key, table, 1)
 
-    def _turn(self, x: Tensor, table: Table, which: int) -> Tensor:
+    def _turn(self, x: Tensor, table: Part, which: int) -> Tensor:
         if self.gains is None:
             return self.pairs.rotate(x, table)
         gain = self.gains[which]

@@ -57,32 +57,3 @@ def test_merged_parts_are_attention_over_all_keys(dtype):
     expected = logits.softmax(-1) @ value.float()
     torch.testing.assert_close(out.float(), expected, atol=2e-2 if dtype == torch.bfloat16 else 1e-5, rtol=0)
     torch.testing.assert_close(lse, logits.logsumexp(-1))
-
-
-@pytest.mark.parametrize("layout", ["halves", "neighbours"])
-@pytest.mark.parametrize(("first", "head_dim"), [(0, 16), (2, 24)])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
-def test_one_token_is_turned_in_one_product(layout, first, head_dim, dtype):
-    pairs = attention.Pairs(torch.rand(8), layout, first)
-    table = pairs.turn(torch.tensor([[900]]), torch.tensor([[70]]), pairs.inv_freq, pairs.inv_freq)
-    heads = torch.randn(1, 3, 1, head_dim).to(dtype)
-    matrix = pairs.at_once(table)
-    assert matrix.shape == (16, 16)
-    expected = pairs.rotate(heads, table)
-    assert not torch.equal(expected, heads)
-    tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-6
-    torch.testing.assert_close(pairs.rotate(heads, matrix), expected, atol=tolerance, rtol=0)
-
-
-@pytest.mark.parametrize(("rows", "count"), [(2, 1), (1, 2)])
-def test_several_tokens_are_turned_by_their_table(rows, count):
-    pairs, positions = attention.Pairs(torch.rand(8)), torch.ones(rows, count)
-    table = pairs.turn(positions, positions, pairs.inv_freq, pairs.inv_freq)
-    assert pairs.at_once(table) is table
-
-
-def test_under_autocast_a_product_would_be_rounded():
-    pairs, positions = attention.Pairs(torch.rand(8)), torch.ones(1, 1)
-    table = pairs.turn(positions, positions, pairs.inv_freq, pairs.inv_freq)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert pairs.at_once(table) is table
