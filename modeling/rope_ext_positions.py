@@ -202,7 +202,7 @@ class Geometry:
         return torch.where(self.origin == 0, first, 0)
 
     def known(self, first: int, *, alike: bool) -> None:
-        """Say what the device would be asked else: where column 0 of the first row stands; whether rows are alike."""
+        """Say what need not be asked of the device: whether rows are alike, and where column 0 of such rows stands."""
         self.alike = alike
         if alike and self.valid is None:
             self.memo("first", lambda: first)
