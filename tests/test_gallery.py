@@ -1,6 +1,7 @@
 """The gallery of results: README, its pages and pictures are those that the raw lines give."""
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -159,13 +160,13 @@ def test_the_search_for_scale_factors_is_read_as_it_was_written_down():
 def test_what_was_measured_can_be_measured_again(job):
     assert 0 < job.hours < 1000
     named = [each if isinstance(each, str) else f"{make_preset(each).name}.yaml" for each in job.presets]
-    check(job.command("model", "out", named), whole=True)
+    check(job.command(Path("model"), Path("out"), named), whole=True)
 
 
 def test_some_jobs_can_be_tried_at_small_size():
     (job,) = plan(RESULTS, "smollm2/dprope", [512])
     assert (
-        " ".join(job.command("m", "out", ["a"]))
+        " ".join(job.command(Path("m"), Path("out"), ["a"]))
         == "eval ppl m --preset a --lengths 512 --no-short --samples 2 --output out --resume"
     )
     assert plan(RESULTS, "no such") == []

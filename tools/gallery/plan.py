@@ -17,7 +17,9 @@ from .methods import setting
 
 _NOT_ASKED = ("task", "source", "converted", "trained_length", "text", "text_sha256", "command", "versions", "machine")
 _NOT_ASKED += ("data_sha256",)
-"""Settings that are no option: they follow from the model and from its text, which is Python's own, or from files."""
+"""Settings that are no option: they follow from the model, from its text or from files."""
+_OWN_TEXT = "pydoc_data.topics"
+"""Python's documentation, which tasks read without `--text`."""
 
 _OF_FILES = ("leval", "longbench2", "infinitebench", "helmet")
 """Tasks that have as many questions as their files. Who measures them again adds `--data`."""
@@ -37,6 +39,7 @@ class Job:
         words: what follows `ropext eval`, but for the model and the folder of results.
         presets: names or files that are handed on, or what has to be written into a file first.
         made_of: the base and the preset that the model is converted of; empty where it is none that was converted.
+        text: the name of the prose, where it is not what a task reads without `--text`.
         hours: what it takes, by the seconds that its lines record.
     """
 
@@ -46,11 +49,14 @@ class Job:
     presets: Sequence[str | Mapping[str, Any]]
     hours: float
     made_of: tuple[str, ...] = ()
+    text: str = ""
 
-    def command(self, model: Path | str, output: Path, named: Sequence[str]) -> list[str]:
-        """The whole command; `named` are the presets, those in files by these."""
+    def command(self, model: Path, output: Path, named: Sequence[str]) -> list[str]:
+        """The whole command; `named` are the presets, those in files by these. The text lies beside the model."""
         presets = [word for name in named for word in ("--preset", name)]
         task, *options = self.words
+        if self.text:
+            options += ["--text", str(model.parent / self.text)]
         return ["eval", task, str(model), *presets, *options, "--output", str(output), "--resume"]
 
 
@@ -89,6 +95,7 @@ def _job(run: Run, folder: Path, lengths: Sequence[int]) -> Job:
         presets=[_preset(name, found, run) for name, found in settings.items()],
         hours=per_line * lines / 3600,
         made_of=tuple(map(str, (run.settings.get("converted") or {}).values())),
+        text=_text(str(run.settings.get("text", ""))),
     )
 
 
@@ -101,6 +108,10 @@ def _of_one(run: Run, values: Sequence[Mapping[str, Any]]) -> int:
     """Samples of each length, as many as the model that read most was given."""
     counts = Counter((value["preset"], value["length"]) for value in values)
     return max(1, max(counts.values()) // _parts(run, values))
+
+
+def _text(name: str) -> str:
+    return "" if name.startswith(_OWN_TEXT) else name
 
 
 def _options(settings: Mapping[str, Any]) -> Iterator[str]:

@@ -26,7 +26,7 @@ class Text:
     """Prose, cut into sentences.
 
     Attributes:
-        name: where it is from.
+        name: where it is from: the names of the files and folders.
         sha256: of the sentences, so that two runs can be told to have read the same.
         sentences: each ends with its own full stop.
     """
@@ -62,7 +62,7 @@ def load_text(files: Sequence[Path] = ()) -> Text:
         text = _text("pydoc_data.topics", _sentences(topics[key] for key in sorted(topics)))
     else:
         found = [file for each in files for file in _files(each)]
-        text = _text(", ".join(file.name for file in found), _sentences(map(_read, found)))
+        text = _text(", ".join(each.absolute().name for each in files), _sentences(map(_read, found)))
     if len(text.sentences) < 80:
         names = ", ".join(map(str, files))
         raise UsageError(f"{names}: {len(text.sentences)} sentences of prose; give texts of at least 80")
