@@ -18,8 +18,8 @@ INSTALL: Mapping[str, str] = {
 """How to install each; Gemma's comes under Gemma's terms."""
 
 TEXTS: Mapping[str, str] = {
-    "django-5.2.8-topics": "pip download --no-deps --no-binary django django==5.2.8 && tar xf django-5.2.8.tar.gz "
-    "&& mkdir -p {work} && mv django-5.2.8/docs/topics {work}/django-5.2.8-topics",
+    "django-5.2.8-docs": "pip download --no-deps --no-binary django django==5.2.8 && tar xf django-5.2.8.tar.gz "
+    "&& mkdir -p {work} && mv django-5.2.8/docs {work}/django-5.2.8-docs",
 }
 """How to get the prose for texts that are longer than Python's documentation."""
 
