@@ -184,7 +184,8 @@ def both_dtypes(config: Mapping[str, Any]) -> dict[str, Any]:
 def without_window(text: Mapping[str, Any], description: Description) -> dict[str, Any]:
     """Return what lets the layers that the method acts on see everything, where they slide; other layers stay.
 
-    Where no layer slides, a window that is written nevertheless goes too: transformers' caches would go by it.
+    Where no layer slides, a window that is written nevertheless goes too: transformers' caches would go by it. It stays
+    in families whose layers are told apart by `layer_types` alone: their classes do not load without one.
 
     Args:
         text: the configuration of the text model.
@@ -194,7 +195,9 @@ def without_window(text: Mapping[str, Any], description: Description) -> dict[st
     if description.window is None and not everywhere:
         return {}
     off: dict[str, Any] = {}
-    if description.window is not None or text.get("sliding_window") is not None:
+    family = FAMILIES[description.text_model_type]
+    by_types = family.layers == "types" and family.nope != "sliding_window" and not family.window_switch
+    if not by_types and (description.window is not None or text.get("sliding_window") is not None):
         off["sliding_window"] = None
     if "use_sliding_window" in text:
         off["use_sliding_window"] = False

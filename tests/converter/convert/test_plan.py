@@ -7,9 +7,9 @@ from importlib import resources
 import pytest
 
 from ropext.converter import model_code
-from ropext.converter.checkpoint.description import base_inv_freq
+from ropext.converter.checkpoint.description import base_inv_freq, describe
 from ropext.converter.checkpoint.read import read_checkpoint
-from ropext.converter.convert.config import GUARD
+from ropext.converter.convert.config import GUARD, without_window
 from ropext.converter.convert.plan import make_plan
 from ropext.converter.errors import RopextError
 from ropext.converter.methods.registry import bake
@@ -133,6 +133,13 @@ def test_other_keys_pass_through_but_windows_slide_no_more(plan, tiny_llama):
     assert config["sliding_window"] is None
     assert config["use_sliding_window"] is False
     assert config["layer_types"] == ["full_attention"] * 3
+
+
+@pytest.mark.parametrize("before", [["full_attention"] * 3, ["sliding_attention"] * 3])
+def test_a_window_stays_where_types_of_layers_alone_choose_it(before):
+    """Classes that make a mask for layers that slide, whether there are any or not, do not run without one."""
+    text = {"model_type": "gemma2", "num_hidden_layers": 3, "sliding_window": 8, "layer_types": before}
+    assert without_window(text, describe(text)) == {"layer_types": ["full_attention"] * 3}
 
 
 def test_changes_are_listed(plan):
