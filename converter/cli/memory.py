@@ -49,7 +49,7 @@ _NUMBERS = click.Choice(list(NUMBER_BYTES))
 @click.argument("source", metavar="MODEL")
 @click.option("--length", "-l", type=Length(), help="Length of each text, e.g. 128k.")
 @click.option("--memory", "-m", type=Bytes(), help="Memory there is, e.g. 24GB; shows the longest text that fits.")
-@click.option("--batch", "-b", type=click.IntRange(1), default=1, show_default=True, help="Texts at once.")
+@click.option("--batch", "-b", type=click.IntRange(1, 65_536), default=1, show_default=True, help="Texts at once.")
 @click.option("--dtype", type=_NUMBERS, show_default="as stored", help="Number type of the weights.")
 @click.option("--kv-dtype", type=_NUMBERS, show_default="the runtime's", help="Number type of keys and values.")
 @click.option(

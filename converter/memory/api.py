@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ropext.converter.checkpoint.facts import read_config
-from ropext.converter.errors import UsageError
+from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.safetensors_header import TensorType
 from ropext.converter.methods.registry import FREQUENCY_METHODS
 
@@ -128,7 +128,7 @@ def fit(question: Question) -> Fit:
         dtype=dtype,
         kv_dtype=question.kv_dtype or "",
         weights=weight_bytes(tensors, question.dtype),
-        copied=_copied(method, parameters, question.batch),
+        copied=_copied_of(question, method, parameters),
     )
     runtimes = [RUNTIMES[question.runtime]] if question.runtime else list(_able(method))
     found = {each.name: longest(shape, each, load, question.memory) for each in runtimes} if question.memory else {}
@@ -154,7 +154,7 @@ def bytes_of(text: str) -> int:
     Raises:
         UsageError: it is none.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgGtT])(i?)[bB]?", text.strip())
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([kKmMgGtT])(i?)[bB]?", text.strip())
     if not match or not float(match[1]):
         raise UsageError(f"{text!r} is no size of a memory; write it as 24GB or 24GiB")
     return int(float(match[1]) * (1024 if match[3] else 1000) ** (" kmgt".index(match[2].lower())))
@@ -175,6 +175,19 @@ def _able(method: str) -> Iterator[Runtime]:
     for runtime in RUNTIMES.values():
         if runtime.name != "llama.cpp" or method in _PLAIN:
             yield runtime
+
+
+def _copied_of(question: Question, method: str, parameters: Mapping[str, Any]) -> dict[str, float]:
+    """Return what `_copied` does, of parameters that somebody else may have written.
+
+    Raises:
+        RopextError: they are not as ropext writes them.
+    """
+    try:
+        return _copied(method, parameters, question.batch)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        where = "config.json: rope_ext: parameters"
+        raise RopextError(f"{question.source}: {where}: not as ropext writes them ({error!r}).") from None
 
 
 def _copied(method: str, parameters: Mapping[str, Any], batch: int) -> dict[str, float]:

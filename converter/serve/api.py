@@ -38,22 +38,23 @@ def offers(source: str, runtime: str | None = None) -> list[Offer]:
 
 def offers_of(config: Mapping[str, Any], source: str, runtime: str | None = None) -> list[Offer]:
     """Say how to serve a model whose configuration is known; see `offers`."""
-    model = _model(config, source)
-    return [make(model) for name, make in RUNTIMES.items() if runtime in (None, name)]
+    try:
+        model = _model(config, source)
+        return [make(model) for name, make in RUNTIMES.items() if runtime in (None, name)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = "rope_ext or the keys that go with it are" if "rope_ext" in config else "its keys of RoPE are"
+        raise RopextError(f"{source}: config.json: {what} not as they have to be ({error!r}).") from None
 
 
 def _model(config: Mapping[str, Any], source: str) -> Model:
     block = config.get("rope_ext")
     if block is None:
         return Model(source, config, "original", _length(config), "base")
-    try:
-        method, target = str(block["method"]), int(block["target_window"])
-        if "auto_map" not in config:
-            return Model(source, config, method, target, "native")
-        others = "transformers" if vllm_refusal(config) else "vLLM or transformers"
-        return Model(source, config, method, target, "code", others)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RopextError(f"{source}: config.json: rope_ext: not as ropext writes it ({error!r}).") from None
+    method, target = str(block["method"]), int(block["target_window"])
+    if "auto_map" not in config:
+        return Model(source, config, method, target, "native")
+    others = "transformers" if vllm_refusal(config) else "vLLM or transformers"
+    return Model(source, config, method, target, "code", others)
 
 
 def _length(config: Mapping[str, Any]) -> int | None:

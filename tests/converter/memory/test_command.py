@@ -125,10 +125,21 @@ def test_what_is_missing_or_too_much(tiny_llama, tiny_preset):
     assert "--length 128k" in run(tiny_llama).output
     assert "not both" in run(tiny_llama, "-l", "1k", "--method", "dpe", "--preset", tiny_preset).output
     assert "did you mean" in run(tiny_llama, "-l", "1k", "--method", "yarm").output
+    assert "65536" in run(tiny_llama, "-l", "1k", "--batch", "9" * 400).output
     assert "--set belongs" in run(tiny_llama, "-l", "1k", "--set", "a=1").output
     (tiny_llama / "model.safetensors").unlink()
     with pytest.raises(RopextError, match="neither model"):
         fit(Question(str(tiny_llama), 1024))
+
+
+@pytest.mark.parametrize("parameters", [[], {"regions": []}, {"by_layer": [1]}, {"by_layer": 7}, "text"])
+def test_a_block_that_is_not_ours(tiny_llama, tiny_preset, tmp_path, parameters):
+    folder = convert_checkpoint(load_preset(str(tiny_preset)), str(tiny_llama), tmp_path / "out").output
+    block = json.loads((folder / "config.json").read_text())["rope_ext"]
+    edit_config(folder, rope_ext=block | {"method": "bands", "parameters": parameters})
+    result = run(folder, "--length", "1k")
+    assert "fault of ropext" not in result.output
+    assert result.exit_code == (0 if parameters == [] else 1)
 
 
 def test_a_repository_is_asked_for_headers_alone(tiny_llama, monkeypatch):
@@ -155,7 +166,7 @@ def test_sizes(text, size):
     assert bytes_of(text) == size
 
 
-@pytest.mark.parametrize("text", ["24", "GB", "0GB", "24XB", "-1GB"])
+@pytest.mark.parametrize("text", ["24", "GB", "0GB", "24XB", "-1GB", "9" * 400 + "GB"])
 def test_no_sizes(text):
     with pytest.raises(UsageError, match="24GiB"):
         bytes_of(text)

@@ -229,3 +229,20 @@ def test_what_is_no_model(tmp_path):
     result = run("serve", tmp_path)
     assert result.exit_code == 1
     assert "no config.json" in result.output
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"rope_scaling": ["linear"], "rope_theta": None},
+        {"rope_ext": {"method": "dpe", "target_window": 256}, "auto_map": {}, "architectures": None},
+        {"rope_ext": {"method": "dpe", "target_window": 256}, "auto_map": {}, "architectures": [7]},
+        {"rope_ext": []},
+    ],
+)
+def test_keys_that_are_not_as_they_have_to_be(tiny_llama, keys):
+    edit_config(tiny_llama, **keys)
+    result = run("serve", tiny_llama)
+    assert result.exit_code == 1
+    assert "config.json: " in result.stderr
+    assert "fault of ropext" not in result.stderr
