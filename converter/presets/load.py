@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ropext.converter.checkpoint.facts import ModelFacts
 
 __all__ = [
+    "LONGEST_NAME",
     "found_preset",
     "list_presets",
     "load_preset",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 _SUFFIXES = (".yaml", ".yml", ".json")
+LONGEST_NAME = 96
+"""Characters of a preset's name, as its schema has it: a folder is named by it, and hidden ones beside that."""
 
 
 def load_preset(name_or_file: str | Path, overrides: Sequence[str] | Mapping[str, object] = ()) -> Preset:
@@ -112,7 +115,7 @@ def found_preset(file: Path, facts: ModelFacts, initial_window: int, target_wind
     """
     folder = Path(facts.source).expanduser()
     return {
-        "name": re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-_") or method,
+        "name": re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem).strip("-_")[:LONGEST_NAME] or method,
         "description": f"{folder.absolute().name} to {target_window} tokens by {method}",
         "base_model": str(folder.absolute()) if folder.is_dir() else facts.source,
         "initial_window": initial_window,

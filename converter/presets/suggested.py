@@ -18,7 +18,7 @@ from ropext.converter.methods.schemas import METHODS
 from ropext.converter.preset import Preset
 from ropext.converter.text import did_you_mean
 
-from .load import found_preset, load_preset, make_preset
+from .load import LONGEST_NAME, found_preset, load_preset, make_preset
 from .portable import folder_name
 
 if TYPE_CHECKING:
@@ -174,4 +174,5 @@ def _all(wanted: Wanted) -> list[Suggestion]:
 
 def _name(source: str, method: str, target: int) -> str:
     model = re.sub(r"[^a-z0-9_-]+", "-", Path(source).expanduser().absolute().name.lower()).strip("-_")
-    return f"{model or 'model'}-{method}-{length_text(target)}"
+    ending = f"-{method}-{length_text(target)}"
+    return f"{model[: LONGEST_NAME - len(ending)] or 'model'}{ending}"

@@ -142,5 +142,6 @@ _EXPLAIN: Mapping[str, _Explain] = {
     "maxItems": _says("takes at most {limit} items, not {value}"),
     "minProperties": _says("needs {limit} keys at least, not {value}"),
     "minLength": _says("must not be empty"),
+    "maxLength": _says("must be at most {limit} characters long, not {value}"),
     "uniqueItems": _says("names something twice: {value}; name each once"),
 }
