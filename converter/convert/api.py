@@ -220,7 +220,7 @@ def plan_conversion(
         require_native(preset.method)
     output = output or Path(preset.name)
     require_place(output, None, force=force)
-    local = hub.resolve(source or base_of(preset), revision)
+    local = hub.resolve(base_of(preset) if source is None else source, revision)
     require_place(output, local.folder, force=force)
     checkpoint = read_checkpoint(local.folder, source or preset.base_model)
     return plan_checkpoint(preset, checkpoint, local, native=native)

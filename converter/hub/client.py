@@ -80,7 +80,9 @@ def resolve(source: str, revision: str | None = None, only: Sequence[str] = NEED
     if source and folder.exists():
         raise UsageError(f"{source}: is a file; name the folder that holds config.json.")
     if not is_hub_id(source):
-        raise UsageError(f"{source}: there is no such folder, and it is no Hub id (`organisation/name`).")
+        raise UsageError(
+            f"{source or repr(source)}: there is no such folder, and it is no Hub id (`organisation/name`)."
+        )
     return fetch(source, revision, only)
 
 

@@ -76,7 +76,7 @@ def converted_contents(
     Raises:
         RopextError: as `convert.api.plan_conversion`.
     """
-    place = source or base_of(preset)
+    place = base_of(preset) if source is None else source
     if not hub.is_hub_id(place) or Path(place).expanduser().exists():
         local = hub.resolve(place, revision)
         plan = plan_checkpoint(preset, read_checkpoint(local.folder, place), local, native=native)

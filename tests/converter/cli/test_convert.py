@@ -183,6 +183,12 @@ def test_converted_source(run, tiny_llama, tiny_preset):
     assert message == "error: tiny-dpe: has been converted by ropext already; convert its base model instead."
 
 
+def test_an_empty_source_is_not_the_presets_base(run, tiny_llama, tiny_preset, tmp_path):
+    result = run("convert", "", "--preset", tiny_preset, status=2)
+    assert "'': there is no such folder" in result.stderr
+    assert not (tmp_path / "tiny-dpe").exists()
+
+
 def test_scaled_base(run, tiny_llama, tiny_preset):
     edit_config(tiny_llama, rope_scaling={"rope_type": "dynamic", "factor": 2.0})
     assert "'dynamic' cannot be composed" in failure(run, "--preset", tiny_preset)

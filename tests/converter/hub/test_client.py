@@ -12,7 +12,7 @@ from ropext.converter.hub.types import LocalSource
     [
         ("nowhere", "there is no such folder, and it is no Hub id"),
         ("a/b/c", "there is no such folder, and it is no Hub id"),
-        ("", "there is no such folder"),
+        ("", "'': there is no such folder"),
         ("../x", "there is no such folder"),
         ("a/../b", "there is no such folder"),
     ],
