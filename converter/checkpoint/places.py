@@ -12,6 +12,7 @@ from typing import Protocol
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.contents import Reading, linked_folders, outgoing, paths_in
 from ropext.converter.files.json_object import MAX_BYTES, read_bounded
+from ropext.converter.files.links import real_path
 from ropext.converter.files.pickles import HEAD
 from ropext.converter.files.safetensors_header import TensorType, tensor_types
 from ropext.converter.hub import client as hub
@@ -163,7 +164,7 @@ class _Folder:
 
     def file(self, path: str) -> Path:
         """Nothing but weights, which may be linked on purpose, is ever opened outside of the folder."""
-        real = (self.folder / path).resolve()
+        real = real_path(self.folder / path)
         weights = path.endswith(".safetensors") and re.fullmatch(r".*\.safetensors|[0-9a-f]{64}", real.name)
         return real if weights else inside(self.folder, path)
 

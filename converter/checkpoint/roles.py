@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from ropext.converter.errors import RopextError
+from ropext.converter.files.links import real_path
 from ropext.converter.files.pickles import HEAD, is_pickled
 from ropext.converter.hub import client as hub
 
@@ -176,10 +177,10 @@ def inside(folder: Path, path: str) -> Path:
     """Resolve a file of a folder.
 
     Raises:
-        RopextError: it is a link that leads out of the folder, and not into the download cache.
+        RopextError: it is a link that leads out of the folder, and not into the download cache, or to itself.
     """
     file = folder / path
-    real = file.resolve()
+    real = real_path(file)
     if real.is_relative_to(folder.resolve()) or _in_cache(file):
         return real
     raise RopextError(

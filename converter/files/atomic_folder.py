@@ -27,6 +27,7 @@ from ropext.converter.names import CONFIG
 from ropext.converter.text import printable
 
 from .foreign import foreign
+from .links import real_path
 
 __all__ = ["check_output", "explained", "move_into_place", "parents_of", "scratch", "terminated_as_exception"]
 
@@ -50,8 +51,8 @@ def check_output(output: Path, source: Path | None, *, force: bool) -> None:
     """
     if output.is_symlink():
         raise UsageError(f"{output}: is a symbolic link; name the folder itself.")
-    place = output.resolve()
-    base = source.resolve() if source else None
+    place = real_path(output)
+    base = real_path(source) if source else None
     if base and (place.is_relative_to(base) or base.is_relative_to(place)):
         raise UsageError(f"{output}: the output may not be the source {base}, inside it or around it.")
     for kept, what in ((Path.cwd(), "current folder"), (Path.home(), "home folder")):

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from ropext.converter.errors import RopextError
 
-__all__ = ["LINK_MODES", "LinkMode", "link"]
+__all__ = ["LINK_MODES", "LinkMode", "link", "real_path"]
 
 LinkMode = Literal["auto", "reflink", "hardlink", "symlink", "copy"]
 LINK_MODES: tuple[LinkMode, ...] = get_args(LinkMode)
@@ -86,3 +86,15 @@ def _try_link(source: Path, target: Path, method: str) -> bool:
             raise
         return False
     return True
+
+
+def real_path(path: Path) -> Path:
+    """Resolve all symbolic links of a path.
+
+    Raises:
+        RopextError: they lead in a circle.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        raise RopextError(f"{path}: its symbolic links lead in a circle; replace them by the file or folder.") from None
