@@ -130,7 +130,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
         raise RopextError(f"{folder}: is a PEFT adapter, and no model: {_MERGE}.")
     if not file.is_file():
         raise RopextError(f"{folder}: no config.json: this is not a Hugging Face checkpoint.")
-    config = read_object(inside(folder, "config.json"), str(file), MAX_CONFIG_BYTES)
+    config = read_object(inside(folder, "config.json"), str(file), MAX_CONFIG_BYTES, unambiguous=True)
     return without_private(config)
 
 
@@ -240,6 +240,7 @@ def _refuse_unplain(config: Mapping[str, Any]) -> None:
                     f"config.json: {place}{key}: {part[key]!r} is no type of torch, and transformers cannot load it; "
                     "write that of the weights, or remove the key."
                 )
+    _refuse_quantized_by_nobody(config.get("quantization_config"))
     if config.get("auto_map"):
         known = config["model_type"] in FAMILIES and not FAMILIES[config["model_type"]].refused
         raise RopextError(
@@ -249,6 +250,19 @@ def _refuse_unplain(config: Mapping[str, Any]) -> None:
                 if known
                 else "start from one whose model class is part of transformers."
             )
+        )
+
+
+def _refuse_quantized_by_nobody(settings: object) -> None:
+    """Refuse settings of a quantizer that do not name it: transformers loads no such model."""
+    if settings is None:
+        return
+    if not isinstance(settings, Mapping):
+        raise RopextError("config.json: quantization_config: expected the settings of one quantizer.")
+    if not {"quant_method", "load_in_4bit", "load_in_8bit"} & settings.keys():
+        raise RopextError(
+            "config.json: quantization_config.quant_method: is missing, and transformers cannot load the model; write "
+            "it, or remove quantization_config if the weights are not quantized."
         )
 
 

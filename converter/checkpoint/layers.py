@@ -17,6 +17,7 @@ A window counts only with `use_sliding_window` where a family has that (`Family.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -108,8 +109,14 @@ def _total(config: Mapping[str, Any], family: Family, place: str) -> int:
 
 
 def _window(config: Mapping[str, Any], family: Family, place: str) -> int | None:
-    if family.window_switch and not config.get("use_sliding_window"):
-        return None
+    if family.window_switch:
+        switch = config.get("use_sliding_window")
+        if not isinstance(switch, bool | None):
+            raise refuse(place, "use_sliding_window", f"{json.dumps(switch)} is neither true nor false; write one")
+        if not switch:
+            return None
+    if config.get("sliding_window") == 0:
+        raise refuse(place, "sliding_window", "is 0, by which a layer would see no token; null turns it off")
     return optional_count(config, place, "sliding_window", family.window)
 
 
@@ -120,7 +127,6 @@ _KINDS = {
     "full_attention": "f",
     "attention": "f",
     "sliding_attention": "s",
-    "chunked_attention": "s",
     "linear_attention": "l",
     "mamba": "l",
     "conv": "c",

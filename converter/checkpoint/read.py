@@ -179,7 +179,9 @@ def _weights(place: Place) -> tuple[tuple[SourceFile, ...], list[str], Set[str]]
     index = source_file(place.folder, INDEX, "index")
     files, count = [], 0
     found: set[str] = set()
-    for path, promised in promised_tensors(read_bounded(index.real, _called(place, INDEX)), place.name).items():
+    holders: dict[str, list[str]] = {}
+    promises = promised_tensors(read_bounded(index.real, _called(place, INDEX)), place.name)
+    for path, promised in promises.items():
         if not place.has(path):
             raise RopextError(f"{_called(place, INDEX)}: names {path}, which is not there; download it again.")
         files.append(place.weights(path))
@@ -189,7 +191,27 @@ def _weights(place: Place) -> tuple[tuple[SourceFile, ...], list[str], Set[str]]
             raise RopextError(f"{_called(place, INDEX)}: its files hold more than {MAX_TENSORS} tensors.")
         require_tensors(held, promised, _called(place, path))
         found |= held
-    return (*files, index), [], found
+        for name in held - promised:
+            holders.setdefault(name, []).append(path)
+    return (*files, index), list(_beside_the_index(holders, set().union(*promises.values()))), found
+
+
+def _beside_the_index(holders: Mapping[str, Sequence[str]], promised: Set[str]) -> Iterator[str]:
+    """Note tensors that lie in files of which the index does not say so.
+
+    Args:
+        holders: of each such tensor, the files.
+        promised: all tensors that the index names.
+    """
+    for twice, what in (
+        (False, "which {index} does not name: versions of transformers differ in whether they load it"),
+        (True, "and {index} names another file for it: versions of transformers differ in which they load"),
+    ):
+        names = sorted(name for name in holders if (name in promised) is twice)
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            held = f"weights: {printable(holders[names[0]][0])} holds {printable(names[0])}{more}"
+            yield f"{held}, {what.format(index=INDEX)}"
 
 
 def _called(place: Place, path: str) -> str:
@@ -202,12 +224,26 @@ def _tensors(place: Place, path: str) -> Set[str]:
 
 
 def _no_weights(place: Place) -> str:
+    needed = f"{place.name}: ropext needs {SINGLE} or {INDEX} and found"
+    held = sorted(name for name in place.entries if name.endswith(".safetensors"))
+    named = printable(", ".join(held[:_NAMED]))
+    if any("-of-" in name for name in held):
+        return f"{needed} only {named}: without the index nobody knows whether that is all; download {INDEX} too."
+    if held:
+        return (
+            f"{needed} only {named}, which transformers does not load by itself. If that is the whole model in "
+            f"transformers' own names, rename it to {SINGLE}."
+        )
     pickled = sorted(name for name in place.entries if name.endswith((".bin", ".pth", ".pt")))
     found = f"only pickles, which can run code ({', '.join(pickled)})" if pickled else "neither"
     return (
-        f"{place.name}: ropext needs {SINGLE} or {INDEX} and found {found}. To convert pickled weights that you "
+        f"{needed} {found}. To convert pickled weights that you "
         "trust: load them with AutoModelForCausalLM.from_pretrained and save them with its save_pretrained."
     )
+
+
+_NAMED = 4
+"""Files that a message names."""
 
 
 def promised_tensors(index: bytes, name: str) -> dict[str, set[str]]:

@@ -14,6 +14,7 @@ two models, or has a number that is never read, and is refused.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -300,7 +301,42 @@ def _dictionary(value: object, place: str, key: str, family: Family) -> dict[str
         raise refuse(place, f"{key}.rope_type", f"{kind!r} is not a name")
     if found.get("rope_type") == "mrope" and family.multi_axis:
         found["rope_type"] = "default"
+    _refuse_doubtful(value, found, place_of(place, key))
     return found
+
+
+_OLD_NAMES = {"mrope": "default", "su": "longrope"}
+"""Names of kinds that `type` had, by what they are called today."""
+
+
+def _refuse_doubtful(written: Mapping[str, Any], found: Mapping[str, Any], place: str) -> None:
+    """Refuse a dictionary that says two things, or one that stock classes do not read.
+
+    Args:
+        written: the dictionary.
+        found: what it comes to.
+        place: its dotted place.
+
+    Raises:
+        RopextError: it says which and what to do.
+    """
+    old, kind = written.get("type"), found.get("rope_type")
+    if old is not None and kind not in (old, _OLD_NAMES.get(str(old))):
+        raise refuse(
+            place,
+            "type",
+            f"is {old!r} and rope_type is {kind!r}: they contradict each other, and versions of transformers and other "
+            "runtimes read one or the other. Keep the right one",
+        )
+    if kind == "default" and found.get("factor", 1) != 1:
+        raise refuse(
+            place,
+            "factor",
+            f"is {found['factor']!r}, which unscaled RoPE does not read: write the rope_type that it belongs to, or "
+            "remove it",
+        )
+    if not isinstance(written.get("truncate", True), bool):
+        raise refuse(place, "truncate", f"{json.dumps(written['truncate'])} is neither true nor false; write one")
 
 
 def _same_scaling(old: Mapping[str, Any], new: Mapping[str, Any], place: str) -> None:

@@ -7,6 +7,7 @@ one need the model's class: `verify` has that. Here stands what can be said of e
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
@@ -95,6 +96,7 @@ def notes_on_tensors(config: Mapping[str, Any], names: Set[str], where: str) -> 
             "random numbers; set num_hidden_layers, or take all of the weights."
         )
     yield from _uneven(found, blocks)
+    yield from _missing_everywhere(found, names, text.family.model_type)
     extra, drafts = sorted(index for index in found if index >= blocks), text.config.get("num_nextn_predict_layers")
     if len(extra) > (drafts if isinstance(drafts, int) else 0):
         yield (
@@ -138,16 +140,42 @@ def _require_ends(config: Mapping[str, Any], names: Set[str], where: str) -> Non
 
 
 def _uneven(found: Mapping[int, Set[str]], blocks: int) -> Iterator[str]:
-    """Note attention that a layer has less of than all others of the same kind."""
-    attention = {
-        index: {name for name in names if re.match(r"(self_)?att(n|ention)\.", name)}
-        for index, names in found.items()
-        if index < blocks
-    }
-    kinds = [names for names in attention.values() if names]
-    usual = max(kinds, key=kinds.count, default=set())
-    for index, names in sorted(attention.items()):
-        lacking = sorted(usual - names)
-        if names and lacking and names < usual:
-            yield f"weights: {printable(lacking[0])} is missing in layer {index}, and most layers have it"
+    """Note a layer that has less than many, and nothing that those have not: a layer of another kind has both."""
+    layers = {index: frozenset(names) for index, names in found.items() if index < blocks}
+    counts = Counter(layers.values())
+    usual = counts.most_common(_KINDS)
+    for index, names in sorted(layers.items()):
+        fuller = next((kind for kind, count in usual if count > counts[names] and names < kind), None)
+        if fuller:
+            lacking = sorted(fuller - names)
+            more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+            yield f"weights: {printable(lacking[0])}{more} is missing in layer {index}, and most layers have it"
             return
+
+
+_KINDS = 8
+"""Kinds of layers that a model has at most."""
+
+_WITHOUT_NORM = ("olmo", "nanochat")
+"""Families whose norms have no weights."""
+
+
+def _missing_everywhere(found: Mapping[int, Set[str]], names: Set[str], model_type: str) -> Iterator[str]:
+    """Note what no layer has, and the norm after them, though nearly every model has it."""
+    inner = set().union(*found.values())
+    attention = {name.split(".")[1] for name in inner if re.match(r"(self_)?att(n|ention)\.", name)}
+    missing = []
+    if attention & {"k_proj", "v_proj"} and not any(part.startswith("q") for part in attention):
+        missing.append("q_proj in every layer")
+    if "q_proj" in attention and not any(part.startswith(("k_proj", "kv")) for part in attention):
+        missing.append("k_proj in every layer")
+    if not any(re.search("mlp|feed_forward|moe|expert|ffn", name) for name in inner):
+        missing.append("every feed-forward layer")
+    outside = [name for name in names if not _LAYER.match(name)]
+    if model_type not in _WITHOUT_NORM and not any("norm" in name for name in outside):
+        missing.append("the norm after the last layer")
+    if missing:
+        yield (
+            f"weights: {', '.join(missing)} seems to be missing, which transformers would fill in; `ropext verify` "
+            "says what is"
+        )

@@ -41,25 +41,27 @@ def read_bounded(file: Path, name: str, limit: int = MAX_BYTES) -> bytes:
     return data
 
 
-def read_object(file: Path, name: str, limit: int = MAX_BYTES) -> dict[str, Any]:
+def read_object(file: Path, name: str, limit: int = MAX_BYTES, *, unambiguous: bool = False) -> dict[str, Any]:
     """Read a file that holds a JSON object; see `read_bounded` and `parse_object`."""
-    return parse_object(read_bounded(file, name, limit), name)
+    return parse_object(read_bounded(file, name, limit), name, unambiguous=unambiguous)
 
 
-def parse_object(data: str | bytes, name: str) -> dict[str, Any]:
+def parse_object(data: str | bytes, name: str, *, unambiguous: bool = False) -> dict[str, Any]:
     """Parse a JSON object: finite numbers, no halves of surrogate pairs, not too many values, not too deep.
 
     Args:
         data: the text, or its bytes in UTF-8.
         name: of the file, for messages.
+        unambiguous: refuse a key that is given twice with two values, of which programs take one or the other.
 
     Raises:
         RopextError: it is not JSON, or not an object.
     """
+    hook = _pairs if unambiguous else None
     try:
         text = data if isinstance(data, str) else str(data, "utf-8")
         _check_size(text)
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=hook)
         _check_depth(value)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
@@ -70,6 +72,15 @@ def parse_object(data: str | bytes, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RopextError(f"{name}: expected a JSON object, found {type(value).__name__}.")
     return value
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            raise ValueError(f"{key[:80]!r} is given twice, with two values; keep the right one")
+        found[key] = value
+    return found
 
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")

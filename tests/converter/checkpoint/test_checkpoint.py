@@ -111,16 +111,17 @@ def test_config_that_is_no_object(tiny_llama, data, message):
 
 
 def test_private_keys_are_dropped_at_every_level(tiny_llama):
+    quantization = {"quant_method": "torchao", "quant_type": {"_type": "Int8WeightOnlyConfig"}}
     edit_config(
         tiny_llama,
         _name_or_path="x",
         _attn_implementation_internal="evil/kernel",
         nested={"bits": 4, "_private": 1, "skip": [{"_deep": 1, "kept": 2}]},
-        quantization_config={"quant_type": {"_type": "Int8WeightOnlyConfig"}},
+        quantization_config=quantization,
     )
     config, dropped = read_config(tiny_llama)
     assert config["nested"] == {"bits": 4, "skip": [{"kept": 2}]}
-    assert config["quantization_config"] == {"quant_type": {"_type": "Int8WeightOnlyConfig"}}
+    assert config["quantization_config"] == quantization
     assert dropped == ["_name_or_path", "_attn_implementation_internal", "nested._private", "nested.skip._deep"]
     assert "_attn_implementation_internal" in read_checkpoint(tiny_llama).notes[0]
 

@@ -1,6 +1,7 @@
 """Bases that mean something else than they seem to, or bring what is not carried: refused, or left out and said."""
 
 import json
+import re
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -10,9 +11,10 @@ from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.errors import RopextError
 from ropext.converter.files.pickles import is_pickled
 from ropext.converter.presets.load import load_preset
-from tests.helpers.checkpoints import edit_config
+from tests.helpers.checkpoints import edit_config, write_index
 from tests.helpers.tampered import PICKLES
 
+YARN = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32}
 SEEN = "in which tokens see those after them"
 
 
@@ -32,6 +34,12 @@ SEEN = "in which tokens see those after them"
         ("auto_map", {"AutoModelForCausalLM": "modeling_llama.Llama"}, "transformers has llama too: remove auto_map"),
         ("architectures", ["LlamaBiModel"], "cannot be extended"),
         ("original_max_position_embeddings", 8, None),
+        ("rope_scaling", {"type": "linear", "rope_type": "yarn", "factor": 4.0}, r"rope_scaling.type: is 'linear' and"),
+        ("rope_scaling", {"factor": 4.0}, "rope_scaling.factor: is 4.0, which unscaled RoPE does not read"),
+        ("rope_scaling", YARN | {"truncate": None}, "rope_scaling.truncate: null is neither true nor false"),
+        ("rope_scaling", YARN | {"truncate": "false"}, 'rope_scaling.truncate: "false" is neither true nor false'),
+        ("quantization_config", ["gptq"], "quantization_config: expected the settings of one quantizer"),
+        ("quantization_config", {"bits": 4}, "quantization_config.quant_method: is missing"),
     ],
 )
 def test_a_base_that_means_something_else(tiny_llama, key, value, says):
@@ -67,6 +75,29 @@ def test_two_spellings_that_contradict_each_other(tiny_llama, keys, places):
         read_checkpoint(tiny_llama)
     assert all(place in str(refused.value) for place in places)
     assert "contradict each other" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "keys", "says"),
+    [
+        ("qwen2", {"use_sliding_window": "false", "sliding_window": 8}, 'use_sliding_window: "false" is neither true'),
+        ("mistral", {"sliding_window": 0}, "sliding_window: is 0, by which a layer would see no token"),
+        ("qwen3", {"layer_types": ["chunked_attention"] * 3}, "'chunked_attention' is no kind of layer that qwen3 has"),
+    ],
+)
+def test_windows_that_are_none(tiny_llama, family, keys, says):
+    edit_config(tiny_llama, model_type=family, **keys)
+    with pytest.raises(RopextError, match=says):
+        read_checkpoint(tiny_llama)
+
+
+def test_a_key_with_two_values(tiny_llama):
+    file = tiny_llama / "config.json"
+    file.write_text(file.read_text().replace("{", '{"rope_theta": 10000.0, ', 1))
+    read_checkpoint(tiny_llama)
+    file.write_text(file.read_text().replace("{", '{"rope_theta": 500000.0, ', 1))
+    with pytest.raises(RopextError, match=r"config.json: not valid JSON: 'rope_theta' is given twice, with two values"):
+        read_checkpoint(tiny_llama)
 
 
 # Adapters, and weights of other names
@@ -126,9 +157,38 @@ def test_more_weights_than_layers_are_said(tiny_llama):
     assert any("transformers leaves out layer 2" in note for note in read_checkpoint(tiny_llama).notes)
 
 
-def test_attention_that_one_layer_lacks_is_said(tiny_llama):
-    rename(tiny_llama, lambda name: "" if name == "model.layers.1.self_attn.q_proj.weight" else name)
-    assert any("self_attn.q_proj.weight is missing in layer 1" in note for note in read_checkpoint(tiny_llama).notes)
+@pytest.mark.parametrize(
+    ("lacking", "says"),
+    [
+        ("layers.1.self_attn.q_proj.weight", r"layers\.1|self_attn.q_proj.weight is missing in layer 1"),
+        ("layers.2.mlp.", r"mlp.down_proj.weight \(and 2 more\) is missing in layer 2"),
+        ("layers.0.input_layernorm", "input_layernorm.weight is missing in layer 0"),
+        ("k_proj", "k_proj in every layer seems to be missing"),
+        ("q_proj", "q_proj in every layer seems to be missing"),
+        (".mlp.", "every feed-forward layer seems to be missing"),
+        ("model.norm", "the norm after the last layer seems to be missing"),
+    ],
+)
+def test_weights_that_layers_lack_are_said(tiny_llama, lacking, says):
+    assert not any(note.startswith("weights:") for note in read_checkpoint(tiny_llama).notes)
+    rename(tiny_llama, lambda name: "" if lacking in name else name)
+    (note,) = (note for note in read_checkpoint(tiny_llama).notes if note.startswith("weights:"))
+    assert re.search(says, note)
+
+
+def test_what_the_index_does_not_say_of_its_files_is_said(tiny_llama):
+    tensors = load_file(tiny_llama / "model.safetensors")
+    (tiny_llama / "model.safetensors").unlink()
+    first, second = ({n: tensors[n].clone() for n in tensors if ("layers" in n) is layers} for layers in (True, False))
+    twice, unnamed = "model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"
+    save_file(first | {twice: second[twice].clone()}, tiny_llama / "a.safetensors")
+    save_file(second, tiny_llama / "b.safetensors")
+    places = dict.fromkeys(first, "a.safetensors") | dict.fromkeys(second, "b.safetensors")
+    write_index(tiny_llama, places)
+    notes = read_checkpoint(tiny_llama).notes
+    assert any(f"a.safetensors holds {twice}, and" in note and "another file" in note for note in notes)
+    write_index(tiny_llama, {name: place for name, place in places.items() if name != unnamed})
+    assert any(f"a.safetensors holds {unnamed}, which" in note for note in read_checkpoint(tiny_llama).notes)
 
 
 def test_an_index_that_no_transformers_reads(tiny_llama):

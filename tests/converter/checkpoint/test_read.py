@@ -48,6 +48,14 @@ def test_links_out_of_the_folder_are_refused(tiny_llama, tmp_path):
         read_checkpoint(tiny_llama)
 
 
+def test_links_in_a_circle_are_refused(tiny_llama):
+    (tiny_llama / "model.safetensors").unlink()
+    (tiny_llama / "model.safetensors").symlink_to("b")
+    (tiny_llama / "b").symlink_to("model.safetensors")
+    with pytest.raises(RopextError, match=r"model.safetensors: its symbolic links lead in a circle"):
+        read_checkpoint(tiny_llama)
+
+
 def test_links_within_the_folder_are_followed(tiny_llama):
     (tiny_llama / "model.safetensors").rename(tiny_llama / "weights")
     (tiny_llama / "model.safetensors").symlink_to("weights")
@@ -174,6 +182,8 @@ def test_indices_that_are_refused(tiny_llama, weight_map, message):
         ("consolidated.00.pth", "only pickles"),
         ("adapter_config.json", "has a PEFT adapter beside its weights"),
         ("notes.txt", "found neither"),
+        ("model-00001-of-00002.safetensors", "found only model-00001-of-00002.safetensors: without the index"),
+        ("model.fp16.safetensors", "found only model.fp16.safetensors, which transformers does not load by itself"),
     ],
 )
 def test_folders_without_safetensors(tiny_llama, name, message):
