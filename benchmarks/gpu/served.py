@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.gpu.budget import error_of, judged
 
-METHODS = ("dpe", "self_extend", "rerope", "string", "yarn", "local_profile", "lampe_program")
+METHODS = ("dpe", "self_extend", "rerope", "dca", "string", "yarn", "local_profile", "lampe_program")
 METHODS += ("profile", "dprope", "ntk", "linear")
 """Cases of `tests/helpers/tiny.py`: one for each method that vLLM can serve, in order of worth."""
 MEMORY = 0.3

@@ -205,7 +205,7 @@ def _copied(method: str, parameters: Mapping[str, Any], batch: int) -> dict[str,
 
 def _exact_tokens(method: str, parameters: Mapping[str, Any]) -> int:
     """Return how many of the last tokens the vLLM plugin keeps once more: a window, and a piece of the prompt."""
-    if method == "string":  # moves no keys
+    if method in ("string", "dca"):  # no key stands at two places
         return 0
     every = (parameters, *(change["parameters"] for change in parameters.get("by_layer", ())))
     first = [region["from"] for each in every for region in each.get("regions", ())[:1]]

@@ -15,7 +15,10 @@ __all__ = ["BANDS", "mlx_refusal", "vllm_refusal"]
 BANDS = ("self_extend", "rerope", "string", "dpe", "local_profile", "bands", "lampe")
 """Methods of a near band and a far triangle whose far keys have one place each, so that a paged cache can hold them."""
 
-_IN_VLLM = (*BANDS, "original", *FIXED_FREQUENCIES)
+_IN_VLLM = (*BANDS, "dca", "original", *FIXED_FREQUENCIES)
+
+_BLOCK = 16
+"""Tokens of vLLM's smallest block."""
 
 
 def vllm_refusal(config: Mapping[str, Any]) -> str:
@@ -36,6 +39,8 @@ def vllm_refusal(config: Mapping[str, Any]) -> str:
             return "with top_k each head chooses frequency pairs of its own, which no paged attention does"
         if len(parameters.get("regions", ())) > 1 or parameters.get("tail"):
             return "the plugin's cache holds two rotations of a key, and these regions need more"
+        if method == "dca" and (why := _refusal_of_dca(parameters)):
+            return why
     if block.get("base", {}).get("place"):
         return "the plugin serves text models, and this one reads images too"
     if block.get("pairs", {}).get("norms_after"):
@@ -43,6 +48,17 @@ def vllm_refusal(config: Mapping[str, Any]) -> str:
     known = _vllm_families()
     if FAMILIES[config["model_type"]].own_stem not in known:
         return f"the plugin was not tried with {config['model_type']}"
+    return ""
+
+
+def _refusal_of_dca(parameters: Mapping[str, Any]) -> str:
+    stride = parameters["chunk_size"] - parameters["local_window"]
+    if parameters.get("temperature"):
+        return "the temperature of dca depends on the length of the whole prompt, which vLLM's pieces do not know"
+    if parameters.get("activate_beyond", 0) > stride:
+        return "dca with activate_beyond takes exact keys too, and the plugin's cache holds one rotation of a key"
+    if stride % _BLOCK:
+        return f"dca's stride, {stride} tokens, is not a multiple of vLLM's block size, {_BLOCK} at least"
     return ""
 
 

@@ -33,7 +33,7 @@ def attend_flash(
         seqused_k=(batch.seq_lens - behind).clamp(min=0),
         max_seqlen_k=max(batch.max_seq_len - behind, 1),
         softmax_scale=scale,
-        causal=True,
+        causal=batch.causal,
         window_size=[-1, -1] if window is None else [window - 1, 0],
         softcap=softcap,
         block_table=batch.block_table,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ropext.modeling.rope_ext_band import BandMethod
+from ropext.modeling.rope_ext_dca import Dca
 from ropext.modeling.rope_ext_frequencies import FrequencyMethod
 from ropext.modeling.rope_ext_method import Method
 
@@ -67,6 +68,8 @@ def _refusal(method: Any) -> str:
     """Why a method cannot be served; empty if it can."""
     if isinstance(method, FrequencyMethod):
         return "its frequencies depend on the length, and vLLM keeps rotated keys" if method.by_row else ""
+    if isinstance(method, Dca):
+        return _refusal_of_dca(method)
     if not isinstance(method, BandMethod):
         if type(method).__name__ == "Original":
             return ""
@@ -77,4 +80,12 @@ def _refusal(method: Any) -> str:
         return "each head has its own choice of frequency pairs (top_k)"
     if method.moves_keys and not method.keys_stay:
         return "where a far key stands depends on the length, and vLLM keeps rotated keys"
+    return ""
+
+
+def _refusal_of_dca(method: Dca) -> str:
+    if method.temperature:
+        return "its temperature depends on the length of the whole prompt, which pieces of a prompt do not know"
+    if method.activate_beyond > method.stride:
+        return "with activate_beyond it takes exact keys too, and the cache holds one rotation of a key"
     return ""

@@ -8,15 +8,20 @@ from typing import Any
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.models.utils import PPMissingLayer
 
+from ropext.modeling.rope_ext_dca import Dca
 from ropext.modeling.rope_ext_frequencies import FrequencyMethod
 from ropext.modeling.rope_ext_model import blocks_by_layer, read_block
 
 from . import FAMILIES
-from .backend import BandAttention
+from .band import BandAttention
+from .chunks import ChunkAttention
 from .method import Refused, method_of
-from .rotary import OTHER_FREQUENCIES, Base, FarRotary
+from .rotary import OTHER_FREQUENCIES, Base, ChunkRotary, FarRotary
 
 __all__: list[str] = []
+
+_OLD_DCA = "dual_chunk_attention_config"
+"""What DCA's checkpoints say to vLLM before 0.11. Newer ones hand it to an attention that does not know it."""
 
 
 def __getattr__(name: str) -> Any:
@@ -34,6 +39,7 @@ def _served(name: str, family: str) -> type:
     stock: Any = getattr(import_module(f"vllm.model_executor.models.{module}"), stock_name)
 
     def build(self: Any, *, vllm_config: Any, prefix: str = "") -> None:
+        vars(vllm_config.model_config.hf_config).pop(_OLD_DCA, None)
         stock.__init__(self, vllm_config=vllm_config, prefix=prefix)
         with_method(self.model, vllm_config)
 
@@ -71,10 +77,10 @@ def with_method(decoder: Any, vllm_config: Any) -> None:
     if isinstance(method, FrequencyMethod):
         _retune(layers, block, method, vllm_config)
         return
-    if vllm_config.kv_transfer_config is not None:
-        raise Refused("vLLM: KV connectors carry one cache of a layer, and with a method of ropext it has two")
+    if vllm_config.kv_transfer_config is not None and not isinstance(method, Dca):
+        raise Refused("vLLM: KV connectors carry one cache of a layer, and with this method of ropext it has two")
     kept = max(each.start for each in methods.values())  # one window for all: vLLM makes groups of equal layers
-    rotaries: dict[Any, FarRotary] = {}
+    rotaries: dict[Any, Any] = {}
     for index in block["pairs"]["layers"]:
         if index in layers:
             _extend(_attention(layers[index]), block, methods[index], kept, vllm_config, rotaries)
@@ -104,17 +110,21 @@ def _retune(layers: dict[int, Any], block: dict[str, Any], method: Any, vllm_con
 
 
 def _extend(
-    outer: Any, block: dict[str, Any], method: Any, kept: int, vllm_config: Any, rotaries: dict[Any, FarRotary]
+    outer: Any, block: dict[str, Any], method: Any, kept: int, vllm_config: Any, rotaries: dict[Any, Any]
 ) -> None:
-    """Both rotations of each head, and an attention that takes them and keeps so many exact keys."""
+    """The method's rotation of each head, and an attention that takes it; a band keeps so many exact keys."""
     old = outer.attn
     if old.sliding_window is not None or old.kv_sharing_target_layer_name is not None:
         raise Refused(f"vLLM builds layer {old.layer_name} with a sliding window or with keys of another layer")
-    rotary = outer.rotary_emb
+    rotary, chunks = outer.rotary_emb, isinstance(method, Dca)
     key = id(rotary), method
     if key not in rotaries:
-        rotaries[key] = FarRotary(rotary, block, method, old.head_size, vllm_config.model_config.max_model_len)
+        made = ChunkRotary if chunks else FarRotary
+        rotaries[key] = made(rotary, block, method, old.head_size, vllm_config.model_config.max_model_len)
     outer.rotary_emb = rotaries[key]
     del vllm_config.compilation_config.static_forward_context[old.layer_name]
     more = {"sinks": outer.sinks} if getattr(old, "has_sink", False) else {}
-    outer.attn = BandAttention(old, method, kept, vllm_config.cache_config, **more)
+    if chunks:
+        outer.attn = ChunkAttention(old, method, vllm_config.cache_config, rotary.cos_sin_cache.device, **more)
+    else:
+        outer.attn = BandAttention(old, method, kept, vllm_config.cache_config, **more)

@@ -5,7 +5,7 @@ Shape letters: N tokens of all requests, R requests, H query heads, K key heads,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class Batch:
         seq_lens: [R], tokens of each request, the new ones included.
         block_table: [R, most blocks of a request].
         slot_mapping: [N], the place of each new token in the cache; below 0: none.
-        causal: always.
+        causal: a new token sees the tokens up to itself, not all of its request.
     """
 
     num_actual_tokens: int
@@ -46,6 +46,7 @@ class Batch:
     block_table: Tensor
     slot_mapping: Tensor
     causal: bool = True
+    _chunks: dict[int, tuple[Batch, Batch, Batch]] = field(default_factory=dict, repr=False)
 
     def positions(self) -> Tensor:
         """[N]: where the new tokens stand."""
@@ -53,6 +54,58 @@ class Batch:
         tokens = torch.arange(count, device=ends.device)
         requests = torch.searchsorted(ends, tokens, right=True).clamp(max=len(ends) - 1)
         return tokens + (self.seq_lens - ends)[requests]
+
+    def chunks(self, stride: int, size: int) -> tuple[Batch, Batch, Batch]:
+        """The same tokens as requests that end at the borders of chunks, with their keys by chunk.
+
+        How many requests that can be at most follows from the host's numbers: nothing waits for the device. Some may
+        have no token.
+
+        Args:
+            stride: tokens of a chunk.
+            size: tokens of a block, which divides it.
+
+        Returns:
+            Batches whose keys are those of the tokens' own chunk, of the chunk before, and of all older ones; the last
+            two are not causal.
+        """
+        if stride not in self._chunks:
+            self._chunks[stride] = self._in_chunks(stride, size)
+        return self._chunks[stride]
+
+    def _in_chunks(self, stride: int, size: int) -> tuple[Batch, Batch, Batch]:
+        new = self.query_start_loc_cpu.diff()
+        most = (new + stride - 2) // stride + 1  # chunks that so many tokens in a row can touch
+        request = torch.arange(len(new)).repeat_interleave(most)
+        later = torch.arange(len(request)) - (most.cumsum(0) - most)[request]  # chunks after the request's first
+        request, later, new = (x.to(self.seq_lens.device, non_blocking=True) for x in (request, later, new[request]))
+        end = self.seq_lens[request]
+        first = end - new
+        chunk = first // stride + later
+        start = (chunk * stride).clamp(min=first).clamp(max=end)
+        stop = torch.minimum(chunk * stride + stride, end)
+        starts = self.query_start_loc[request] + start - first
+        starts = torch.cat((starts, self.query_start_loc[-1:])).to(self.query_start_loc.dtype)
+
+        def seen(first_chunk: Tensor, keys: Tensor, most: int, *, causal: bool = False) -> Batch:
+            blocks = torch.arange(-(-most // size), device=keys.device) + (first_chunk * stride // size)[:, None]
+            return replace(
+                self,
+                max_query_len=min(self.max_query_len, stride),
+                max_seq_len=most,
+                query_start_loc=starts,
+                seq_lens=keys.clamp(min=0).to(self.seq_lens.dtype),
+                block_table=self.block_table[request[:, None], blocks.clamp(max=self.block_table.shape[1] - 1)],
+                causal=causal,
+                _chunks={},
+            )
+
+        within, older = min(self.max_seq_len, stride), (chunk - 1).clamp(min=0)
+        return (
+            seen(chunk, stop - chunk * stride, within, causal=True),
+            seen(older, chunk.clamp(max=1) * stride, within),
+            seen(torch.zeros_like(chunk), older * stride, self.max_seq_len),
+        )
 
 
 def attend_torch(
@@ -66,7 +119,7 @@ def attend_torch(
     window: int | None = None,
     behind: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Causal attention of each request to its own keys.
+    """Attention of each request to its own keys, causal if the batch is.
 
     Args:
         query: [N, H, D].
@@ -84,10 +137,10 @@ def attend_torch(
     N, H, _ = query.shape
     out = query.new_zeros(query.shape)
     lse = torch.full((H, N), -torch.inf, device=query.device)
-    starts, size = batch.query_start_loc_cpu.tolist(), keys.shape[1]
+    starts, size = batch.query_start_loc.tolist(), keys.shape[1]
     for request, length in enumerate(batch.seq_lens.tolist()[: len(starts) - 1]):
         stop, end = length - behind, starts[request + 1]
-        first = max(starts[request], end - stop)  # those before see no key
+        first = max(starts[request], end - stop) if batch.causal else starts[request]  # those before see no key
         if stop <= 0 or first >= end:
             continue
         start = 0 if window is None else max(0, stop - (end - first) + 1 - window)
@@ -96,10 +149,11 @@ def attend_torch(
         k, v = (x[blocks].flatten(0, 1)[place] for x in (keys, values))
         rows = slice(first, end)
         if softcap:
-            out[rows], lse[:, rows] = _capped(query[rows], k, v, window, scale, softcap)
+            out[rows], lse[:, rows] = _capped(query[rows], k, v, window, scale, softcap, causal=batch.causal)
         else:
             q, k, v = (x.transpose(0, 1)[None] for x in (query[rows], k, v))
-            part = _banded(Side(q, k, v, scale), window or stop)
+            side = Side(q, k, v, scale)
+            part = _banded(side, window or stop) if batch.causal else side.attend(slice(0, end - first), 0, stop)
             out[rows], lse[:, rows] = part[0][0].transpose(0, 1), part[1][0]
     return out, lse
 
@@ -117,15 +171,16 @@ def _banded(side: Side, window: int) -> Part:
 
 
 def _capped(
-    query: Tensor, keys: Tensor, values: Tensor, window: int | None, scale: float, softcap: float
+    query: Tensor, keys: Tensor, values: Tensor, window: int | None, scale: float, softcap: float, *, causal: bool
 ) -> tuple[Tensor, Tensor]:
-    """The queries of a request, the last of which is the last key's, some at a time."""
+    """The queries of a request, some at a time; causal: the last of them is the last key's."""
     outs, lses = [], []
-    before = len(keys) - len(query)
+    before = len(keys) - len(query) if causal else len(keys)
     for first in range(0, len(query), _QUERIES):
         some = query[first : first + _QUERIES]
         last = torch.arange(before + first, before + first + len(some))
-        start, stop = 0 if window is None else max(0, before + first + 1 - window), before + first + len(some)
+        start = 0 if window is None else max(0, before + first + 1 - window)
+        stop = min(before + first + len(some), len(keys))
         distance = last[:, None] - torch.arange(start, stop)
         seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
         out, lse = _dense(some, keys[start:stop], values[start:stop], seen.to(keys.device), scale, softcap)

@@ -12,12 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ropext.modeling.rope_ext_attention import Pairs
 from ropext.modeling.rope_ext_band import BandMethod
+from ropext.modeling.rope_ext_dca import Dca
+from ropext.modeling.rope_ext_method import Method
 from ropext.modeling.rope_ext_model import same_frequencies
 
 from .method import Refused, plainly
 
-__all__ = ["OTHER_FREQUENCIES", "Base", "FarRotary"]
+__all__ = ["OTHER_FREQUENCIES", "Base", "ChunkRotary", "FarRotary", "turned", "turns"]
 
 OTHER_FREQUENCIES = "vLLM rotates this model by other frequencies than config.json says; convert it again"
 
@@ -79,8 +82,8 @@ class FarRotary(nn.Module):
         device = rotary.cos_sin_cache.device
         with plainly():
             scale = method.query_scale(torch.arange(length)[None])[0, 0] if method.scales_queries else None
-            self._keep("query_table", _table(method, method.far_query_positions, length), device)
-            self._keep("key_table", _table(method, method.far_key_positions, length), device)
+            self._keep("query_table", turns(method, method.far_query_positions, length), device)
+            self._keep("key_table", turns(method, method.far_key_positions, length), device)
         self._keep("query_scale", scale, device)
 
     def _keep(self, name: str, table: Tensor | None, device: torch.device) -> None:
@@ -103,15 +106,47 @@ class FarRotary(nn.Module):
 
     def _both(self, heads: Tensor, positions: Tensor, table: Tensor, scale: Tensor | None) -> Tensor:
         exact = heads.reshape(positions.shape[0], -1, self.head_dim)
-        cos, sin = table[positions].unsqueeze(1).chunk(2, dim=-1)
-        both = torch.cat((exact, self.pairs.rotate(exact, (self.pairs.for_both(cos), sin))), dim=-1)
-        if scale is not None:
-            both = (both * scale[positions].unsqueeze(1)).to(both.dtype)
-        return both.flatten(1)
+        both = torch.cat((exact, turned(self.pairs, exact, table[positions])), dim=-1)
+        return scaled(both, scale, positions).flatten(1)
 
 
-def _table(method: BandMethod, move: Callable[..., Tensor], length: int) -> Tensor:
-    """[L, 2 P]: the cosine and the sine by which a token is turned from its own position to its far one."""
+class ChunkRotary(nn.Module):
+    """In place of a rotary module: each head comes out at its place in its chunk."""
+
+    query_scale: Tensor | None
+
+    def __init__(self, rotary: Any, block: dict[str, Any], method: Dca, head_dim: int, length: int) -> None:
+        super().__init__()
+        base = Base(rotary, block["pairs"])
+        if not base.is_described():
+            raise Refused(OTHER_FREQUENCIES)
+        self.rotary, self.stride, self.head_dim = base.long_enough(method.stride), method.stride, head_dim
+        with plainly():
+            scale = method.query_scale(torch.arange(length)[None])[0, 0] if method.scales_queries else None
+        self.register_buffer(
+            "query_scale", None if scale is None else scale.to(rotary.cos_sin_cache.device), persistent=False
+        )
+
+    def forward(self, positions: Tensor, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotate: as `FarRotary`, but for the width, which stays."""
+        query, key = self.rotary(positions % self.stride, query, key)
+        heads = query.reshape(positions.shape[0], -1, self.head_dim)
+        return scaled(heads, self.query_scale, positions).flatten(1), key
+
+
+def turned(pairs: Pairs, heads: Tensor, rows: Tensor) -> Tensor:
+    """Heads [T, H, D], rotated on by the rows [T, 2 P] of a table of `turns`."""
+    cos, sin = rows.unsqueeze(1).chunk(2, dim=-1)
+    return pairs.rotate(heads, (pairs.for_both(cos), sin))
+
+
+def scaled(heads: Tensor, scale: Tensor | None, positions: Tensor) -> Tensor:
+    """Heads [T, H, D], multiplied by what the scale [L, 1] says of their positions [T]."""
+    return heads if scale is None else (heads * scale[positions].unsqueeze(1)).to(heads.dtype)
+
+
+def turns(method: Method, move: Callable[..., Tensor], length: int) -> Tensor:
+    """[L, 2 P]: the cosine and the sine by which a token is turned from its own position to another."""
     rows = []
     for start in range(0, length, _AT_ONCE):
         positions = torch.arange(start, min(start + _AT_ONCE, length))[None]

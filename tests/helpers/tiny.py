@@ -33,7 +33,7 @@ NO_NOISE = {
     "seed": 0,
 }
 DPE = {"local_window": 16, "scale_factors": [2, 8, 4, 16], "dimension_groups": [0, 2, 4, 6, 8]}
-DCA = {"chunk_size": 48, "local_window": 8}
+DCA = {"chunk_size": 40, "local_window": 8}
 GALI = {
     "chunk_size": 24,
     "chunk_ends": "input",

@@ -74,6 +74,27 @@ def test_a_method(case, tmp_path):
         assert (want.known - want.base).abs().max() > 0.1
 
 
+CHUNKS = {"llama": 16, "qwen2": 16, "qwen3": 32, "gemma2": 16, "gemma3_text": 32, "gpt_oss": 32}
+"""Tokens of a block, by model type: Qwens have a key for older versions, others bounds, sliding layers, sinks."""
+
+
+@pytest.mark.parametrize("model_type", CHUNKS)
+def test_chunks(model_type, tmp_path):
+    """DCA, of two blocks or one."""
+    want = wanted(tmp_path, model_type, "dca")
+    keys = json.loads((tmp_path / "config.json").read_text())
+    assert ("dual_chunk_attention_config" in keys) == model_type.startswith("qwen")
+    assert (want.known - want.base).abs().max() > 0.1
+    with engine(tmp_path, block_size=CHUNKS[model_type]) as model:
+        check(model, want, OWN_ERROR.get(model_type, 1e-4))
+
+
+def test_chunks_that_begin_within_a_block_are_refused(tmp_path):
+    written_to(tmp_path, "llama", "dca")
+    with pytest.raises(Exception, match="give --block-size 32"), engine(tmp_path, block_size=64):
+        pass
+
+
 @pytest.mark.parametrize("model_type", TYPES)
 def test_a_family(model_type, tmp_path):
     if not zoo.available(model_type):

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 import torch
 
 from ropext.serving.vllm.method import Refused, method_of
-from ropext.serving.vllm.rotary import FarRotary
+from ropext.serving.vllm.rotary import ChunkRotary, FarRotary
 from tests.helpers import tiny
 
 REFUSED = {
@@ -20,7 +20,9 @@ REFUSED = {
     "jet_long_activate": "where a far key stands depends on the length",
     "dynamic_ntk": "its frequencies depend on the length",
     **dict.fromkeys(("bands", "bands_activate", "bands_groups", "lampe", "lampe_step"), "more than one region"),
-    **{case: "not made of a near band" for case in tiny.CASES if case.startswith(("dca", "gali"))},
+    **{case: "its temperature depends on the length" for case in tiny.CASES if case.startswith("dca_temperature")},
+    "dca_activate": "it takes exact keys too",
+    **{case: "not made of a near band" for case in tiny.CASES if case.startswith("gali")},
 }
 NAMES = "self_extend", "rerope", "string", "dpe", "local_profile", "lampe"
 BAND = [case for case in tiny.CASES if case.startswith(NAMES) and case not in REFUSED]
@@ -104,10 +106,27 @@ def test_both_rotations_of_a_head(case, length, no_grad):
             assert torch.allclose(part.flatten(1), want * scale[:, None], atol=2e-5)
 
 
-def test_other_frequencies_than_described_are_refused():
-    block = tiny.block(tiny.CASES["dpe"])
+@pytest.mark.parametrize("query_scaling", [False, True])
+def test_a_head_at_its_place_in_its_chunk(query_scaling, no_grad):
+    block = tiny.block(tiny.CASES["dca"])
+    block["parameters"] |= {"query_scaling": query_scaling}
+    method = method_of(block)
+    positions = torch.tensor([0, 1, 31, 32, 250])
+    query, key = torch.randn(5, 4 * 16), torch.randn(5, 2 * 16)
+    found = ChunkRotary(Rotary(20), block, method, 16, 256)(positions, query, key)
+    angle = (positions % 32)[:, None] * torch.tensor(tiny.INV_FREQ)
+    scale = method.query_scale(positions[None])[0, 0, :, 0] if query_scaling else torch.ones(5)
+    assert (scale[-1] > 1) == query_scaling
+    for given, turned_on, factor in zip((query, key), found, (scale, torch.ones(5)), strict=True):
+        want = turned(given, torch.cat((angle.cos(), angle.sin()), -1)) * factor[:, None]
+        assert torch.allclose(turned_on, want, atol=2e-5)
+
+
+@pytest.mark.parametrize("rotary", [FarRotary, ChunkRotary])
+def test_other_frequencies_than_described_are_refused(rotary):
+    block = tiny.block(tiny.CASES["dca" if rotary is ChunkRotary else "dpe"])
     with pytest.raises(Refused, match="other frequencies"):
-        FarRotary(Rotary(64, [w / 2 for w in tiny.INV_FREQ]), block, method_of(block), 16, 64)
+        rotary(Rotary(64, [w / 2 for w in tiny.INV_FREQ]), block, method_of(block), 16, 64)
 
 
 def test_unknown_tables_are_refused():

@@ -62,3 +62,36 @@ def test_a_band_and_a_triangle_are_the_whole(softcap):
     lse = paged.merge_torch(output, near, far)
     assert torch.allclose(output, whole[0], atol=1e-5)
     assert torch.allclose(lse, whole[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("softcap", [0.0, 1.5])
+@pytest.mark.parametrize("stride", [4, 8, 16, 60])
+def test_chunks_are_the_whole(stride, softcap):
+    """The own one, the one before and the older ones."""
+    query, keys, values, batch = drawn()
+    parts = [
+        paged.attend_torch(query, keys, values, each, 0.7, softcap) for each in batch.chunks(stride, keys.shape[1])
+    ]
+    whole, output = paged.attend_torch(query, keys, values, batch, 0.7, softcap), torch.empty_like(query)
+    lse = paged.merge_torch(output, (output, paged.merge_torch(output, *parts[:2])), parts[2])
+    assert torch.allclose(output, whole[0], atol=1e-5)
+    assert torch.allclose(lse, whole[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [4, 8, 60])
+def test_each_chunk_has_its_keys(stride):
+    """By the sum of equal weights: an output is the mean of the values that a token sees."""
+    query, keys, _, batch = drawn()
+    places = torch.arange(int(batch.seq_lens.max()) + SIZE).double()
+    values = torch.zeros_like(keys).double()
+    for request in range(len(REQUESTS)):
+        for column, block in enumerate(batch.block_table[request].tolist()):
+            values[block] = places[column * SIZE : column * SIZE + SIZE, None, None]
+    chunks = batch.chunks(stride, SIZE)
+    found = [paged.attend_torch(query * 0, keys, values.float(), each, 1.0, 0.0)[0][:, 0, 0] for each in chunks]
+    for token, place in enumerate(batch.positions().tolist()):
+        own = place // stride * stride
+        before = max(own - stride, 0)
+        for part, (start, stop) in zip(found, ((own, place + 1), (before, own), (0, before)), strict=True):
+            mean = places[start:stop].mean() if stop > start else torch.tensor(0.0)
+            assert part[token] == pytest.approx(float(mean), abs=1e-3)

@@ -97,7 +97,7 @@ def test_exact_keys_of_a_window(tiny_llama):
 
     base = by_runtime(asked(tiny_llama, "--length", "100k", "--runtime", "vllm"))["vllm"]["kv_cache"]
     assert method("--method", "self_extend") / base == pytest.approx((1024 + 8191) / 102_400, rel=0.01)
-    assert method("--method", "string") == method("--method", "yarn") == 0
+    assert method("--method", "string") == method("--method", "dca") == method("--method", "yarn") == 0
 
 
 def test_a_memory(tiny_llama):

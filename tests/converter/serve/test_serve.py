@@ -97,12 +97,11 @@ def test_a_method_that_pages_can_hold(convert, plugin, method):
     assert "vLLM or transformers" in found["sglang"]["instead"]
 
 
-@pytest.mark.parametrize("method", ["dca", "gali"])
-def test_a_method_that_pages_cannot_hold(convert, plugin, method):
-    folder, ended = convert(method)
+def test_a_method_that_pages_cannot_hold(convert, plugin):
+    folder, ended = convert("gali")
     offer = served(folder)["vllm"]
     assert not offer["able"]
-    assert method in offer["why"]
+    assert "gali" in offer["why"]
     assert "vLLM" not in served(folder)["sglang"]["instead"]
     assert "vllm serve" not in ended
     refused = run("serve", folder, "--runtime", "vllm")
@@ -110,6 +109,23 @@ def test_a_method_that_pages_cannot_hold(convert, plugin, method):
     assert offer["why"] in refused.output
     assert offer["instead"] in refused.output
     assert run("serve", folder, "--runtime", "vllm", "--json").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [
+        ({}, ""),
+        ({"activate_beyond": 32}, ""),
+        ({"temperature": True}, "temperature"),
+        ({"activate_beyond": 33}, "takes exact keys too"),
+        ({"chunk_size": 44}, "stride, 36 tokens, is not a multiple"),
+    ],
+)
+def test_chunks_in_pages(plugin, parameters, why):
+    block = {"method": "dca", "parameters": {"chunk_size": 40, "local_window": 8, **parameters}}
+    found = plugins.vllm_refusal({"model_type": "llama", "rope_ext": block})
+    assert why in found
+    assert bool(found) == bool(why)
 
 
 def test_a_family_that_the_plugin_does_not_know(convert, monkeypatch):
