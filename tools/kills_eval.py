@@ -41,7 +41,7 @@ TASKS = {
     "niah": "--needles 2 --lengths 900,1k --samples 1",
     "mixed": "--questions 1 --lengths 1200 --samples 1 --no-short",
     "ppl": "--lengths 300,400 --samples 2 --no-short",
-    "ruler": "--lengths 2500 --tasks niah_single_1,niah_multivalue --no-short",
+    "ruler": "--lengths 2500 --tasks niah_single_1,niah_multivalue --samples 1 --no-short",
 }
 PROCESSES = (1, 2, 3)
 HOW_MADE = ("command", "versions", "machine")

@@ -131,7 +131,7 @@ def attention(cells: int, layers: str | None, heads: str | None, texts: tuple[Pa
     short_help="RULER's thirteen tasks.",
     epilog=epilog("eval ruler qwen3-4b-yarn --lengths 32k,64k --tasks niah_single_1,vt", page="docs/ruler.md"),
 )
-@measured(1, "Examples per task and length.")
+@measured(None, "Examples per task and length.", shown="1 of all thirteen; of fewer tasks, as many as give 6 prompts")
 @click.option("--tasks", show_default="all thirteen", help="Names of tasks, separated by commas.")
 @click.option("--text", "prose", type=_DATA_FILE, help="File of the essays that needles are hidden in.")
 @click.option("--squad", type=_DATA_FILE, help="File dev-v2.0.json of SQuAD, for qa_1.")
@@ -157,7 +157,7 @@ def ruler(tasks: str | None, prose: Path | None, squad: Path | None, hotpotqa: P
     show_default="downloaded from the Hub",
     help="Folder of tpo.jsonl, quality.jsonl and the others.",
 )
-@click.option("--tasks", show_default="all that the folder has", help="Names of tasks, separated by commas.")
+@click.option("--tasks", show_default="all seven", help="Names of tasks, separated by commas.")
 def leval(data: Path | None, tasks: str | None, **asked: Any) -> None:
     """Run L-Eval (arXiv 2307.11088): exams, stories, sums and code, in documents cut to each length.
 

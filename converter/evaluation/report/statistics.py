@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist, fmean, median
+from statistics import fmean, median
 
 from ropext.converter.evaluation.tasks import ruler
 
 from .attention import FAR, far_share
 from .exact import flipped
+from .intervals import student, wilson
 from .lines import Value
 from .results import Experiment
 
@@ -28,13 +29,9 @@ __all__ = [
     "estimates",
     "pairs",
     "ruler_summary",
-    "student",
-    "wilson",
 ]
 
 _LEVEL = 0.05
-_Z = NormalDist().inv_cdf(1 - _LEVEL / 2)
-_STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
 Pairs = Sequence[tuple[Value, Value]]
 Values = Sequence[Value]
@@ -136,26 +133,7 @@ def _same(mine: Value, its: Value) -> bool:
     return mine["tokens"] == its["tokens"] and asked[0] == asked[1] and mine.get("counted") == its.get("counted")
 
 
-# Intervals
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95% interval of a share of so many questions (Wilson, 1927)."""
-    centre, spread = share + _Z**2 / (2 * count), _Z * math.sqrt(share * (1 - share) / count + (_Z / (2 * count)) ** 2)
-    low, high = ((centre + sign * spread) / (1 + _Z**2 / count) for sign in (-1, 1))
-    return (0.0 if share == 0 else max(low, 0.0)), (1.0 if share == 1 else min(high, 1.0))
-
-
-def student(freedom: int) -> float:
-    """Student's t at 97.5% for so many degrees of freedom, to three digits (Cornish and Fisher's expansion)."""
-    if freedom in _STUDENT:
-        return _STUDENT[freedom]
-    terms = (
-        (_Z**3 + _Z) / 4,
-        (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96,
-        (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384,
-    )
-    return float(_Z + sum(term / freedom**power for power, term in enumerate(terms, start=1)))
+# Means of prompts
 
 
 def _mean_of(parts: Sequence[tuple[float, int]], count: int) -> Estimate:
@@ -209,7 +187,13 @@ def _exact_difference(pairs: Pairs) -> Estimate:
         mine, its = ([answer["exact"] for answer in value["answers"]] for value in values)
         parts.append((float(sum(mine) - sum(its)), len(mine)))
     found = _mean_of(parts, sum(weight for _, weight in parts)).transformed(_times_100)
-    return replace(found, p=flipped([each for each, _ in parts]))
+    return _tested(found, [each for each, _ in parts])
+
+
+def _tested(found: Estimate, differences: Sequence[float]) -> Estimate:
+    """The same with the exact test's p in the place of the interval, where there is one."""
+    p = flipped(differences)
+    return found if p is None else replace(found, low=None, high=None, p=p)
 
 
 # Perplexity
@@ -267,7 +251,7 @@ Texts = Mapping[str, Mapping[int, Sequence[float]]]
 def _texts(pairs: Pairs) -> Texts:
     """Differences of scores by part and text.
 
-    A text is a prompt of RULER's, a document of L-Eval's with all its questions, or a sample of mixed questions.
+    A text is a prompt of RULER's, or a document of L-Eval's with all its questions.
     """
     parts: dict[str, dict[int, list[float]]] = {}
     for mine, its in pairs:
@@ -290,7 +274,11 @@ def _mean_difference(parts: Texts) -> Estimate:
 
 
 def _balanced_difference(pairs: Pairs) -> Estimate:
-    return replace(_mean_difference(_texts(pairs)), prompts=len({mine["seed"] for mine, _ in pairs}))
+    """The mean over samples, each of which has all kinds: what makes a sample hard makes it so for several of them."""
+    samples: dict[int, list[float]] = {}
+    for mine, its in pairs:
+        samples.setdefault(mine["seed"], []).append(mine["score"] - its["score"])
+    return _mean_of([(fmean(kinds), 1) for kinds in samples.values()], len(samples))
 
 
 def _percent(values: Values) -> Estimate:
@@ -304,7 +292,7 @@ def _accuracy(values: Values) -> Estimate:
 def _percent_difference(pairs: Pairs) -> Estimate:
     parts = _texts(pairs)
     shares = [math.fsum(each) / sum(map(len, texts.values())) for texts in parts.values() for each in texts.values()]
-    return replace(_mean_difference(parts).transformed(_times_100), p=flipped(shares))
+    return _tested(_mean_difference(parts).transformed(_times_100), shares)
 
 
 def _times_100(value: float) -> float:

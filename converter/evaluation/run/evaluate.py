@@ -105,7 +105,7 @@ def evaluate(
         lengths: lengths of the prompts, such as `["4k", "8k"]`; by default 1, 1.5 and 2 times the trained length, or
             up to the target window of a converted model.
         samples: how many prompts at each length; by default 6 (niah), 3 (mixed), 4 (ppl), all that there are (leval,
-            longbench2, infinitebench), 100 of each task (helmet) or 1.
+            longbench2, infinitebench), 100 of each task (helmet), as many of each task as give 6 (ruler) or 1.
         seed: the random seed.
         output: the folder of the results.
         resume: go on with the results that are there.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["SAMPLES", "TASKS", "Task", "make_task"]
 
 SAMPLES = {"niah": 6, "mixed": 3, "ppl": 4}
-"""Texts at each length where nobody says how many; of other tasks one, or all that there are.
+"""Texts at each length where nobody says how many.
 
 They resolve what a doubling of reach makes of a model. Right answers are compared by reversing signs, which takes six
-texts: 2 / 2^6 = 0.031. Log-probabilities and losses have Student's interval, where fewer do.
+texts: 2 / 2^6 = 0.031. Log-probabilities and losses have Student's interval, where fewer do. `passkey` has a text at
+each of ten depths, and `ruler` as many of each task as give six. Other benchmarks are asked whole.
 """
 
 _UNUSED = 1_000_000
@@ -184,7 +186,7 @@ def _ruler(
     chat: bool = False,
     thinking: str | int | None = None,
 ) -> Task:
-    """RULER's thirteen tasks: whole, or those that are named."""
+    """RULER's thirteen tasks: whole, or those that are named; six prompts at least where nobody says how many."""
     from .ruler import TASKS as ALL
     from .ruler import generate, missing
     from .ruler_chat import chat_of
@@ -192,6 +194,7 @@ def _ruler(
 
     files = [Path(each) if each else None for each in (squad, hotpotqa)]
     chosen = list(tasks or ALL)
+    count = samples or math.ceil(SAMPLES["niah"] / len(chosen))
     if not tasks:
         lacks = {task: why for task in ALL if (why := missing(task, squad=files[0], hotpotqa=files[1]))}
         reasons = [f"{', '.join(t for t in lacks if lacks[t] == why)}: {why}" for why in dict.fromkeys(lacks.values())]
@@ -209,7 +212,7 @@ def _ruler(
         more = {**how, "template": put.template} if put else how
         for task in chosen:
             drawn = 42 + seed  # the publication's is 42
-            examples = generate(task, tokenizer, length - budget, samples or 1, drawn, **more)
+            examples = generate(task, tokenizer, length - budget, count, drawn, **more)
             for number, example in enumerate(examples):
                 yield RulerRun(example, length, number, put)
 

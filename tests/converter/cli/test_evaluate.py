@@ -40,7 +40,7 @@ SMALL = {
     "niah": ["--needles", 2, "-l", "900,1k", "--samples", 1],
     "mixed": ["--questions", 1, "-l", 1200, "--samples", 1],
     "ppl": ["-l", 300, "--samples", 2],
-    "ruler": ["-l", 2500, "--tasks", "niah_single_1,niah_multivalue"],
+    "ruler": ["-l", 2500, "--tasks", "niah_single_1,niah_multivalue", "--samples", 1],
 }
 
 

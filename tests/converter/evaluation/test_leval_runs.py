@@ -7,6 +7,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from ropext.converter.evaluation.report import statistics as summary
+from ropext.converter.evaluation.report.intervals import student
 from ropext.converter.evaluation.report.results import read_results
 from ropext.converter.evaluation.tasks import leval
 from tests.helpers.asked import with_tokenizer
@@ -104,7 +105,7 @@ def answered(preset, task, document, number, score):
 
 def test_questions_about_one_document_are_not_independent(run, tmp_path):
     rng = np.random.default_rng(1)
-    documents = {"tpo": [0, 0, 0, 1, 1, 2], "gsm100": [0, 1, 2, 3]}
+    documents = {"tpo": [which for which in range(40) for _ in range(1 + which % 3)], "gsm100": [0, 1, 2, 3]}
     values, differences = [], {}
     for task, of in documents.items():
         for number, document in enumerate(of):
@@ -126,8 +127,9 @@ def test_questions_about_one_document_are_not_independent(run, tmp_path):
         freedom += len(residuals) - 1
         mean.append(each.mean())
     estimate = summary.estimate(difference, experiment, "p", 4096)
-    assert (estimate.value, estimate.count) == (pytest.approx(np.mean(mean)), 10)
-    margin = summary.student(freedom) * np.sqrt(square) / 2
+    assert (estimate.value, estimate.count) == (pytest.approx(np.mean(mean)), 83)
+    assert estimate.p is None  # too many, and of unequal size
+    margin = student(freedom) * np.sqrt(square) / 2
     assert estimate.high - estimate.value == pytest.approx(margin)
     assert summary.estimate(average, experiment, "p", 4096).low is None
     assert summary.estimate(difference, experiment, "p", 4096, "gsm100").count == 4

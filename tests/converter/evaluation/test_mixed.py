@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from statistics import fmean
+from statistics import fmean, stdev
 
 import pytest
 import torch
@@ -68,6 +68,16 @@ def test_losses_are_those_of_the_pieces_of_the_text(tiny_llama, no_grad):
     each = torch.nn.functional.cross_entropy(model.model(ids[None]).logits[0, :-1], ids[1:], reduction="none")
     assert losses == pytest.approx([float(piece.mean()) for piece in each.tensor_split(3)], rel=1e-5)
     assert math.fsum(losses) * 13 == pytest.approx(model.negative_log_likelihood(prompt.input_ids, 39), rel=1e-5)
+
+
+def test_kinds_of_one_sample_are_not_independent(tmp_path):
+    ahead = (3.0, 1.0, 5.0)  # in all kinds alike
+    values = [mixed(name, 4096, seed, -9.0 + bool(name) * ahead[seed]) for name in (None, "a") for seed in range(3)]
+    (experiment,), _ = read_results([write(tmp_path / "mixed.jsonl", "mixed", values)])
+    (metric,) = [each for each in METRICS["mixed"] if each.name == "balanced_difference"]
+    found = estimate(metric, experiment, "a", 4096)
+    assert (found.value, found.prompts) == (pytest.approx(3.0), 3)
+    assert found.high - found.value == pytest.approx(4.303 * stdev(ahead) / math.sqrt(3))  # of three, not of nine
 
 
 def test_mixed_questions_are_reported_by_kind_and_as_their_balanced_mean(run, tmp_path):

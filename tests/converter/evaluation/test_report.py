@@ -16,6 +16,7 @@ from ropext.converter.evaluation.report import statistics as summary
 from ropext.converter.evaluation.report.depth import Asked, by_depth, depths
 from ropext.converter.evaluation.report.drawing import line_style, tokens
 from ropext.converter.evaluation.report.exact import flipped
+from ropext.converter.evaluation.report.intervals import student, wilson
 from ropext.converter.evaluation.report.results import BASE, read_results
 from ropext.converter.evaluation.report.tables import HOW_TO_READ, plain, tables
 from tests.helpers.measured import ORIGIN, asked, needles, perplexity, write
@@ -35,11 +36,11 @@ def estimate(experiment, name, preset, length):
 
 
 def test_wilson_and_student():
-    assert summary.wilson(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-    assert summary.wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert summary.wilson(1.0, 10)[1] == 1.0
+    assert wilson(0.8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(1.0, 10)[1] == 1.0
     for freedom, quantile in ((1, 12.706), (4, 2.776), (5, 2.571), (9, 2.262), (30, 2.042), (1000, 1.962)):
-        assert summary.student(freedom) == pytest.approx(quantile, abs=4e-3)
+        assert student(freedom) == pytest.approx(quantile, abs=4e-3)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,8 @@ def test_a_few_right_answers_resolve_nothing(tmp_path, right, prompts, cell):
     experiment = one(write(tmp_path / "passkey.jsonl", "passkey", passkeys(right, prompts)))
     found = {table.caption: table.rows for table in tables(experiment)}
     assert found["Exact match less the base's, same questions, percentage points"] == [["tiny-dpe", cell, cell]]
+    tested = estimate(experiment, "exact_difference", "tiny-dpe", 4096)
+    assert (tested.low, tested.high) == (None, None)  # of answers that all agree it would have no width
     nats = found["Log-probability less the base's, same questions, nats"]
     assert nats == [["tiny-dpe", *2 * [f"the same (n = {prompts})"]]]
 

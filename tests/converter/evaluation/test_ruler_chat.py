@@ -93,7 +93,7 @@ def test_a_template_without_thinking_puts_a_task_all_the_same():
 def test_it_runs(run, tiny_llama, tmp_path):
     with_tokenizer(tiny_llama)
     chatting(THINKS).save_pretrained(tiny_llama)
-    run("eval", "ruler", tiny_llama, "-l", 2500, "--tasks", "niah_single_1", "--thinking", 8, "--no-short")
+    run("eval", "ruler", tiny_llama, "-l", 2500, "--tasks", "niah_single_1", "-n", 1, "--thinking", 8, "--no-short")
     settings, (value,) = results(tmp_path / "results" / tiny_llama.name / "ruler.jsonl")
     assert settings["thinking"] == 8
     assert len(value["thought"]) <= 8

@@ -5,14 +5,17 @@ import re
 import pytest
 
 from ropext.converter.errors import UsageError
+from ropext.converter.evaluation.asking import Answer
 from ropext.converter.evaluation.report.exact import flipped
+from ropext.converter.evaluation.report.results import read_results
+from ropext.converter.evaluation.report.statistics import METRICS, estimate
 from ropext.converter.evaluation.run.rounds import ask_all
 from ropext.converter.evaluation.run.shares import ALONE
 from ropext.converter.evaluation.tasks.items import SAMPLES, make_task
 from ropext.converter.evaluation.tasks.perplexity import passages, whole_windows
 from ropext.converter.evaluation.tasks.texts import Text, load_text
 from tests.helpers.asked import tokenizer, with_tokenizer
-from tests.helpers.measured import results
+from tests.helpers.measured import results, write
 
 
 @pytest.fixture
@@ -23,6 +26,42 @@ def folder(tiny_llama):
 def test_as_many_texts_as_right_answers_take():
     assert flipped([1.0] * SAMPLES["niah"]) < 0.05 < flipped([1.0] * (SAMPLES["niah"] - 1))
     assert min(SAMPLES.values()) > 2  # Student's interval over two is six times as wide
+
+
+class Knows:
+    """Answers all questions right, or none."""
+
+    def __init__(self, right):
+        self.right, self.text = right, ""
+
+    def answers(self, prompt):
+        return [Answer(-1.0 if self.right else -9.0, self.right) for _ in prompt.questions]
+
+    def continuation(self, text, new_tokens, *, special_tokens=True):
+        return self.text if self.right else ""
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "length", "prompts"),
+    [
+        ("passkey", {}, 600, 10),
+        ("niah", {"needles": 1}, 900, 6),
+        ("ruler", {"tasks": ["niah_single_1"]}, 1500, 6),
+        ("ruler", {"tasks": ["niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_2"]}, 2500, 8),
+    ],
+)
+def test_all_right_against_none_is_resolved_at_one_length(task, settings, length, prompts, tmp_path):
+    values = []
+    for preset in (None, "tiny-dpe"):
+        for item in make_task(task, None, 0, settings).items(tokenizer(), length):
+            model = Knows(bool(preset))
+            model.text = " ".join(getattr(getattr(item, "example", None), "answers", ()))
+            values.append({"preset": preset, "seconds": 1.0, **item.measure(model)})
+    (experiment,), _ = read_results([write(tmp_path / f"{task}.jsonl", task, values)])
+    compared = METRICS[task][1]
+    found = estimate(compared, experiment, "tiny-dpe", length)
+    assert (found.value, found.prompts) == (100.0, prompts)
+    assert found.differs(compared.neutral)
 
 
 @pytest.mark.parametrize(("task", "length"), [("niah", 900), ("mixed", 3000), ("ppl", 300)])
