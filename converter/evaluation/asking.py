@@ -76,8 +76,8 @@ class Prompt:
         return len(self.input_ids)
 
     @property
-    def digest(self) -> str:
-        """Of its text and questions, as tokens."""
+    def asked(self) -> str:
+        """Digest of its text and questions, as tokens."""
         questions = [token for asked in self.questions for token in (*asked.input_ids, *asked.answer_ids)]
         return digest(self.input_ids, questions)
 
@@ -88,7 +88,7 @@ class Prompt:
             "length": self.length,
             "tokens": len(self.input_ids),
             "seed": self.seed,
-            "asked": self.digest,
+            "asked": self.asked,
             "answers": [
                 {"depth": asked.depth, "distance": asked.distance, **asdict(answer)} for asked, answer in answers
             ],
@@ -177,6 +177,10 @@ class Item(Protocol):
     @property
     def size(self) -> int:
         """Tokens that a model reads for it, but for questions."""
+
+    @property
+    def asked(self) -> str:
+        """Digest of what is asked, which a measurement holds as `asked`."""
 
     def measure(self, model: Model) -> dict[str, Any]:
         """Ask a model; what is written down of it, as JSON values."""

@@ -104,8 +104,9 @@ class Run:
 
     @property
     def same(self) -> dict[str, Any]:
-        """What other files of the same experiment say too."""
-        return {key: value for key, value in self.settings.items() if key not in (*_ORIGIN, "converted")}
+        """What other files of the same experiment say too; null is as good as nothing."""
+        own = (*_ORIGIN, "converted", "model")
+        return {key: value for key, value in self.settings.items() if key not in own and value is not None}
 
     @property
     def converted(self) -> Mapping[str, Any]:

@@ -93,7 +93,21 @@ def notes(experiment: Experiment) -> list[str]:
     """What a reader should know about an experiment."""
     left_out = _missing(experiment)
     partial = f"Without {', '.join(left_out)}: these averages are not to be held against published ones."
-    return [*experiment.notes, *unlike(experiment), *([partial] if left_out else [])]
+    return [*experiment.notes, *unlike(experiment), *([partial] if left_out else []), *_cut_thoughts(experiment)]
+
+
+def _cut_thoughts(experiment: Experiment) -> Iterator[str]:
+    """Sentences about models whose thoughts did not all end in the tokens that they had."""
+    for preset in experiment.presets:
+        found = [
+            value["thought_ended"]
+            for length in experiment.lengths
+            for value in experiment.at(preset, length).values()
+            if "thought_ended" in value
+        ]
+        if not all(found):
+            told = f"{found.count(False)} of {len(found)} thoughts were cut at the tokens of --thinking"
+            yield f"{experiment.name(preset)}: {told}; an answer after such a thought says less."
 
 
 def _missing(experiment: Experiment) -> Sequence[str]:

@@ -191,11 +191,11 @@ def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
     same = {"task": how.task, "source": Path(source).name, **task.settings, "seed": how.seed, "dtype": how.dtype}
     folder = hub.resolve(source).folder
     config = read_config(folder)[0]
-    if not (lengths := how.lengths or usual_lengths(config)):
-        raise UsageError(f"{source}: does not say how far it was trained to read; give --lengths")
+    lengths = how.lengths or _usual(task, source, config)
     for length in lengths:
         task.check(length)
     about = {"trained_length": trained_tokens(config), **_about(), **_origin(folder, config)}
+    about["model"] = _model(folder, config, how, share)
     if how.backend == "vllm":
         same["backend"] = "vllm"
         about["versions"] |= {"vllm": _vllm(how, share)}
@@ -214,6 +214,24 @@ def _evaluate_one(task: Task, how: _Settings, source: str, file: Path) -> bool:
         if kept:
             rounds[f"{name} {how.task}, {how.kv_dtype} keys and values"] = range(last, last + len(kept))
         return records.merge(ask_all(judge, how.presets, rounds, share, told, how.say))
+
+
+def _usual(task: Task, source: str, config: Mapping[str, Any]) -> Sequence[int]:
+    """The lengths where nobody names any."""
+    if not (usual := usual_lengths(config)):
+        raise UsageError(f"{source}: does not say how far it was trained to read; give --lengths")
+    if not (lengths := task.usual(usual)):
+        raise UsageError(f"{source}: has no length for this task up to {usual[-1]:,} tokens; give --lengths")
+    return lengths
+
+
+def _model(folder: Path, config: Mapping[str, Any], how: _Settings, share: Share) -> dict[str, str]:
+    """Which weights are measured, and by which number type; results of others are not gone on with."""
+    from .origin import model_digest
+    from .transformers_model import device_of, dtype_of
+
+    number_type = dtype_of(how.dtype, config, device_of(share.device(how.device)))
+    return {"digest": model_digest(folder), "number_type": str(number_type).removeprefix("torch.")}
 
 
 def _short(tokenizer: Any, trained: int | None, how: _Settings) -> Iterable[Item]:

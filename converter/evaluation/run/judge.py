@@ -88,10 +88,13 @@ class Judge:
 
         Raises:
             InvalidPreset: the preset does not fit the model.
+            UsageError: the records have it from another text.
         """
         name, key = _name(preset), self.key(preset, item)
         result: dict[str, Any] | None = self._records.get(key)
-        if result is None:
+        if result is not None:
+            self._records.check(result, self.items[item].asked)
+        else:
             if self._in_use != name:
                 self._model.use(preset)
                 self._in_use = name

@@ -46,7 +46,8 @@ class Records:
             file: where; its folder is made.
             settings: what the measurements depend on, beside their keys.
             resume: go on with the file if it is there.
-            about: what else the first line says.
+            about: what else the first line says. Its `model`, which weights were measured and how, has to stay the same
+                where the file says it.
             share: which of several processes this is.
 
         Raises:
@@ -55,7 +56,7 @@ class Records:
         """
         self._file = file
         self._settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
-        self._first = {"settings": {**settings, **(about or {})}}
+        self._first: dict[str, Any] = {"settings": {**settings, **(about or {})}}
         self._part = file.with_name(f"{file.stem}.part{share.rank}.jsonl")
         if not resume:
             self._refuse_earlier(share)
@@ -104,7 +105,29 @@ class Records:
         if other:
             changed = ", ".join(f"{key} ({before.get(key)} then, {self._settings[key]} now)" for key in other)
             raise UsageError(f"{file}: was measured with other settings: {changed}; name another file")
+        then, now = before.get("model"), self._first["settings"].get("model")
+        if then and now and then != now:
+            raise UsageError(
+                f"{file}: another model of this name was measured, or by another number type ({_said(then)} then, "
+                f"{_said(now)} now); measure anew into another folder, by --output"
+            )
         return values
+
+    def check(self, value: Mapping[str, Any], asked: str) -> None:
+        """Refuse a measurement that was made on something else than is asked now.
+
+        Args:
+            value: a measurement; one without `asked` is taken as it is.
+            asked: digest of what is asked now.
+
+        Raises:
+            UsageError: the digests differ.
+        """
+        if value.get("asked", asked) != asked:
+            raise UsageError(
+                f"{self._file}: was measured on other texts than are made now: its tokenizer, or the files that texts "
+                "are made of, have changed; measure anew into another folder, by --output"
+            )
 
     def __len__(self) -> int:
         """How many measurements there are."""
@@ -166,6 +189,10 @@ class Records:
         for stream in (self._own, self._main):
             if stream:
                 stream.close()
+
+
+def _said(model: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, model.values()))
 
 
 def _measured_nothing(file: Path) -> bool:

@@ -35,7 +35,7 @@ from .watching import See, watching
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Prompt, Question
 
-__all__ = ["SwitchableModel", "dtype_of"]
+__all__ = ["SwitchableModel", "device_of", "dtype_of"]
 
 
 class SwitchableModel:
@@ -267,7 +267,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _load(folder: Path, written: Mapping[str, Any], device: str, dtype: str) -> Any:
-    device = _device(device)
+    device = device_of(device)
     how: dict[str, Any] = {_DTYPE: dtype_of(dtype, written, device), "use_safetensors": True}
     if device != "cpu":
         how["device_map"] = device
@@ -336,7 +336,12 @@ _LOGITS = 2**25
 _DTYPE = "torch_dtype" if transformers.__version__.startswith("4.") else "dtype"
 
 
-def _device(name: str) -> str:
+def device_of(name: str) -> str:
+    """The device that a name stands for: `auto` is all GPUs that there are, else the CPU.
+
+    Raises:
+        UsageError: there is no such device.
+    """
     if name == "auto":
         return "auto" if torch.cuda.is_available() else "cpu"
     try:

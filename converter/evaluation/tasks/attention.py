@@ -44,11 +44,16 @@ class Seen:
         """How many tokens it has."""
         return len(self.input_ids)
 
+    @property
+    def asked(self) -> str:
+        """Digest of its tokens."""
+        return digest(self.input_ids)
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Average logits and weights."""
         found = model.attention(self.input_ids, self.cells, self.layers, self.heads)
         about = {"length": self.length, "tokens": len(self.input_ids), "seed": self.seed}
-        return {**about, "asked": digest(self.input_ids), **found}
+        return {**about, "asked": self.asked, **found}
 
 
 def indices(text: str, name: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ long an answer may be, and a score.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,20 +22,25 @@ if TYPE_CHECKING:
 __all__ = ["FileRun", "Wording", "chat_prompt", "cut_end", "cut_middle", "is_chat"]
 
 
+_BEGUN = re.compile(r"<((?:\w+:)?(?:think|thinking|thought|reasoning))>\s*$")
+"""The thought that a prompt begins, of a template that lets the model think whatever it is told."""
+
+
 def is_chat(tokenizer: Any) -> bool:
     """Whether a tokenizer has a chat template."""
     return bool(getattr(tokenizer, "chat_template", None))
 
 
-def chat_prompt(tokenizer: Any, user: str, system: str = "") -> str:
+def chat_prompt(tokenizer: Any, user: str, system: str = "", *, thinks: bool = False) -> str:
     """Put a user's turn by a tokenizer's chat template, so that the answer comes next.
 
-    A template that can let the model think is told not to.
+    A template that can let the model think is told not to. A thought that it begins all the same is ended at once.
 
     Args:
         tokenizer: has a chat template.
         user: what the user says.
         system: what a chat begins with; put before the user's words where the template knows no system.
+        thinks: let the model think, where the template can.
 
     Raises:
         RopextError: the template refuses it.
@@ -47,13 +53,13 @@ def chat_prompt(tokenizer: Any, user: str, system: str = "") -> str:
     for messages in ways:  # some templates know no system
         try:
             text: str = tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+                messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinks
             )
         except TemplateError as error:
             why = str(error)
         else:
             if not system or system.strip() in text:  # and some leave it out without a word
-                return text
+                return text if thinks else _BEGUN.sub(r"<\1>\n\n</\1>\n\n", text)
     raise RopextError(f"the tokenizer's chat template cannot put a question: {why}")
 
 
@@ -198,6 +204,11 @@ class FileRun:
         """Tokens of the prompt."""
         return self.tokens
 
+    @property
+    def asked(self) -> str:
+        """Digest of the prompt."""
+        return digest(self.prompt)
+
     def answer(self, model: Model) -> tuple[str, dict[str, Any]]:
         """Let a model answer; what it writes, and what else is written down of it."""
         return model.continuation(self.prompt, self.new_tokens, special_tokens=self.special_tokens), {}
@@ -211,7 +222,7 @@ class FileRun:
             "length": self.length,
             "tokens": self.tokens,
             "seed": self.number,
-            "asked": digest(self.prompt),
+            "asked": self.asked,
             "task": self.task,
             **({"groups": list(self.groups)} if self.groups else {}),
             "document": self.document,

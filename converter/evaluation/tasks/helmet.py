@@ -20,7 +20,20 @@ from .benchmark_files import check_names, documents, files_of
 from .helmet_questions import DOWNLOAD, Question, json_kv, rag, ruler
 from .leval_scores import normal
 
-__all__ = ["GROUPS", "LENGTHS", "SAMPLES", "TASKS", "Task", "check", "chosen", "files", "folder_of", "runs", "score"]
+__all__ = [
+    "GROUPS",
+    "LENGTHS",
+    "SAMPLES",
+    "TASKS",
+    "Task",
+    "check",
+    "chosen",
+    "files",
+    "folder_of",
+    "runs",
+    "score",
+    "usual",
+]
 
 SAMPLES = 100
 """Questions of each task and length in the publication."""
@@ -128,6 +141,12 @@ def check(folder: Path, tasks: Sequence[str], length: int, *, named: bool) -> No
         known = ", ".join(f"{each // 1024}k" for each in LENGTHS)
         raise UsageError(f"HELMET has no files for {length} tokens; choose --lengths of {known}")
     files_of({task: files(folder, task, length) for task in tasks}, "HELMET", DOWNLOAD, named=named)
+
+
+def usual(lengths: Sequence[int]) -> list[int]:
+    """Return the longest length that there are files for up to each of some lengths, each once."""
+    below = [[known for known in LENGTHS if known <= length] for length in lengths]
+    return list(dict.fromkeys(each[-1] for each in below if each))
 
 
 def _questions(folder: Path, task: str, length: int, samples: int) -> tuple[list[Question], str]:

@@ -37,9 +37,10 @@ class Task:
 
     Attributes:
         items: what to ask at a length, tokens, for a tokenizer.
-        settings: what the questions depend on, as the results record it.
+        settings: what the questions depend on, as the results record it; None: as if it were not there.
         remark: what the user should know of a length before it is asked, for a tokenizer; empty: nothing.
         check: refuses a length that it cannot ask at, before a model is loaded.
+        usual: the lengths where nobody names any, of those that are usual for a model.
         asks: whether it tells how well a model reads, so that what a method costs on short prompts belongs to it.
     """
 
@@ -47,6 +48,7 @@ class Task:
     settings: dict[str, Any] = field(default_factory=dict)
     remark: Callable[[Any, int], str] = lambda tokenizer, length: ""
     check: Callable[[int], None] = lambda length: None
+    usual: Callable[[Sequence[int]], Sequence[int]] = lambda lengths: lengths
     asks: bool = True
 
 
@@ -212,13 +214,13 @@ def _ruler(
         more = {**how, "template": put.template} if put else how
         for task in chosen:
             drawn = 42 + seed  # the publication's is 42
-            examples = generate(task, tokenizer, length - budget, count, drawn, **more)
+            examples = generate(task, tokenizer, length - (put.before if put else 0), count, drawn, **more)
             for number, example in enumerate(examples):
                 yield RulerRun(example, length, number, put)
 
     name = Path(text).name if text else f"pydoc_data.topics of Python {platform.python_version()}"
-    asked = {"chat": True} if chat or budget else {}
-    return Task(items, {"tasks": chosen, "text": name, **asked, **({"thinking": budget} if budget else {})})
+    asked = {"chat": chat or budget > 0 or None, "thinking": budget or None}
+    return Task(items, {"tasks": chosen, "text": name, **asked})
 
 
 def _leval(samples: int | None, seed: int, tasks: Sequence[str] = (), data: str | Path | None = None) -> Task:
@@ -247,7 +249,7 @@ def _infinitebench(
         for task, found in questions.items():
             yield from runs(tokenizer, task, found[:samples], length, chat=chat)
 
-    return Task(items, {"tasks": list(questions), **({"chat": True} if chat else {}), "data_sha256": digest})
+    return Task(items, {"tasks": list(questions), "chat": chat or None, "data_sha256": digest})
 
 
 def _longbench2(
@@ -261,7 +263,7 @@ def _longbench2(
     def items(tokenizer: Any, length: int) -> Iterator[Item]:
         yield from runs(tokenizer, questions[:samples], length, cot=cot, chat=chat)
 
-    return Task(items, {"cot": cot, **({} if chat is None else {"chat": chat}), "data_sha256": digest})
+    return Task(items, {"cot": cot, "chat": chat, "data_sha256": digest})
 
 
 def _helmet(
@@ -269,7 +271,7 @@ def _helmet(
 ) -> Task:
     """HELMET's recall and retrieval-augmented generation: whole, or what is named."""
     from .helmet import SAMPLES as PUBLISHED
-    from .helmet import check, chosen, folder_of, runs
+    from .helmet import check, chosen, folder_of, runs, usual
 
     folder, names = folder_of(data), chosen(list(tasks) or None)
 
@@ -280,7 +282,7 @@ def _helmet(
     def here(length: int) -> None:
         check(folder, names, length, named=bool(tasks))
 
-    return Task(items, {"tasks": names, **({"chat": True} if chat else {})}, check=here)
+    return Task(items, {"tasks": names, "chat": chat or None}, check=here, usual=usual)
 
 
 def _named(text: Text) -> dict[str, str]:

@@ -39,6 +39,11 @@ class Kept:
         """Tokens of its texts."""
         return self.item.size
 
+    @property
+    def asked(self) -> str:
+        """Digest of what is asked."""
+        return self.item.asked
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Ask the model while it keeps keys and values so."""
         with model.keeping(self.kv_dtype):

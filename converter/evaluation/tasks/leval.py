@@ -270,6 +270,7 @@ class LevalRun:
         text: the document, cut.
         question: as the file has it.
         answer: likewise.
+        asked: digest of the prompt.
     """
 
     task: str
@@ -279,6 +280,7 @@ class LevalRun:
     text: str
     question: str
     answer: str
+    asked: str
 
     @property
     def key(self) -> str:
@@ -303,7 +305,7 @@ class LevalRun:
             "length": self.length,
             "tokens": _tokens(model.tokenizer, asked),
             "seed": self.number,
-            "asked": digest(asked),
+            "asked": self.asked,
             "task": self.task,
             "document": self.document,
             "score": score(self.task, prediction, self.answer),
@@ -333,5 +335,6 @@ def runs(tokenizer: Any, task: str, documents: Sequence[Document], length: int) 
                 "answer; choose a longer length"
             )
         for question, answer in document.questions:
-            yield LevalRun(task, length, number, place, text, question, answer)
+            asked = digest(prompt(tokenizer, task, text, question))
+            yield LevalRun(task, length, number, place, text, question, answer, asked)
             number += 1

@@ -72,6 +72,11 @@ class Mixed:
         """Tokens of its two texts."""
         return self.prose.size + self.filler.size
 
+    @property
+    def asked(self) -> str:
+        """Digest of both texts and their questions."""
+        return digest(self.prose.asked, self.filler.asked)
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Ask a model; what is written down of it."""
         losses, answers = model.losses_and_answers(self.prose, self.pieces)
@@ -81,7 +86,7 @@ class Mixed:
             "length": self.prose.length,
             "tokens": len(self.prose.input_ids) + len(self.filler.input_ids),
             "seed": self.prose.seed,
-            "asked": digest(self.prose.digest, self.filler.digest),
+            "asked": self.asked,
             "answers": [
                 {"kind": asked.kind, "depth": asked.depth, "distance": asked.distance, **asdict(answer)}
                 for asked, answer in zip(questions, answers, strict=True)

@@ -42,6 +42,11 @@ class Passage:
         """How many tokens it has."""
         return len(self.input_ids)
 
+    @property
+    def asked(self) -> str:
+        """Digest of its tokens."""
+        return digest(self.input_ids)
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Sum the negative log-likelihood (nats) of the tokens that count."""
         nll = model.negative_log_likelihood(self.input_ids, self.counted)
@@ -49,7 +54,7 @@ class Passage:
             "length": self.length,
             "tokens": len(self.input_ids),
             "seed": self.seed,
-            "asked": digest(self.input_ids),
+            "asked": self.asked,
             "nll": nll,
             "counted": self.counted,
         }

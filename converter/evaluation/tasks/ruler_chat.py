@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from ropext.converter.errors import UsageError
 
+from .benchmark import chat_prompt, is_chat
+
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Model
 
 __all__ = ["Chat", "chat_of"]
 
 _TASK = "{task}"
-_SWITCH = "enable_thinking"
-"""What templates of models that can think or not are told."""
-
-_EMPTY_THOUGHT = re.compile(r"<(\w+)>\s*(</\1>\s*)$")
+_EMPTY_THOUGHT = re.compile(r"<([\w:]+)>\s*(</\1>\s*)$")
 """What such a template ends with where the model is not to think."""
 
 
@@ -29,11 +28,13 @@ class Chat:
         template: what the model wants around a task, with `{task}` in it.
         thinking: tokens of a thought, at most; 0: none.
         end: what ends a thought.
+        before: tokens that a thought and its end take before the answer, at most.
     """
 
     template: str
     thinking: int = 0
     end: str = ""
+    before: int = 0
 
     def continuation(self, model: Model, prompt: str, new_tokens: int) -> tuple[str, dict[str, Any]]:
         """Let a model think, where it is to, and continue a prompt; and what is written down of the thought.
@@ -62,18 +63,16 @@ def chat_of(tokenizer: Any, thinking: int = 0) -> Chat:
     Raises:
         UsageError: it has no chat template, or none that lets the model think.
     """
-    if not getattr(tokenizer, "chat_template", None):
+    if not is_chat(tokenizer):
         raise UsageError("--chat: the tokenizer has no chat template; leave it out, or give an instruct model")
-    said = [{"role": "user", "content": _TASK}]
-    on, off = (
-        str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True, **{_SWITCH: switch}))
-        for switch in (True, False)
-    )
+    off = chat_prompt(tokenizer, _TASK)
     if not thinking:
         return Chat(off)
+    on = chat_prompt(tokenizer, _TASK, thinks=True)
     empty = _EMPTY_THOUGHT.search(off)
     if on == off or not empty:
-        raise UsageError(f"--thinking: the chat template has no `{_SWITCH}` that shows how a thought ends; use --chat")
+        raise UsageError("--thinking: the chat template does not show how a thought ends; use --chat")
     if empty[2].strip() in tokenizer.all_special_tokens:
         raise UsageError(f"--thinking: {empty[2].strip()} is a special token, which is not seen in what a model writes")
-    return Chat(on, thinking, empty[2])
+    end = tokenizer(empty[2], add_special_tokens=False).input_ids
+    return Chat(on, thinking, empty[2], thinking + len(end))

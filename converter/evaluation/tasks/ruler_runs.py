@@ -42,6 +42,11 @@ class RulerRun:
         """Tokens of the prompt."""
         return self.example.tokens
 
+    @property
+    def asked(self) -> str:
+        """Digest of the prompt."""
+        return digest(self.example.prompt)
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Let a model continue, and look for the answers."""
         example = self.example
@@ -54,7 +59,7 @@ class RulerRun:
             "length": self.length,
             "tokens": example.tokens,
             "seed": self.seed,
-            "asked": digest(example.prompt),
+            "asked": self.asked,
             "task": example.task,
             "score": match(example.task, prediction, example.answers),
             "prediction": prediction,

@@ -41,6 +41,11 @@ class Short:
         """How many tokens it has."""
         return self.passage.size
 
+    @property
+    def asked(self) -> str:
+        """Digest of its tokens."""
+        return self.passage.asked
+
     def measure(self, model: Model) -> dict[str, Any]:
         """Sum the negative log-likelihood, and note whether the method promises to be the base on such a text."""
         promised = model.is_base(len(self.passage.input_ids))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ropext.converter.convert.api import convert_checkpoint
 from ropext.converter.errors import InvalidPreset, RopextError, UsageError
@@ -214,9 +215,31 @@ def test_measurements_of_other_settings_are_not_mixed(tmp_path):
         Records(file, {"seed": 0, "text": "x"}, resume=False)
     with pytest.raises(UsageError, match=r"seed \(0 then, 1 now\)"):
         Records(file, {"seed": 1, "text": "x"}, resume=True)
+    Records(file, {"seed": 0, "text": "x", "chat": None}, resume=True).close()  # as if it were not there
+    with pytest.raises(UsageError, match=r"chat \(None then, True now\)"):
+        Records(file, {"seed": 0, "text": "x", "chat": True}, resume=True)
     file.write_text("no json\n")
     with pytest.raises(RopextError, match="not a file of measurements"):
         Records(file, {}, resume=True)
+
+
+def test_another_model_of_one_name_is_not_gone_on_with(run, folder):
+    asked = ["eval", "passkey", folder, "--depths", 1, "-l", 600]
+    run(*asked)
+    run(*asked, "--resume")
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: each + 1 for name, each in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    refused = run(*asked, "--resume", status=2).stderr
+    assert "another model of this name was measured, or by another number type" in " ".join(refused.split())
+
+
+def test_other_texts_are_not_gone_on_with(run, folder):
+    asked = ["eval", "passkey", folder, "--depths", 1, "-l", 600, "--no-short"]
+    run(*asked)
+    vocabulary = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(vocabulary.replace('"a": ', '"\u00e9": '))
+    refused = run(*asked, "--resume", status=2).stderr
+    assert "was measured on other texts than are made now" in " ".join(refused.split())
 
 
 @pytest.mark.parametrize("alone", [False, True])

@@ -234,6 +234,19 @@ def test_answers_of_older_files_are_lists_of_lists(folder):
     assert one.answers == ("7", "8", "9")
 
 
+@pytest.mark.parametrize(
+    ("usual", "lengths"),
+    [
+        ((8192, 12288, 16384), [8192, 16384]),
+        ((40960, 61440, 81920), [32768, 65536]),
+        ((2048, 3072, 4096), [4096]),
+        ((64, 96, 128), []),
+    ],
+)
+def test_without_lengths_those_are_asked_that_there_are_files_for(usual, lengths):
+    assert helmet.usual(usual) == lengths
+
+
 def test_too_few_solved_questions_are_refused(folder):
     file = folder / "kilt/nq-train-multikilt_1000_k3_dep6.jsonl"
     file.write_text("\n".join(file.read_text().splitlines()[:4]))
@@ -262,6 +275,7 @@ def test_base_preset_and_report(run, tiny_llama, tiny_preset, tmp_path, monkeypa
     (folder / "json_kv/test_k50_dep6.jsonl").unlink()
     assert "json_kv: there is no" in run(*command, *changed_out, status=2).stderr
     assert "HELMET has no files for 8100 tokens" in run(*command, "-l", "8100", *changed_out, status=2).stderr
+    assert "has no length for this task up to 128 tokens" in run(*command[:-2], *changed_out, status=2).stderr
     assert "needs files that are not here" in run("eval", "helmet", model, *changed_out, status=2).stderr
 
 

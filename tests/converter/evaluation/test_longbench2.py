@@ -6,6 +6,7 @@ import pytest
 
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.report import statistics
+from ropext.converter.evaluation.report.intervals import wilson
 from ropext.converter.evaluation.report.results import read_results
 from ropext.converter.evaluation.tasks import longbench2
 from tests.helpers.asked import tokenizer, with_tokenizer
@@ -190,7 +191,7 @@ def test_accuracy_is_over_questions_and_over_each_group(tmp_path):
     assert {part: (each.value, each.count) for part, each in found.items()} == {
         None: (37.5, 8), "easy": (50.0, 2), "hard": (pytest.approx(100 / 3), 6), "short": (75.0, 4), "long": (0.0, 4),
     }  # fmt: skip
-    assert found["short"].low == pytest.approx(100 * statistics.wilson(0.75, 4)[0])
+    assert found["short"].low == pytest.approx(100 * wilson(0.75, 4)[0])
     compared = statistics.estimate(difference, experiment, "p", 8192)
     assert (compared.value, compared.count, compared.prompts) == (37.5, 8, 4)  # four texts of two questions each
     assert compared.p == 0.5  # two of them differ: two of the four choices of signs are as far from zero
