@@ -227,8 +227,8 @@ def _usual(task: Task, source: str, config: Mapping[str, Any]) -> Sequence[int]:
 
 def _model(folder: Path, config: Mapping[str, Any], how: _Settings, share: Share) -> dict[str, str]:
     """Which weights are measured, and by which number type; results of others are not gone on with."""
+    from .devices import device_of, dtype_of
     from .origin import model_digest
-    from .transformers_model import device_of, dtype_of
 
     number_type = dtype_of(how.dtype, config, device_of(share.device(how.device)))
     return {"digest": model_digest(folder), "number_type": str(number_type).removeprefix("torch.")}

@@ -29,13 +29,14 @@ from ropext.converter.preset import Preset
 from ropext.converter.presets.fit import check_fit
 
 from .attention_maps import AttentionMap
+from .devices import device_of, dtype_of
 from .reading import empty_cache, forgets, is_base, is_cut, quantized_cache, read
 from .watching import See, watching
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Prompt, Question
 
-__all__ = ["SwitchableModel", "device_of", "dtype_of"]
+__all__ = ["SwitchableModel"]
 
 
 class SwitchableModel:
@@ -334,35 +335,6 @@ _LOGITS = 2**25
 """That are held at once: 128 MiB in float32, of 128 positions with a vocabulary of 262,144."""
 
 _DTYPE = "torch_dtype" if transformers.__version__.startswith("4.") else "dtype"
-
-
-def device_of(name: str) -> str:
-    """The device that a name stands for: `auto` is all GPUs that there are, else the CPU.
-
-    Raises:
-        UsageError: there is no such device.
-    """
-    if name == "auto":
-        return "auto" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    return name
-
-
-def dtype_of(name: str, config: Mapping[str, Any], device: str) -> torch.dtype:
-    """The type that a name stands for: `auto` is the configuration's, on a CPU float32.
-
-    Raises:
-        UsageError: there is no such type.
-    """
-    if name == "auto":
-        name = "float32" if device == "cpu" else config.get("dtype") or config.get("torch_dtype") or "float32"
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise UsageError(f"--dtype {name}: there are float32, bfloat16 and float16")
-    return dtype
 
 
 def _row(ids: Sequence[int], device: torch.device) -> Tensor:

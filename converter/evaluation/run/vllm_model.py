@@ -19,7 +19,7 @@ from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.evaluation.asking import Answer, prompt_ids
 from ropext.converter.preset import Preset
 
-from .transformers_model import dtype_of
+from .devices import dtype_of
 
 if TYPE_CHECKING:
     from ropext.converter.evaluation.asking import Prompt

@@ -138,7 +138,7 @@ def test_a_method_is_taken_in_place_where_weights_are_on_several_devices(folder,
     whole = SwitchableModel(folder)
     parts = ["model.embed_tokens", "model.norm", "model.rotary_emb", "model.layers.0", "lm_head"]
     places = dict.fromkeys(parts, "cpu") | dict.fromkeys(["model.layers.1", "model.layers.2"], "disk")
-    monkeypatch.setattr("ropext.converter.evaluation.run.transformers_model._device", lambda name: places)
+    monkeypatch.setattr("ropext.converter.evaluation.run.transformers_model.device_of", lambda name: places)
     spread = SwitchableModel(folder, dtype="float32")
     assert hasattr(spread.model.model.layers[1].self_attn, "_hf_hook")
     for name in ("dpe", "yarn", "gali", None):

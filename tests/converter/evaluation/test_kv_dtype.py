@@ -15,6 +15,7 @@ from ropext.converter.evaluation.report.tables import as_markdown
 from ropext.converter.evaluation.run import transformers_model
 from ropext.converter.evaluation.run.transformers_model import SwitchableModel
 from tests.converter.evaluation.test_evaluation import preset, text_of
+from tests.helpers import tiny
 from tests.helpers.asked import with_tokenizer
 from tests.helpers.measured import asked, results, write
 from tests.helpers.uses import unpack
@@ -48,6 +49,33 @@ def test_a_cache_that_keeps_what_was_cropped_is_refused(folder, monkeypatch, no_
     monkeypatch.setattr(DynamicCache, "crop", lambda cache, length: None)
     with pytest.raises(RopextError, match="keeps what was cropped"):
         SwitchableModel(folder).answers(text_of(120, questions=2))
+
+
+def test_no_quantized_cache_is_cropped(folder, monkeypatch, no_grad):
+    def refuse(cache, tokens):
+        raise AssertionError(f"{type(cache).__name__} is cropped")
+
+    monkeypatch.setattr(quantized.QuantizedCache, "crop", refuse, raising=False)
+    model, prompt = SwitchableModel(folder), text_of(120, questions=3)
+    with model.keeping("fp8"):
+        assert len(model.answers(prompt)) == 3
+        assert len(model.losses_and_answers(prompt, 2)[1]) == 3
+        model.continuation("words " * 30, 4)
+
+
+@pytest.mark.parametrize("method", ["dpe", "gali", "jet_long", "dca"])
+def test_a_method_does_not_go_on_after_a_crop_that_says_nothing(method, monkeypatch, no_grad):
+    """The keys that came last are gone, and the cache still counts them; a stock model goes on at wrong positions."""
+    quanto = pytest.importorskip("optimum.quanto.library.extensions.cpp")
+    monkeypatch.setattr(quanto.ext, "_lib", SimpleNamespace(unpack=unpack))
+    for model in (tiny.base(), tiny.converted(method)):
+        ids, cache = tiny.tokens(100), quantized.QuantizedCache("quanto", model.config, nbits=4, q_group_size=16)
+        model(ids[:, :90], **{tiny.CACHE: cache})
+        model(ids[:, 90:95], **{tiny.CACHE: cache})
+        cache.crop(-5)
+        assert cache.get_seq_length() == 95
+    with pytest.raises(ValueError, match="given 91 keys, and 96 were expected"):
+        model(ids[:, 90:91], **{tiny.CACHE: cache})
 
 
 def test_what_is_written_is_written_after_quantized_keys(folder, monkeypatch):
