@@ -148,13 +148,26 @@ class Gali(Method):
         return joined(parts)
 
     def _noisy(self, tokens: Tokens) -> Part:
-        """Dense, in blocks: noise is added to single logits."""
+        """Dense, in blocks of queries: noise is added to single logits. Keys are moved once for each run."""
+        if tokens.query.shape[2] == 1:
+            return self._masked(tokens, self.logits(tokens))
         parts = []
-        for start in range(0, tokens.query.shape[2], DENSE_QUERIES):
-            part = tokens.part(start, min(start + DENSE_QUERIES, tokens.query.shape[2]))
-            allowed = part.geometry.allowed[:, None].to(part.query.device)
-            parts.append(by_logits(self.logits(part).masked_fill(~allowed, -torch.inf), part.value))
+        for run, tokens_so_far in self._runs(tokens):
+            if tokens_so_far is None:
+                parts.append(self.flash_exact(run))
+                continue
+            query, keys = self._moved(run, tokens_so_far)
+            for start in range(0, query.shape[2], DENSE_QUERIES):
+                stop = min(start + DENSE_QUERIES, query.shape[2])
+                part = run.part(start, stop)
+                logits = self._noisy_logits(part, query[:, :, start:stop], keys[:, :, : part.length], tokens_so_far)
+                parts.append(self._masked(part, logits))
         return joined(parts)
+
+    def _masked(self, tokens: Tokens, logits: Tensor) -> Part:
+        """Attention by logits, of the keys that each query sees."""
+        allowed = tokens.geometry.allowed[:, None].to(logits.device)
+        return by_logits(logits.masked_fill(~allowed, -torch.inf), tokens.value)
 
     def _step(self, tokens: Tokens) -> Part:
         """Of one new token: the tokens that stand 1 / g apart, and those behind them, at exact distances."""
@@ -213,7 +226,10 @@ class Gali(Method):
         return logits
 
     def _run_logits(self, tokens: Tokens, tokens_so_far: Tensor) -> Tensor:
-        query, keys = self._moved(tokens, tokens_so_far)
+        return self._noisy_logits(tokens, *self._moved(tokens, tokens_so_far), tokens_so_far)
+
+    def _noisy_logits(self, tokens: Tokens, query: Tensor, keys: Tensor, tokens_so_far: Tensor) -> Tensor:
+        """Logits of a query and keys that were moved for N tokens, with the noise that there is."""
         logits = grouped_logits(query, keys) * tokens.scale
         if self.noise["distribution"] != "none":
             logits += self._noise(tokens, tokens_so_far).to(logits)

@@ -1,6 +1,7 @@
 """The shipped methods against the authors' outputs, the naive oracles and each other."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ropext.converter.methods.registry import FREQUENCY_METHODS
 from ropext.modeling import rope_ext_attention, rope_ext_dca
+from ropext.modeling.rope_ext_gali import Gali
 from tests.helpers import tiny
 from tests.helpers.oracle import oracle
 from tests.reference.rope import llama_logits
@@ -196,6 +198,15 @@ def test_noise_changes_interpolated_logits_only():
     quiet, noisy = (tiny.converted(name)(ids).logits for name in ("gali_grid", "gali_noise"))
     torch.testing.assert_close(quiet[:, :64], noisy[:, :64], atol=TOLERANCE, rtol=0)
     assert (quiet[:, 64:] - noisy[:, 64:]).abs().max() > 1e-3
+
+
+def test_with_noise_too_keys_are_moved_once_for_each_run(monkeypatch):
+    moved, move = [], Gali._moved
+    monkeypatch.setattr(Gali, "_moved", lambda method, *how: moved.append(how[0].query.shape[2]) or move(method, *how))
+    case = replace(tiny.CASES["gali_noise"], parameters=tiny.CASES["gali_noise"].parameters | {"chunk_size": 100})
+    model = tiny.converted(case)
+    model(tiny.tokens(200))
+    assert moved == model.config.num_hidden_layers * [100, 36]  # not for each block of 64 queries
 
 
 @pytest.mark.parametrize("attn", BACKENDS)
