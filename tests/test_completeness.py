@@ -128,6 +128,10 @@ def test_a_family_is_a_row():
         assert {"AutoConfig", "AutoModel", "AutoModelForCausalLM"} <= set(model_code.auto_map(family))
 
 
+def test_readme_counts_the_families():
+    assert f"**Models.** {len(supported())} model types" in text("README.md")
+
+
 def test_both_halves_agree_on_the_block():
     assert config.GUARD == configuration_llama_ext.GUARD
     assert config.FORMAT == rope_ext_model.FORMAT

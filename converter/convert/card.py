@@ -103,9 +103,8 @@ by ropext {version}, {from_preset}:
 
 {checked}
 
-To check it again:
+To check it again with ropext {version}:
 
-    pip install ropext
     ropext verify {verified}
 
 This compares files with their digests, code with ropext's, `config.json` with what the preset gives, and the model with
@@ -329,7 +328,7 @@ def _rows(facts: ModelFacts, preset: Preset, baked: Baked, local: LocalSource, n
         "preset": in_markdown(preset.name),
         "made for": f"[{elsewhere}](https://huggingface.co/{elsewhere})" if elsewhere else "",
         "window": f"{preset.initial_window:,} → {preset.target_window:,} tokens",
-        "base RoPE": f"θ {facts.rope_theta:g}, {facts.rope_type}, trained to {facts.trained_length:,} tokens",
+        "base RoPE": f"θ {facts.rope_theta:g}, {facts.rope_type}, `max_position_embeddings` {facts.trained_length}",
         **{f"`{key}`": _cell(value) for key, value in baked.parameters.items()},
         "references": ", ".join(map(_reference, preset.references)),
     }

@@ -148,10 +148,7 @@ def _unreachable(repo_id: str) -> str:
     offline = constants.HF_HUB_OFFLINE
     why = "HF_HUB_OFFLINE is set" if offline else "the Hub cannot be reached"
     todo = "unset it" if offline else "check the connection"
-    return (
-        f"{repo_id}: {why} and the model is not in the local cache; {todo}, or name a folder "
-        "that holds the model: `ropext convert FOLDER --preset …`."
-    )
+    return f"{repo_id}: {why} and the model is not in the local cache; {todo}, or name a folder that holds the model."
 
 
 def _broken_off(*others: type[Exception]) -> tuple[type[Exception], ...]:

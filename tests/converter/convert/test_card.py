@@ -153,7 +153,7 @@ def test_a_base_that_has_a_file_of_that_name(name, native, run, tiny_llama, tmp_
 
 def test_what_verify_does_and_how_to_get_it(plan):
     text = card(plan())
-    assert "    pip install ropext\n    ropext verify tiny-dpe\n" in text
+    assert "    ropext verify tiny-dpe\n" in text
     assert "    ropext verify me/x\n" in with_repository(text, "me/x")
 
 
