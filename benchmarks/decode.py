@@ -34,11 +34,6 @@ def measure(models, name, length, repeats):
     return {"seconds": times, "base_seconds": base_times, "first": first, "bytes": kept, "base_bytes": base_kept}
 
 
-def to_base(figures):
-    """The ratio of the medians."""
-    return median(figures["seconds"]) / median(figures["base_seconds"])
-
-
 def main(argv=None):
     parser = arguments(__doc__, methods=REGION_METHODS, lengths=[8192, 32768], repeats=15)
     options = parser.parse_args(argv)

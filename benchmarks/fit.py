@@ -35,7 +35,7 @@ def in_this_process(options, name, length):
 
 
 def measured(options, name, length):
-    """The same in a process of its own."""
+    """Measure in a new process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(in_this_process, options, name, length).result()
 

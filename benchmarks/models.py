@@ -115,7 +115,7 @@ class Models:
 
     @property
     def suffix(self):
-        """Of the names of results: other models and devices have files of their own."""
+        """The end of a result's file name: other models and devices have files of their own."""
         model = "" if self.options.model == "smollm2" else f"-{Path(self.options.model).name}"
         return model + ("" if self.device == "cpu" else f"-{self.device}")
 
@@ -220,7 +220,7 @@ class Models:
 
 
 def cache_bytes(cache):
-    """Of all keys and values, and of what a method keeps beside them."""
+    """Bytes of all keys and values, and of what a method keeps beside them."""
     tensors = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
     notes = getattr(cache, NOTES, None)
     copies = sum(each.nbytes for each in notes.copies.values()) if notes else 0

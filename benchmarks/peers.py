@@ -77,7 +77,7 @@ class SelfExtend(Scheme):
 
 
 class Dpe(Scheme):
-    """The same with a group size for each pair; with key dimensions, for those of each head (arXiv 2504.18857)."""
+    """SelfExtend with a group size for each pair; with key dimensions, for those of each head (arXiv 2504.18857)."""
 
     def __init__(self, block, device):
         super().__init__(block, device)
@@ -122,7 +122,7 @@ class Gali(Scheme):
         return at_upper + weight * (at_lower - at_upper)
 
     def _positions(self, count, index):
-        """Of `count` tokens: 0, 1 / g, 2 / g, … for as few integers as will do, then integers up to M - 1."""
+        """Positions of `count` tokens: 0, 1 / g, 2 / g, … for as few integers as will do, then integers up to M - 1."""
         window, local = self.initial_window, self.local_window
         if count <= window:
             return index, index, torch.zeros_like(index, dtype=torch.float32)

@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def curves(record):
-    """Of the base, and of each method: lengths and seconds.
+    """Lengths and seconds of the base, and of each method.
 
     The base's are medians; a method's are its ratio to the base beside it times those, free of the machine's drift.
     """
@@ -36,7 +36,7 @@ def curves(record):
 
 
 def exponent(lengths, times):
-    """Of the power law that fits best; None for fewer than three lengths, through which every such law fits."""
+    """The exponent of the best power law; None for fewer than three lengths, which any power law fits."""
     return None if len(lengths) < 3 else np.polyfit(np.log(lengths), np.log(times), 1)[0]
 
 

@@ -67,7 +67,7 @@ def ratio(figure, peer):
 
 
 def ratios(figures, peers):
-    """Of measurements taken in turn, each to the peer's before it: the median, and the quartiles around it."""
+    """Median and quartiles of the ratios of measurements taken in turn, each to the peer's before it."""
     each = [figure / peer for figure, peer in zip(figures, peers, strict=True)]
     low, high = (each[0], each[0]) if len(each) == 1 else quantiles(each, n=4, method="inclusive")[::2]
     return f"{median(each):.2f} ({low:.2f}–{high:.2f})"

@@ -40,7 +40,7 @@ class RopeExtConfigMixin:
         self.rope_ext = rope_ext
 
     def to_dict(self) -> dict[str, Any]:
-        """As `config.json` holds it, guards included."""
+        """The dictionary that `config.json` holds, guards included."""
         output: dict[str, Any] = super().to_dict()
         block = getattr(self, "rope_ext", None)
         if block is not None:

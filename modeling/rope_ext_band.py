@@ -95,7 +95,7 @@ class BandMethod(Method):
     # Rotations
 
     def far_key_table(self, geometry: Geometry, start: int, stop: int) -> Part:
-        """From stock positions to b."""
+        """The rotation from stock positions to b."""
         positions = geometry.key_positions[:, start:stop]
         far = self.far_key_positions(positions, geometry.tokens_so_far)
         return self.table(geometry.key_stock[:, start:stop], far)
@@ -132,7 +132,7 @@ class BandMethod(Method):
         return tokens.turn_key(keys, table)
 
     def _key_table(self, region: int, geometry: Geometry, start: int, stop: int, *, exact: bool) -> Part:
-        """From stock positions, or from those of the region that is held, to b of another one."""
+        """The rotation from stock positions, or from those of the region that is held, to b of another region."""
         positions, so_far = geometry.key_positions[:, start:stop], geometry.tokens_so_far
         stock, moved = geometry.key_stock[:, start:stop], self.key_positions(region, positions, so_far)
         if exact:
@@ -179,7 +179,7 @@ class BandMethod(Method):
         return nearer | (positions < self.start) if self.start > self.window else nearer
 
     def _reaches(self, tokens: Tokens) -> list[tuple[int, int]]:
-        """Of the near band and of each region: the first column that some query may see in it, and where they end."""
+        """The first column and the end of what queries may see in the near band and in each region."""
         geometry, length = tokens.geometry, tokens.length
         plain = geometry.straight and geometry.explicit is None and not self.borders_move
         if geometry.static or not plain or torch.compiler.is_compiling():
@@ -241,7 +241,7 @@ class BandMethod(Method):
         return tokens.turn_query(query), tokens.turn_key(self.exact_keys(tokens), key)
 
     def _axes_table(self, stock: Tensor, geometry: Geometry, region: int, of_queries: bool) -> Part:
-        """From stock positions [A, B, n] to far ones, each pair on its axis."""
+        """The rotation from stock positions [A, B, n] to far ones, each pair on its axis."""
         assert self.axes is not None
         axes, far_positions = self.axes.to(stock.device), []
         move = self.query_positions if of_queries else self.key_positions

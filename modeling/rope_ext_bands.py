@@ -65,11 +65,11 @@ class Bands(BandMethod):
         return moved
 
     def far_query_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
-        """As `query_positions`, of the region that is held."""
+        """`query_positions` of the region that is held."""
         return self.query_positions(self.held, positions, tokens_so_far)
 
     def far_key_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
-        """As `key_positions`, of the region that is held."""
+        """`key_positions` of the region that is held."""
         return self.key_positions(self.held, positions, tokens_so_far)
 
 
@@ -89,7 +89,7 @@ def _of_pairs(numbers: list[Any], sizes: list[int]) -> Any:
 
 
 def _on(device: torch.device, number: Any) -> Any:
-    """The same on a device."""
+    """A number or tensor on a device."""
     if not isinstance(number, Tensor) or number.device == device:
         return number
     return number.to(device, widest(device) if number.is_floating_point() else number.dtype)

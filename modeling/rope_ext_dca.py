@@ -48,7 +48,7 @@ class Dca(Method):
         return {"chunk_size": 3, "stride": 2, "start": 2, "activate_beyond": 0}
 
     def far_key_table(self, geometry: Geometry, start: int, stop: int) -> Part:
-        """From stock positions to j mod c."""
+        """The rotation from stock positions to j mod c."""
         in_chunk = geometry.key_positions[:, start:stop] % self.stride
         return self.table(geometry.key_stock[:, start:stop], in_chunk)
 
@@ -76,7 +76,7 @@ class Dca(Method):
         return factor[:, None, :, None]
 
     def flash(self, tokens: Tokens) -> Part:
-        """For the queries of each chunk: a triangle of it, a rectangle of the chunk before, one of all older keys."""
+        """Attend by chunk: to a triangle of the chunk, a rectangle of the chunk before, and one of all older keys."""
         past, first = int(tokens.geometry.past), tokens.geometry.first_position
         length, stride = past + tokens.query.shape[2], self.stride
         parts, begin = [], past

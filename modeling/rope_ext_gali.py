@@ -170,7 +170,7 @@ class Gali(Method):
         return by_logits(logits.masked_fill(~allowed, -torch.inf), tokens.value)
 
     def _step(self, tokens: Tokens) -> Part:
-        """Of one new token: the tokens that stand 1 / g apart, and those behind them, at exact distances."""
+        """Attend from one new token to those that stand 1 / g apart, and to those behind them at exact distances."""
         geometry, length = tokens.geometry, tokens.length
 
         def places() -> tuple[int, int, Part]:
@@ -214,7 +214,7 @@ class Gali(Method):
             yield part, torch.full((1, 1), tokens_so_far, device=device) if moves else None
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """By the positions of each query's N, one N after the other."""
+        """Logits by the positions of each query's N, one N after the other."""
         ends = self._chunk_ends(tokens.geometry)
         if ends.shape[1] == 1:
             return self._run_logits(tokens, ends)
@@ -254,7 +254,7 @@ class Gali(Method):
 
 
 def _between(index: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of index / g: rounded up, rounded down, and how far it is below the former."""
+    """Return index / g rounded up, rounded down, and how far it is below the former."""
     wide = widest(index.device)
     return _ceil_div(index, group), index // group, (-index % group).to(wide) / group
 

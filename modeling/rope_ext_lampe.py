@@ -71,22 +71,22 @@ class Lampe(BandMethod):
         return positions * (self._mapped - rest) / (full - rest)
 
     def far_query_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
-        """Of the middle: [B, T]."""
+        """Query positions of the middle: [B, T]."""
         moved: Tensor = self._share(positions, tokens_so_far) + self.window - self._share(self.window, tokens_so_far)
         return moved
 
     def far_key_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
-        """Of the middle: [B, T]."""
+        """Key positions of the middle: [B, T]."""
         moved: Tensor = self._share(positions, tokens_so_far)
         return moved
 
     def query_positions(self, region: int, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
-        """Of the tail i - L + m: [B, T]."""
+        """Query positions of the tail, i - L + m: [B, T]."""
         if region == 0:
             return self.far_query_positions(positions, tokens_so_far)
         moved: Tensor = positions - self._full(tokens_so_far) + self._mapped
         return moved
 
     def key_positions(self, region: int, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
-        """Of the tail j: [B, T]."""
+        """Key positions of the tail, j: [B, T]."""
         return self.far_key_positions(positions, tokens_so_far) if region == 0 else positions

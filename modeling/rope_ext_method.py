@@ -308,7 +308,7 @@ class Method:
         return with_sinks(self.flash(tokens), tokens.sinks)[0]
 
     def dense(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
-        """The same by a logit matrix: output and weights."""
+        """Attention by a logit matrix: output and weights."""
         logits = self.bounded_logits(tokens)
         attention = masked_softmax(logits, tokens.geometry.allowed.to(logits.device), tokens.sinks)
         attention = attention.to(tokens.value.dtype)

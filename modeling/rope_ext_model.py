@@ -59,7 +59,7 @@ class RopeExtMixin:
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As the stock class, but weights that are missing are an error.
+        """Load as the stock class does, but refuse a checkpoint that lacks weights.
 
         Raises:
             RuntimeError: the checkpoint lacks weights of the model.

@@ -53,6 +53,6 @@ def gaussian_noise(seeds: tuple[int, int], heads: int, query_BT: Tensor, key_BL:
 
 
 def uniform_noise(seeds: tuple[int, int], heads: int, query_BT: Tensor, key_BL: Tensor) -> Tensor:
-    """As `gaussian_noise`, evenly spread over plus and minus the square root of 3: the same deviation, 1."""
+    """Uniform noise between plus and minus the square root of 3, of deviation 1, in the form of `gaussian_noise`."""
     bits = _uniform_bits(seeds, heads, query_BT, key_BL)
     return (_unit(bits) * 2 - 1) * math.sqrt(3)

@@ -23,5 +23,5 @@ class Original(Method):
         return self.flash_exact(tokens)
 
     def logits(self, tokens: Tokens) -> Tensor:
-        """By exact distances."""
+        """Logits by exact distances."""
         return self.exact_logits(tokens)

@@ -208,7 +208,7 @@ class Geometry:
             self.memo("first", lambda: first)
 
     def again(self) -> Geometry:
-        """The same places, for another method: what is kept of them is made anew."""
+        """Return a geometry of the same places for another method, with nothing kept yet."""
         known = {"valid": self.valid, "explicit": self.explicit, "origin": self.origin, "keys": self._keys}
         again = Geometry(self.stock, self.past, self.length, **known, shift=self.shift)
         again.packed, again.axes, again.alike = self.packed, self.axes, self.alike

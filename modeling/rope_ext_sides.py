@@ -84,7 +84,7 @@ class Side:
         return packaged_attention(query, keys, values, causal=True, scale=self.scale, window=window)
 
     def attend_above_diagonal(self, rows: slice, start: int, stop: int) -> Part:
-        """As `attend`, over a square, query t seeing its columns after t: causal attention read backwards."""
+        """Attend over a square, query t seeing the columns after t: causal attention read backwards."""
         keys, values = self._keys_values(start + 1, stop)
         backwards = (x.flip(2) for x in (self.query[:, :, rows][:, :, :-1], keys, values))
         out, lse = flash_attention(*backwards, causal=True, scale=self.scale)

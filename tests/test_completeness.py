@@ -14,7 +14,9 @@ from ropext.converter.methods import registry
 from ropext.converter.methods.registry import FREQUENCY_METHODS
 from ropext.converter.methods.schemas import METHODS
 from ropext.converter.model_classes import parts_of
+from ropext.converter.serve import plugins
 from ropext.modeling import configuration_llama_ext, rope_ext_frequencies, rope_ext_model
+from ropext.modeling.rope_ext_band import BandMethod
 from tests.helpers import tiny
 from tests.reference import regions
 
@@ -59,6 +61,11 @@ def module_of(method):
     return import_module(f"ropext.modeling.rope_ext_{method}")
 
 
+def is_paged(kind):
+    """Whether the far keys of a method's class have one place each, so that a paged cache can hold them."""
+    return issubclass(kind, BandMethod) and (kind.keys_stay or not kind.moves_keys)
+
+
 def is_explained(about):
     """Whether the text that model cards show is two sentences with one link."""
     sentences = re.split(r"(?<=\.) (?=[A-Z[])", about)
@@ -79,6 +86,8 @@ def missing(method):
     name = model_code.method_class(method)
     if (ROOT / f"modeling/rope_ext_{method}.py").is_file() and not hasattr(module_of(method), name):
         yield f"modeling/rope_ext_{method}.py has no class {name}: a class is named after its file"
+    elif hasattr(module_of(method), name) and is_paged(getattr(module_of(method), name)) != (method in plugins.BANDS):
+        yield f"converter/serve/plugins.py: BANDS has {method} if and only if it is a BandMethod whose far keys stay"
     if method not in map(method_of, PRESETS):
         yield f"presets/: none has `method: {method}`; add presets/<model>-{method}.yaml"
     if all(case.method != method for case in tiny.CASES.values()):

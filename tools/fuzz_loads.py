@@ -117,7 +117,7 @@ def _window_is_off(base):
 
 
 class _Here:
-    """In the place of the process that `verify` starts: this is one already."""
+    """Stand in for the process that `verify` starts: this is one already."""
 
     def __init__(self, checkpoint, bounds):
         from ropext.converter.verify.model_answers import Answers

@@ -85,7 +85,7 @@ class Place:
         return [*args, *TASKS[task].split(), *(["--resume"] if resume else [])]
 
     def start(self, task: str, count: int, *, resume: bool = True, limit: int | None = None, how: str = "") -> list:
-        """As many processes as are asked for, all of which may write files of so many bytes only."""
+        """Start `count` processes, each of which may write files of at most `limit` bytes."""
 
         def prepared(rank: int) -> Child:
             def prepare() -> None:
@@ -131,7 +131,7 @@ class Place:
 
 
 def lines(file: Path) -> list[bytes]:
-    """Those that end."""
+    """The lines that are whole."""
     return [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 

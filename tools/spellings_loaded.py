@@ -110,7 +110,7 @@ def differences(found: Any, stock: Any) -> Iterator[str]:
 
 
 def _frequencies(model: Any) -> dict[str, Tensor]:
-    """Those of the text model's rotary modules, by name."""
+    """The frequencies of the text model's rotary modules, by name."""
     return {
         name: tensor.float()
         for name, tensor in model.named_buffers()

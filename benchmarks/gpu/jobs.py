@@ -40,7 +40,7 @@ class Job:
 
     @property
     def name(self):
-        """Its cell."""
+        """The name of its cell."""
         whose = {None: "all presets", 0: "base"}.get(self.presets, f"{self.presets} presets")
         count = "as much as the text fills" if self.samples is None else f"{self.samples} samples"
         what = f"calibrate {self.method}" if self.method else f"{self.task}, {whose}"

@@ -54,7 +54,7 @@ def backwards(q, k, v, scale):
 
 
 def transposed(q, k, v, scale):
-    """Of tensors that are [B, T, H, D] in memory, as projections give them."""
+    """Flash attention on tensors that are [B, T, H, D] in memory, as projections give them."""
     return flash(*(x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v)), scale)
 
 

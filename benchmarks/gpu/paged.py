@@ -33,7 +33,7 @@ class Drawn:
     batch: object
 
     def on(self, device, dtype=None):
-        """The same elsewhere."""
+        """A copy on another device."""
         names = ("query_start_loc", "seq_lens", "block_table", "slot_mapping")
         moved = {name: getattr(self.batch, name).to(device) for name in names}
         both = ([x.to(device, dtype) for x in each] for each in (self.queries, self.caches))
@@ -56,7 +56,7 @@ def drawn(D, dtype):
 
 
 def plain(given, scale):
-    """By the formula: near, far and both, each an output [N, H, D] and a log-sum-exp [H, N]."""
+    """The formula's near, far and merged attention, each an output [N, H, D] and a log-sum-exp [H, N]."""
     found = {"near": [], "far": [], "both": []}
     for request, (before, new) in enumerate(REQUESTS):
         begin, L = int(given.batch.query_start_loc_cpu[request]), before + new
@@ -88,7 +88,7 @@ def _joined(parts):
 
 
 def paged_attention(given, scale):
-    """The same by the plugin."""
+    """The plugin's near, far and merged attention, in the form of `plain`."""
     near_cache, far_cache = (cache.chunk(2, dim=-1) for cache in given.caches)
     cuda = given.caches[0].is_cuda
     attend, merge = (flash.attend_flash, flash.merge_flash) if cuda else (paged.attend_torch, paged.merge_torch)

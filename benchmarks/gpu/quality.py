@@ -78,7 +78,7 @@ def base_of(setting):
 
 
 def presets_of(job, setting):
-    """By which a job reads, beside the base."""
+    """The presets that a job measures beside the base."""
     found = sorted((Path(setting.options["output"]) / FOUND).glob("*.yaml"))
     shipped = setting.pick([f"{PREFIX}{name}" for name in PRESETS], tiny_presets())
     return shipped[: job.presets] + (found if job.presets is None else [])

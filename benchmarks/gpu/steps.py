@@ -29,7 +29,7 @@ class Step:
 
     @property
     def module(self):
-        """Its full name."""
+        """The full name of its module."""
         return f"benchmarks.gpu.{self.name}"
 
     def missing(self, device):

@@ -103,7 +103,7 @@ def timed_case(name, shape):
 
 
 def _tables(parameters, shape):
-    """As many random pairs of each head as `top_k` says."""
+    """The table of `top_k` random frequency pairs for each head; empty without `top_k`."""
     if "top_k" not in parameters:
         return {}
     scores = np.random.default_rng(0).random((shape.layers, shape.heads, shape.pairs))
@@ -170,7 +170,7 @@ def _share(model, like):
 
 @contextmanager
 def _by_default(dtype):
-    """As `from_pretrained` makes a model: `model.to(dtype)` would round the frequencies too, which stay float32."""
+    """Set the default dtype, as `from_pretrained` does: `model.to(dtype)` would round the float32 frequencies."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

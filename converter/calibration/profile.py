@@ -46,7 +46,7 @@ class Profile:
     divisors: tuple[float, ...] | None = None
 
     def parameters(self) -> dict[str, Any]:
-        """As a preset has them."""
+        """The parameters, as a preset has them."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         found["divisors"] = None if self.divisors is None else list(self.divisors)
         return {name: value for name, value in found.items() if value is not None}

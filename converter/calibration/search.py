@@ -50,7 +50,7 @@ class Standing(Generic[K]):
 
     @property
     def mean(self) -> float:
-        """Of its scores."""
+        """The mean of its scores."""
         return fmean(self.scores)
 
 
@@ -101,7 +101,7 @@ def first_as_good(standings: Sequence[Standing[K]], candidates: Sequence[K]) -> 
 
 
 def _behind(found: Sequence[float], best: Sequence[float], errors: float) -> bool:
-    """By more than so many standard errors of the mean difference; for fewer than two questions nobody can say."""
+    """Whether it is behind by more than `errors` standard errors of the mean difference; false for a single score."""
     lost = [b - f for f, b in zip(found, best, strict=True)]
     if len(lost) < 2:
         return False

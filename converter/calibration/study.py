@@ -47,7 +47,7 @@ class Questions:
     seed: int
 
     def describe(self) -> dict[str, Any]:
-        """As records and presets name it."""
+        """Return the settings as records and presets name them."""
         return {
             "text": self.text.name,
             "text_sha256": self.text.half(0).sha256,

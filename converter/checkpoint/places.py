@@ -45,7 +45,7 @@ class Place(Protocol):
 
     @property
     def paths(self) -> frozenset[str]:
-        """Its files, hidden ones left out."""
+        """The paths of its files, except hidden ones."""
 
     @property
     def entries(self) -> frozenset[str]:

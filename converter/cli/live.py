@@ -34,9 +34,6 @@ class Bar:
     def start(self, doing: str, total: int | None = None) -> None:
         """Begin something, of a known number of steps or not."""
 
-    def advance(self, steps: int = 1) -> None:
-        """Count steps as done."""
-
     def at(self, done: int, total: int) -> None:
         """Say how many steps of how many are done."""
 
@@ -75,9 +72,6 @@ class _Lines(Bar):
             self._timer.daemon = True
             with suppress(RuntimeError):  # no thread to be had
                 self._timer.start()
-
-    def advance(self, steps: int = 1) -> None:
-        self.at(self._done + steps, self._total)
 
     def at(self, done: int, total: int) -> None:
         self._done, self._total = done, max(total, done)
@@ -121,10 +115,6 @@ class _Drawn(Bar):
         self._progress.remove_task(self._task)
         share = f"0/{total}" if total else ""
         self._task = self._progress.add_task(printable(doing), total=total or None, share=share)
-
-    def advance(self, steps: int = 1) -> None:
-        task = self._progress.tasks[0]
-        self.at(int(task.completed) + steps, int(task.total or 0))
 
     def at(self, done: int, total: int) -> None:
         total = max(done, total)

@@ -152,7 +152,7 @@ class Model(Protocol):
         """The mean loss of a token (nats) in each of so many equal pieces of a text; and `answers`."""
 
     def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
-        """Of the last so many tokens of a text, the sum (nats)."""
+        """The sum over a text's last `counted` tokens, nats."""
 
     def attention(
         self,

@@ -82,7 +82,7 @@ def _window_faults(settings: Settings, *, within_trained: bool) -> Iterator[Faul
 
 
 def _length_faults(settings: Settings) -> Iterator[Fault]:
-    """Of numbers of tokens that several methods have."""
+    """Faults of the numbers of tokens that several methods have."""
     initial, target = settings.initial, settings.target
     window, beyond = settings.parameters.get("local_window"), settings.parameters.get("activate_beyond")
     if initial and window and window >= initial:

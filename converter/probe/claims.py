@@ -58,7 +58,7 @@ class Claim:
 
     @property
     def name(self) -> str:
-        """Its place, dotted."""
+        """The dotted name of its place."""
         return ".".join(self.path)
 
     @property
@@ -116,7 +116,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Its dotted name."""
+        """The dotted name."""
         return ".".join(self.path)
 
     @property

@@ -122,7 +122,7 @@ class _Verification:
 
     @property
     def files(self) -> Mapping[str, Entry]:
-        """As recorded."""
+        """The recorded files."""
         return self.record.files
 
     @property

@@ -26,7 +26,7 @@ class Band(Method):
         return (self.parameters[self.width],)
 
     def borders_at(self, so_far):
-        """The same with `so_far` tokens, [B, 1, 1, 1] where a border moves."""
+        """The borders with `so_far` tokens, [B, 1, 1, 1] where a border moves."""
         return self.borders
 
     def query_place(self, p, so_far, region=0):

@@ -120,7 +120,7 @@ def stored(keys: Tensor, values: Tensor, cache: Tensor, batch: Batch) -> tuple[T
 
 
 class Backend(AttentionBackend):
-    """Of a layer of this plugin; as it stands, of one that only holds keys."""
+    """The backend of a layer of this plugin; as it stands, of one that only holds keys."""
 
     impl: ClassVar[type[Impl]] = Impl
     supported_dtypes: ClassVar[list[torch.dtype]] = [torch.float16, torch.bfloat16, torch.float32]

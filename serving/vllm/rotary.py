@@ -56,14 +56,14 @@ class Base:
         return new
 
     def long_enough(self, length: int) -> Any:
-        """It, or a copy, so that it has so many positions."""
+        """The rotary module if it has `length` positions, else a longer copy."""
         if len(self._table) >= length:
             return self.rotary
         return self.tuned(torch.tensor(self._pairs["inv_freq"]), 1.0, length)
 
 
 class FarRotary(nn.Module):
-    """In place of a rotary module: each head comes out twice as wide, [exact | far].
+    """Stand in for a rotary module; each head comes out twice as wide, [exact | far].
 
     Far is exact turned on by tables of the method's position maps, which are the same for every request.
     """

@@ -88,7 +88,7 @@ def picture(experiment: Experiment, found: Sequence[Row], title: str) -> str:
 
 
 def described(experiment: Experiment, found: Sequence[Row]) -> str:
-    """The same in words, for those who do not see the picture."""
+    """The picture in words, for those who do not see it."""
     trained, _ = trained_share(experiment)
     texts = []
     for each in found:

@@ -32,7 +32,7 @@ class Entry:
     methods: Methods
 
     def mixed(self) -> list[tuple[Experiment, list[Row], str]]:
-        """Its mixed questions with a base to compare with, each with the rows of its picture and that one's file."""
+        """Each experiment of mixed questions that has a base, with the rows of its picture and the picture's file."""
         found = [(each, rows(each, self.methods)) for each in self.experiments if each.task == "mixed"]
         drawn: list[tuple[Experiment, list[Row], str]] = []
         for each, shown in found:

@@ -192,7 +192,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def line_style(number: int, *, base: bool = False) -> dict[str, Any]:
-    """Of one of several curves: no two that a picture has room for are drawn alike. The base's is black."""
+    """The style of one of several curves: no two in a picture are alike, and the base's is black."""
     if base:
         return {"color": "black", "marker": "o", "linestyle": "-", "linewidth": 1.8, "zorder": 3}
     return {

@@ -173,7 +173,7 @@ def position_map(target: Target, length: int | None = None) -> PositionMap:
 
 
 def _block(target: Target) -> dict[str, Any]:
-    """As the configuration holds it; without noise, which is on logits and moves nothing."""
+    """The configuration's `rope_ext` block, without noise, which is on logits and moves nothing."""
     parameters = dict(target.baked.parameters)
     if "noise" in parameters:
         parameters["noise"] = {**parameters["noise"], "distribution": "none"}

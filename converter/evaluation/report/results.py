@@ -51,7 +51,7 @@ class Experiment:
 
     @property
     def presets(self) -> list[str]:
-        """As they were measured, the base first."""
+        """The presets in the order of their measurement, the base first."""
         found = dict.fromkeys(preset for preset, *_ in self.values)
         return sorted(found, key=lambda preset: preset != BASE)
 
@@ -62,7 +62,7 @@ class Experiment:
 
     @property
     def lengths(self) -> list[int]:
-        """In tokens, from short to long."""
+        """The lengths in tokens, from short to long."""
         return sorted({length for _, length, *_ in self.values})
 
     @property
@@ -83,7 +83,7 @@ class Experiment:
         return self.source if self.presets == [BASE] else preset
 
     def only(self, presets: Iterable[str]) -> Experiment:
-        """The same, of the base and some presets."""
+        """A copy with the base and some presets alone."""
         kept = {BASE, *presets}
         kept |= {name for name, without in self.quantized.items() if without in kept}
         values = {key: value for key, value in self.values.items() if key[0] in kept}

@@ -64,7 +64,7 @@ class Estimate:
         return self.low is not None and self.high is not None and not self.low <= neutral <= self.high
 
     def transformed(self, function: Callable[[float], float]) -> Estimate:
-        """By a monotonic function."""
+        """Apply a monotonic function to the value and its interval."""
         low, high = (None if end is None else function(end) for end in (self.low, self.high))
         return replace(self, value=function(self.value), low=low, high=high)
 
@@ -146,7 +146,7 @@ def _mean_of(parts: Sequence[tuple[float, int]], count: int) -> Estimate:
 
 
 def _mean_and_error(parts: Sequence[tuple[float, int]]) -> tuple[float, float | None]:
-    """The same mean and its standard error, over prompts; none for fewer than two."""
+    """The weighted mean and its standard error over prompts; no error for fewer than two."""
     items = sum(weight for _, weight in parts)
     mean = sum(each for each, _ in parts) / items
     prompts = len(parts)

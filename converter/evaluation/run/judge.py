@@ -48,7 +48,7 @@ class Verdict:
 
 
 def log_probabilities(result: Result) -> list[float]:
-    """Of the right answers."""
+    """The log-probabilities of the right answers."""
     return [answer["log_probability"] for answer in result["answers"]]
 
 

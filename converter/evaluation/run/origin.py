@@ -20,7 +20,7 @@ _READ = 2**20
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that numbers depend on."""
+    """The versions of the packages that numbers depend on."""
     return {"ropext": ropext.__version__} | {name: version(name) for name in ("torch", "transformers")}
 
 

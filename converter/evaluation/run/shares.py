@@ -44,7 +44,7 @@ ALONE = Share()
 
 
 def launched_share() -> Share:
-    """As `accelerate launch`, torchrun and other launchers say it in the environment.
+    """The share that `accelerate launch`, torchrun and other launchers set in the environment.
 
     Raises:
         UsageError: what they say makes no sense.

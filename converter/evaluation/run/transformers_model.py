@@ -71,7 +71,7 @@ class SwitchableModel:
 
     @property
     def facts(self) -> ModelFacts:
-        """Of a base.
+        """The facts of the base.
 
         Raises:
             UsageError: it is none that can be converted.
@@ -181,14 +181,14 @@ class SwitchableModel:
 
     @torch.inference_mode()
     def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
-        """Of the last so many tokens of a text, the sum (nats)."""
+        """The sum over a text's last `counted` tokens, nats."""
         ids = _row(input_ids, self.model.device)
         output = self.model.base_model(ids, use_cache=False)
         hidden = output.last_hidden_state[:, -counted - 1 : -1]
         return float(self._losses(hidden, ids[0, -counted:], type(output)).double().sum())
 
     def _losses(self, hidden: Tensor, right: Tensor, kind: type) -> Tensor:
-        """Of each token [T] (nats), from the states before it [1, T, D]; logits of a few positions at a time."""
+        """The loss of each token [T], nats, from the states before it [1, T, D]; a few positions' logits at a time."""
         losses = []
         step = max(1, _LOGITS // self.model.config.get_text_config().vocab_size)
         with _head(self.model, kind) as logits_of:
@@ -243,7 +243,7 @@ class SwitchableModel:
 
 
 def _facts(folder: Path, config: Mapping[str, Any]) -> tuple[ModelFacts | None, str]:
-    """Of a base that can be converted; else None, and why not."""
+    """The facts of a base that can be converted; else None, and why not."""
     if "rope_ext" in config:
         return None, "it is converted already; give its base"
     try:

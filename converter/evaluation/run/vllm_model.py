@@ -110,7 +110,7 @@ class VllmModel:
         return [float(piece.mean()) for piece in losses.tensor_split(pieces)], self.answers(prompt)
 
     def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
-        """Of the last so many tokens of a text, the sum (nats)."""
+        """The sum over a text's last `counted` tokens, nats."""
         (known,) = self._known([list(input_ids)])
         return float(-sum(each.logprob for each in known[-counted:]))
 
@@ -133,7 +133,7 @@ class VllmModel:
         raise UsageError(NO_ATTENTION)
 
     def _known(self, rows: Sequence[list[int]]) -> list[list[Any]]:
-        """Of each token of each row but the first: `logprob`, and `rank` among all tokens, 1 for the most likely."""
+        """The `logprob` of each token of each row but the first, and its `rank`, 1 for the most likely token."""
         outputs = self._generated(rows, max_tokens=1, prompt_logprobs=0)
         return [
             [chances[token] for chances, token in zip(output.prompt_logprobs[1:], row[1:], strict=True)]
@@ -151,7 +151,7 @@ class VllmModel:
 
 
 def vllm_version() -> str:
-    """Of vLLM.
+    """The version of vLLM.
 
     Raises:
         RopextError: it is not installed.

@@ -19,7 +19,7 @@ NOT_KEPT = ("ppl", "attention")
 
 @dataclass(frozen=True)
 class Kept:
-    """The same item, of a model that keeps keys and values in another type.
+    """An item, asked of a model that keeps keys and values in another type.
 
     Attributes:
         item: what is asked.

@@ -95,7 +95,7 @@ def _chosen(prediction: str, *, several: bool) -> str:
 
 
 def _right_letters(answer: str) -> str:
-    """Of `C`, `BD` or `(B) what the second choice says`."""
+    """The letters of an answer such as `C`, `BD` or `(B) what the second choice says`."""
     return re.sub("[^A-D]", "", answer.split()[0]) or "A"
 
 
@@ -135,7 +135,7 @@ def _output(prediction: str, answer: str) -> str:
 
 
 def _both(text: str) -> tuple[str, str]:
-    """By the story and in fact, of `True [fact: False]`."""
+    """The answer by the story and the one in fact, from `True [fact: False]`."""
     story, fact = text.lower().split("[fact:")[:2]
     return story.strip(), fact[:-1].strip()
 

@@ -215,7 +215,7 @@ def _percent(scores: Sequence[float]) -> float:
 
 
 def _readable(prediction: str) -> str:
-    """As the published scorer reads it: control characters are line ends."""
+    """The prediction as the published scorer reads it: control characters are line ends."""
     return re.sub(r"[\x00-\x1f]", "\n", prediction.strip()).strip()
 
 

@@ -46,7 +46,7 @@ class Setting:
 
     @property
     def room(self) -> int:
-        """For the prompt (tokens)."""
+        """Room for the prompt, tokens."""
         return self.length - self.new_tokens
 
     def count(self, text: str) -> int:

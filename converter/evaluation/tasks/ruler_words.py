@@ -137,22 +137,22 @@ def frequent_words(task: FrequentWords, setting: Setting) -> Iterator[Draft]:
 
 
 def _frequency(number: int, k: int) -> int:
-    """Of the k-th most frequent, when there are `number` words in all (zeta distribution)."""
+    """How often the k-th most frequent of `number` words stands there (zeta distribution)."""
     return int(number * k**-2.0 / ZETA_2)
 
 
 def nouns() -> list[str]:
-    """Of `wonderwords`."""
+    """The nouns of `wonderwords`."""
     return _list("noun")
 
 
 def adjectives() -> list[str]:
-    """Of `wonderwords`."""
+    """The adjectives of `wonderwords`."""
     return _list("adjective")
 
 
 def verbs() -> list[str]:
-    """Of `wonderwords`."""
+    """The verbs of `wonderwords`."""
     return _list("verb")
 
 

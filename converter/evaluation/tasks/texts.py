@@ -40,11 +40,11 @@ class Text:
         return _text(self.name, (s for i, s in enumerate(self.sentences) if i // 40 % 2 == which))
 
     def from_anywhere(self, seed: int) -> Iterator[str]:
-        """Its sentences from a random one on, in order and without end."""
+        """Yield the sentences from a random one on, in order and without end."""
         return self.without_end(random.Random(seed).randrange(len(self.sentences)))
 
     def without_end(self, start: int = 0) -> Iterator[str]:
-        """Its sentences from one on, and again from the first."""
+        """Yield the sentences from `start` on, and again from the first, without end."""
         yield from self.sentences[start:]
         while True:
             yield from self.sentences

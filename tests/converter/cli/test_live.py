@@ -28,7 +28,7 @@ def at_once(monkeypatch):
 def test_what_ends_at_once_says_nothing(capsys, monkeypatch):
     monkeypatch.setattr(living, "_PATIENCE", 1.0)
     with live("reading", 2) as bar:
-        bar.advance()
+        bar.at(1, 2)
         bar.start("writing")
     time.sleep(1.2)
     assert capsys.readouterr() == ("", "")
@@ -43,8 +43,8 @@ def test_what_takes_longer_is_said_within_a_second(capsys, monkeypatch):
 
 def test_plain_lines(capsys, at_once):
     with live("reading", 3) as bar:
-        bar.advance()
-        bar.advance(2)
+        bar.at(1, 3)
+        bar.at(3, 3)
         bar.hear("writing", 0, 0)
         bar.hear("writing", 1, 4)
         bar.say("a result")
@@ -65,7 +65,7 @@ def test_a_terminal_gets_a_bar_that_goes_away(columns, monkeypatch, capsys):
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
     with live("reading \x1b[2J", 3) as bar:
-        bar.advance()
+        bar.at(1, 3)
         bar.say("a result")
         bar.start("writing")
     shown = screen.getvalue()
@@ -76,7 +76,7 @@ def test_a_terminal_gets_a_bar_that_goes_away(columns, monkeypatch, capsys):
 
 def test_nothing_where_nothing_is_to_be_shown(capsys, at_once):
     with live("reading", 3, shown=False) as bar:
-        bar.advance()
+        bar.at(1, 3)
         bar.say("a result")
     with progress_line(False) as told:
         assert told is None

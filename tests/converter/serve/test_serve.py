@@ -8,11 +8,8 @@ import yaml
 from click.testing import CliRunner
 
 from ropext.converter.cli.app import main
-from ropext.converter.methods.schemas import METHODS
-from ropext.converter.model_classes import parts_of
 from ropext.converter.serve import plugins
 from ropext.converter.serve.api import RUNTIMES, offers_of
-from ropext.modeling.rope_ext_band import BandMethod
 from tests.helpers.checkpoints import edit_config
 
 BANDS = ("self_extend", "rerope", "string", "dpe")
@@ -233,12 +230,6 @@ def test_flags_that_hold_for_every_layer(convert):
     config["rope_ext"]["pairs"]["layers"] = [0]
     edit_config(folder, rope_ext=config["rope_ext"])
     assert "every layer" in served(folder)["llama.cpp"]["why"]
-
-
-def test_the_methods_of_the_plugin_are_the_bands_whose_keys_stay():
-    classes = {name: parts_of(name)[0] for name in METHODS}
-    bands = {name for name, each in classes.items() if issubclass(each, BandMethod)}
-    assert set(plugins.BANDS) == {name for name in bands if classes[name].keys_stay or not classes[name].moves_keys}
 
 
 def test_what_is_no_model(tmp_path):
