@@ -370,7 +370,10 @@ def _grid_command(method: str) -> click.Command:
         "standard error of the best is taken."
     )
     ending = _example(f"{method} SmolLM2-135M-Instruct --target 10k --lengths 10k --output my-{method}.yaml")
-    return click.command(method, short_help="Settings near the suggested ones.", help=help_text, epilog=ending)(command)
+    tried = ", ".join(grid.around) if grid and grid.around else "regions"
+    return click.command(method, short_help=f"Suggested {tried}, and others near.", help=help_text, epilog=ending)(
+        command
+    )
 
 
 for _method in SEARCHED:

@@ -115,14 +115,13 @@ def convert(
     What to convert with is a preset, or a method and a length: `--method yarn --target 128k` takes the parameters
     that `ropext suggest` gives for this model. SOURCE is by default the preset's own base model.
 
-    Weights are linked, never changed: DIR holds the
-    model's code and the method's numbers beside them, and loads with transformers and
-    trust_remote_code=True alone. With --native there is no code: stock classes read the method's numbers.
-    Hard-linked weights are SOURCE's own files: replace them, but do not edit them in place. Those of the Hub
-    cache are copied where they cannot share blocks, so that no edit of DIR reaches it.
+    Weights are linked, never changed. DIR holds the model's code and the method's numbers beside them, and loads with
+    transformers and trust_remote_code=True alone. With --native there is no code: stock classes read the numbers.
+    Hard-linked weights are SOURCE's own files: replace them, but do not edit them in place. Those of the Hub cache
+    are copied where they cannot share blocks, so that no edit of DIR reaches it.
 
-    With --push it goes to the Hub. From a Hub id nothing large is downloaded then, and nothing large is sent:
-    the Hub copies the weights itself.
+    With --push it goes to the Hub. From a Hub id nothing large is then downloaded or sent: the Hub copies the
+    weights itself.
     """
     shown, how = quiet_client(quiet=quiet), Pushing(**pushing)
     if push_to is None and how != Pushing():

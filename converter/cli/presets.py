@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["presets"]
 
 
-@click.group(epilog=epilog("presets list qwen3 --method yarn", page="README.md"))
+@click.group(epilog=epilog("presets list qwen3 --method yarn", page="docs/presets.md"))
 def presets() -> None:
     """List or show the shipped presets."""
 
 
-@presets.command("list", epilog=epilog("presets list qwen3", "presets list --fits Qwen/Qwen3-0.6B", page="README.md"))
+@presets.command(
+    "list",
+    short_help="List the shipped presets.",
+    epilog=epilog("presets list qwen3", "presets list --fits Qwen/Qwen3-0.6B", page="docs/presets.md"),
+)
 @click.argument("model", metavar="[MODEL]", required=False)
 @click.option("--method", "-m", metavar="METHOD", shell_complete=complete_methods, help="Show presets of this method.")
 @click.option("--fits", metavar="SOURCE", help="Show presets that fit this model, a folder or a Hub id.")
@@ -51,6 +55,7 @@ def list_command(model: str | None, method: str | None, fits: str | None, as_jso
 
 @presets.command(
     "show",
+    short_help="Print a preset, or draw what it lets attention see.",
     epilog=epilog(
         "presets show smollm2-135m-rerope", "presets show smollm2-135m-dpe --plot dpe.svg", page="docs/reporting.md"
     ),

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ropext.converter.errors import InvalidPreset, Problem, UsageError
-from ropext.converter.methods.schemas import METHODS, preset_schema, schema_for
-from ropext.converter.text import did_you_mean
+from ropext.converter.methods.schemas import preset_schema, schema_for
 
 from .completion import complete_methods, complete_presets
 from .options import AS_JSON, epilog
@@ -25,7 +24,7 @@ __all__ = ["schema", "validate"]
 @click.command(
     short_help="Check preset files, alone or against a model.",
     epilog=epilog(
-        "validate smollm2-135m-rerope", "validate my-preset.yaml --model SmolLM2-135M-Instruct", page="docs/json.md"
+        "validate smollm2-135m-rerope", "validate my-preset.yaml --model SmolLM2-135M-Instruct", page="docs/presets.md"
     ),
 )
 @click.argument("files", metavar="NAME|FILE...", nargs=-1, required=True, shell_complete=complete_presets)
@@ -49,14 +48,15 @@ def validate(files: tuple[str, ...], model: str | None, as_json: bool) -> int:
 
 @click.command(
     short_help="Print the JSON Schema of a preset or of a method's parameters.",
-    epilog=epilog("schema", "schema yarn", page="docs/json.md"),
+    epilog=epilog("schema", "schema yarn", page="docs/presets.md"),
 )
 @click.argument("method", required=False, shell_complete=complete_methods)
 def schema(method: str | None) -> None:
     """Print the JSON Schema of a preset, or of the parameters of METHOD."""
-    if method is not None and method not in METHODS:
-        near = did_you_mean(method, METHODS) or ";"
-        raise UsageError(f"unknown method {method!r}{near} there are {', '.join(METHODS)}")
+    from ropext.converter.presets.suggested import require_method
+
+    if method is not None:
+        require_method(method)
     say_json(schema_for(method) if method else preset_schema())
 
 
