@@ -2,7 +2,7 @@
 
     import ropext
 
-    ropext.convert("Qwen/Qwen3-4B", method="self_extend", target="128k", output="qwen3-4b-128k")
+    ropext.convert("Qwen/Qwen3-4B", method="rerope", target="128k", output="qwen3-4b-128k")
     ropext.convert("meta-llama/Meta-Llama-3-8B-Instruct", preset="llama3-8b-dpe")
     with ropext.apply(model, "smollm2-135m-rerope"):
         model.generate(...)

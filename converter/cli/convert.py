@@ -19,13 +19,12 @@ from ropext.converter.publish.api import converted_contents
 from ropext.converter.publish.contents import read_folder
 from ropext.converter.publish.plan import plan_push
 from ropext.converter.serve.api import offers
-from ropext.converter.text import printable
-from ropext.converter.text import size_text as _size
+from ropext.converter.text import printable, size_text
 
 from .completion import complete_methods, complete_presets
 from .options import AS_JSON, QUIET, SET, Length, epilog
 from .output import say, say_json
-from .progress import progress_line as _progress
+from .progress import progress_line
 from .push import Pushing, publish, push_options, quiet_client, waiting_for_hub
 
 __all__ = ["convert"]
@@ -140,11 +139,11 @@ def convert(
             plan = plan_conversion(preset, source, folder, revision=revision, native=native, force=force)
         done: Plan | Result = plan
         if not dry_run:
-            with _progress(shown) as progress:
+            with progress_line(shown) as progress:
                 done = write(plan, folder, link=link, force=force, digests=digests, progress=progress)
         _warn_of_a_dot(folder, native=native)
     if push_to:
-        with _progress(shown, "reading") as reading:
+        with progress_line(shown, "reading") as reading:
             if unwritten:
                 contents = converted_contents(preset, source, revision, native=native, reading=reading)
             else:
@@ -176,7 +175,7 @@ def _planned(plan: Plan, output: Path) -> Iterator[str]:
         size = "" if file.size is None else f"{file.size:,}"
         yield f"{file.action:<8} {size:>15}  {file.path:<32} {file.why}"
     link, move = plan.size_of("link"), plan.size_of("copy", "generate")
-    yield f"\n{_size(link)} linked, {_size(move)} written\n\nconfig.json"
+    yield f"\n{size_text(link)} linked, {size_text(move)} written\n\nconfig.json"
     for key, before, after in plan.config_changes:
         yield f"  {key}: {_value(before)} → {_value(after)}"
     yield from _notes(plan)
@@ -187,7 +186,7 @@ def _summary(result: Result, preset: Preset) -> Iterator[str]:
     counts = ", ".join(f"{count} by {method}" for method, count in ways.items() if method != "generate")
     yield f"{result.output}: {plan.method}, {preset.initial_window:,} → {preset.target_window:,} tokens"
     yield f"  {len(result.files)} files: {counts}, {ways.get('generate', 0)} generated"
-    yield f"  {_size(result.bytes_linked)} linked, {_size(result.bytes_moved)} written"
+    yield f"  {size_text(result.bytes_linked)} linked, {size_text(result.bytes_moved)} written"
     if "hardlink" in ways:
         yield "  Hard links are the source's own files: change neither copy's weights in place."
     cached = {file.path for file in plan.files if file.action == "link" and file.cached}

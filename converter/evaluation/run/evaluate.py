@@ -111,7 +111,7 @@ def evaluate(
         resume: go on with the results that are there.
         short: also measure what each preset costs while a prompt fits the window; not with `attention`.
         kv_dtype: also ask everything with keys and values kept as `fp8`, `int4` or `int2`; not `ppl`, `attention`.
-        backend: `transformers`, or `vllm` for bases and native exports.
+        backend: `transformers`, or `vllm` for bases, native exports, and methods that vLLM serves.
         device: as torch names it; `auto` takes what GPUs there are.
         dtype: `float32`, `bfloat16`, `float16` or `auto`.
         progress: called with what is asked, how much is answered and how much there is.

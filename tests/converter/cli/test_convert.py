@@ -250,16 +250,6 @@ def test_neither_torch_nor_the_hub_client_is_imported(tiny_llama, tiny_preset, t
     assert done.stderr.strip() == ""
 
 
-def test_progress_is_for_terminals(run, tiny_llama, tiny_preset, monkeypatch):
-    from ropext.converter.cli import convert
-
-    with convert._progress(shown=True) as progress:
-        assert progress is not None
-        progress("a", 1, 2)
-    with convert._progress(shown=False) as progress:
-        assert progress is None
-
-
 def test_help(run):
     text = run("convert", "--help").stdout
     assert all(option in text for option in ("--preset", "--output", "--set", "--revision", "--link", "--dry-run"))
