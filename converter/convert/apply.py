@@ -52,7 +52,7 @@ class Applied:
             raise
 
     def remove(self) -> None:
-        """Take the method off; does nothing if it is off already. A cache that was filled with it is of no use to the base."""
+        """Take the method off, once. A cache that was filled with it is of no use to the base."""
         from ropext.modeling.rope_ext_model import detach
 
         if getattr(self._decoder, "rope_ext_attachment", None) is self.attachment:
