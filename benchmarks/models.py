@@ -63,7 +63,7 @@ def arguments(description, *, methods, lengths, repeats):
     model = f"smollm2 (SmolLM2-135M, as `ropext demo` writes it), {', '.join(SHAPES)} (random weights), or a folder"
     parser.add_argument("--model", default="smollm2", help=model)
     parser.add_argument("--folder", type=Path, default=Path("ropext-demo"), help="where SmolLM2 is written")
-    parser.add_argument("--layers", type=int, help="of a model with random weights, only so many layers")
+    parser.add_argument("--layers", type=int, help="of a model with random weights, only this many layers")
     parser.add_argument("--methods", nargs="+", default=methods, choices=METHODS, metavar="METHOD", help=repr(methods))
     parser.add_argument("--lengths", nargs="+", type=int, default=lengths, help="tokens")
     parser.add_argument("--repeats", type=int, default=repeats, help=f"measurements of each: {repeats}")

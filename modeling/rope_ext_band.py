@@ -78,7 +78,7 @@ class BandMethod(Method):
         return self.far_key_positions(positions, tokens_so_far)
 
     def borders_at(self, length: Any) -> tuple[Any, ...]:
-        """The borders with so many tokens so far; for methods whose borders move.
+        """The borders for the tokens so far; for methods whose borders move.
 
         Args:
             length: a number, or [B, 1].

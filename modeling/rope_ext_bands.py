@@ -74,13 +74,13 @@ class Bands(BandMethod):
 
 
 def _of_groups(scale: Any, count: int) -> list[Any]:
-    """A scale factor for each of so many groups; whole numbers as integers, whose division is exact."""
+    """A scale factor for each group; whole numbers as integers, whose division is exact."""
     scales = scale if isinstance(scale, list) else [scale] * count
     return [int(each) if each == int(each) else each for each in scales]
 
 
 def _of_pairs(numbers: list[Any], sizes: list[int]) -> Any:
-    """One number for each group of so many pairs, as a tensor [P]; the number itself where there are no groups."""
+    """One number for each group, spread over its pairs, as a tensor [P]; the number itself without groups."""
     if not sizes:
         return numbers[0]
     whole = all(isinstance(each, int) for each in numbers)

@@ -43,7 +43,7 @@ class FrequencyMethod:
         self.attention_factor: float = block["parameters"].get("attention_factor", 1.0)
 
     def frequencies(self, lengths: Tensor | None) -> Tensor:
-        """Radians per token: [P], or [B, P] where each row, of so many tokens [B], has its own."""
+        """Radians per token: [P], or [B, P] where each row, by its number of tokens [B], has its own."""
         return self.inv_freq
 
 

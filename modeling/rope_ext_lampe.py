@@ -36,13 +36,13 @@ class Lampe(BandMethod):
         self.borders = self.borders_at(self._length)
 
     def borders_at(self, length: Any) -> tuple[Any, ...]:
-        """L - s2 is one of them."""
+        """The borders w and L - s2."""
         if not self._tail or self.small:
             return self.borders
         return self.borders[0], self._full(length) - self._tail
 
     def _full(self, length: Any) -> Any:
-        """L with so many tokens so far, at least m: then all distances are exact."""
+        """L for the tokens so far, at least m: then all distances are exact."""
         if not self._step:
             return self._length
         rounded = -(-length // self._step) * self._step

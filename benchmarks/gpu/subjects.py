@@ -71,7 +71,7 @@ def _scaled(case, shape):
 
 
 def _scaled_value(key, value, longer, wider):
-    """A parameter for a text so many times as long and heads so many times as wide; also inside regions and layers."""
+    """A parameter for a text `longer` times as long and heads `wider` times as wide; also inside regions and layers."""
     if key in TOKEN_COUNTS and isinstance(value, int):
         return value * longer
     if key == "top_k":

@@ -33,7 +33,7 @@ Scores = Callable[[K, int], Sequence[float]]
 """The scores of a candidate for the questions of the prompt of an index."""
 
 SETTLED = 2.0
-"""A difference of so many standard errors settles it."""
+"""A difference of this many standard errors settles it."""
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ _BETAS = (("beta_fast", 32.0), ("beta_slow", 1.0))
 
 
 def _pair_of(turns: float, theta: float, dim: int, length: float) -> float:
-    """Return the pair, as a real number, that turns so many times within a length."""
+    """Return the pair, as a real number, that turns a number of times within a length."""
     return dim * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
 

@@ -97,7 +97,7 @@ def mixed(questions: int, texts: tuple[Path, ...], **asked: Any) -> None:
     "--stride",
     type=Length(),
     show_default="the length: windows do not overlap",
-    help="Distance between windows. Only the last so many tokens of each count.",
+    help="Distance between windows. Of each, only its last tokens count, as many as this distance.",
 )
 def ppl(stride: int | None, texts: tuple[Path, ...], **asked: Any) -> None:
     """Measure the perplexity of a text that is read in windows of each length."""
@@ -138,7 +138,9 @@ def attention(cells: int, layers: str | None, heads: str | None, texts: tuple[Pa
 @click.option("--hotpotqa", type=_DATA_FILE, help="File hotpot_dev_distractor_v1.json of HotpotQA, for qa_2.")
 @click.option("--chat", is_flag=True, help="Put each task by the model's chat template, without thinking.")
 @click.option(
-    "--thinking", type=Length(), help="Let the model think for so many tokens before each answer. Implies --chat."
+    "--thinking",
+    type=Length(),
+    help="Let the model think for up to this many tokens first. Implies --chat.",
 )
 def ruler(tasks: str | None, prose: Path | None, squad: Path | None, hotpotqa: Path | None, **asked: Any) -> None:
     """Run RULER (arXiv 2404.06654), made for the model's own tokenizer, answered greedily and scored as published."""

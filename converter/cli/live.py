@@ -27,7 +27,7 @@ _SECONDS = 10.0
 
 
 class Bar:
-    """Progress that nobody wants to see."""
+    """Progress that is not shown, and what the shown ones share."""
 
     _doing = ""
 

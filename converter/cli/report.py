@@ -158,7 +158,7 @@ def _submit(results: Sequence[Path], folder: Path) -> None:
 
 
 def _form(form: str | None, output: Path | None) -> str:
-    """The format that is asked for, in so many words or by a suffix."""
+    """The format that is asked for, by its name or by a suffix."""
     if form:
         return form
     suffix = output.suffix.lower()[1:] if output else "md"

@@ -31,7 +31,7 @@ SCALING_KEYS = {
 
 _AXES = {"mrope_section", "mrope_interleaved"}
 _SHORT = {"olmo": ("factor",), "olmo2": ("factor",), "phi3": ("short_factor", "long_factor")}
-"""Families whose class, on transformers 4, takes a scaling of exactly so many keys beside its `type`."""
+"""Families whose class, on transformers 4, takes a scaling of exactly this many keys beside its `type`."""
 
 
 def beside_frequencies(description: Description) -> list[str]:

@@ -140,7 +140,7 @@ class Model(Protocol):
         """Read by a preset from now on; by None, as the model is."""
 
     def is_base(self, tokens: int) -> bool:
-        """Whether the method promises the base's output on a text of so many tokens, bit for bit."""
+        """Whether the method promises the base's output on a text of this length, bit for bit."""
 
     def keeping(self, kv_dtype: str) -> AbstractContextManager[None]:
         """Keep keys and values of texts in a type of fewer bits, until this ends."""
@@ -149,7 +149,7 @@ class Model(Protocol):
         """Answer the questions about a text, each as if it were the only one."""
 
     def losses_and_answers(self, prompt: Prompt, pieces: int) -> tuple[list[float], list[Answer]]:
-        """The mean loss of a token (nats) in each of so many equal pieces of a text; and `answers`."""
+        """The mean loss of a token (nats) in each equal piece of a text; and `answers`."""
 
     def negative_log_likelihood(self, input_ids: Sequence[int], counted: int) -> float:
         """The sum over a text's last `counted` tokens, nats."""

@@ -129,7 +129,7 @@ def need(shape: Shape, runtime: Runtime, load: Load, length: int) -> Need:
 
 
 def longest(shape: Shape, runtime: Runtime, load: Load, memory: int) -> int:
-    """Return the longest text whose need fits into so many bytes; 0 where not even one token does."""
+    """Return the longest text that fits into a number of bytes; 0 where not even one token does."""
     fits, beyond = 0, _LONGEST
     while beyond - fits > 1:
         middle = (fits + beyond) // 2
@@ -141,7 +141,7 @@ def longest(shape: Shape, runtime: Runtime, load: Load, memory: int) -> int:
 
 
 def cache_bytes(shape: Shape, length: int, batch: int, number: float) -> int:
-    """Return what a cache of transformers holds, for numbers of so many bytes."""
+    """Return what a cache of transformers holds, by the bytes of a number."""
     dtype = next(name for name, size in NUMBER_BYTES.items() if size == number)
     load = Load(batch, dtype, "", 0, {})
     return sum(need(shape, RUNTIMES["transformers"], load, length).cache.values())

@@ -96,7 +96,7 @@ def yarn(inv_freq: Array, context: Context) -> Array:
 
 
 def _pair_of_turns(turns: float, inv_freq: Array, window: int) -> float:
-    """Index, with fraction, of the pair that makes so many turns in `window` tokens."""
+    """Index, with fraction, of the pair that makes a number of turns in `window` tokens."""
     step = math.log(inv_freq[0] / inv_freq[1])
     return math.log(inv_freq[0] * window / (turns * 2 * math.pi)) / step
 
@@ -167,7 +167,7 @@ def solve(
 
 
 def threshold_for(solution: Solution, pairs: int) -> float:
-    """The threshold at which so many pairs leave the first candidate, as the paper tuned its own.
+    """The threshold at which `pairs` pairs leave the first candidate, as the paper tuned its own.
 
     Args:
         solution: solved with a threshold of 0.

@@ -101,7 +101,7 @@ def frequencies_on_top(
 
 
 def _pair_that_turns(wanted: float, inv_freq: Sequence[float]) -> float:
-    """Return the pair, as a real number, that turns by so many radians per token."""
+    """Return the pair, as a real number, that turns by a number of radians per token."""
     if len(inv_freq) < 2:
         return 0.0
     after = next((pair for pair, frequency in enumerate(inv_freq) if frequency < wanted), len(inv_freq) - 1)

@@ -110,20 +110,19 @@ def suggest(
     )
 
 
-def preset_for(wanted: Wanted, method: str, *, overrides: Sequence[str] = (), name: str | None = None) -> Preset:
-    """Make a preset of the parameters that are suggested for one method, a model and a length.
+def preset_for(wanted: Wanted, method: str, *, overrides: Sequence[str] = ()) -> Preset:
+    """Make a preset, named by model, method and length, of the parameters that are suggested for them.
 
     Args:
         wanted: the model and the length.
         method: the method.
         overrides: `KEY=VALUE` each, as for `load_preset`.
-        name: the preset's; by default it says model, method and length.
 
     Raises:
         InvalidPreset: an override makes it invalid.
         RopextError: nothing can be suggested.
     """
-    data = preset_data(wanted, method, name or _name(wanted.facts.source, method, wanted.target))
+    data = preset_data(wanted, method, _name(wanted.facts.source, method, wanted.target))
     folder = Path(wanted.facts.source).expanduser()
     if folder.is_dir():  # the record may be published, and where a machine keeps its models is nobody's business
         data["base_model"] = folder_name(folder)

@@ -1,7 +1,7 @@
 """Models that `ropext verify` runs: of this ropext's own classes, cut to a few layers and to 256 tokens.
 
 They are never built of the folder's code. Layers are alike, and what a method changes is inside each; where only some
-of them are the method's, so many are kept that two of those are among them.
+of them are the method's, enough are kept for two of those to be among them.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def shape_faults(converted: Converted, held: Shapes) -> Iterator[str]:
     require_text_only(converted)
     config, layers = converted.config, total_layers(converted)
     there = 1 + max(map(layer_of, held), default=-1)
-    if layers > 2 * there + _MORE:  # and a model of so many would take hours to build
+    if layers > 2 * there + _MORE:  # and a model of that many would take hours to build
         yield f"the configuration asks for {layers} layers, and the weights have {there}"
         return
     with quiet(), torch.device("meta"):

@@ -307,7 +307,7 @@ class Method:
         raise NotImplementedError
 
     def is_base(self, length):
-        """Whether no row of so many tokens sees anything but exact distances."""
+        """Whether rows of this length see exact distances alone."""
         return length <= self.start
 
     def attend(self, queries, keys, values, where, scale, mask, sinks):

@@ -112,7 +112,7 @@ def _retune(layers: dict[int, Any], block: dict[str, Any], method: Any, vllm_con
 def _extend(
     outer: Any, block: dict[str, Any], method: Any, kept: int, vllm_config: Any, rotaries: dict[Any, Any]
 ) -> None:
-    """The method's rotation of each head, and an attention that takes it; a band keeps so many exact keys."""
+    """The method's rotation of each head, and an attention that takes it; a band keeps this many exact keys."""
     old = outer.attn
     if old.sliding_window is not None or old.kv_sharing_target_layer_name is not None:
         raise Refused(f"vLLM builds layer {old.layer_name} with a sliding window or with keys of another layer")

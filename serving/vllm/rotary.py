@@ -46,7 +46,7 @@ class Base:
         return alike and same_frequencies(torch.atan2(sin, cos), described)
 
     def tuned(self, inv_freq: Tensor, factor: float, length: int) -> Any:
-        """A copy with other inverse frequencies [P], cosine and sine multiplied by a factor, for so many positions."""
+        """A copy with other inverse frequencies [P], cosine and sine times a factor, for this many positions."""
         old = self._table
         amplitude = float(old[0, 0]) * factor
         positions = torch.arange(max(length, len(old)), dtype=torch.float32, device="cpu")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["against_length"]
 
 _CURVES = 6
-"""More than so many lie on each other: they are drawn as rows of dots."""
+"""More curves than this lie on each other: they are drawn as rows of dots."""
 _COLUMNS = 3
 _ACROSS = 4
 _LABELS = {

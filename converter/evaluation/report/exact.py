@@ -36,7 +36,7 @@ def flipped(differences: Sequence[float]) -> float | None:
 
 
 def _binomial(count: int, ahead: int) -> float:
-    """The share of signs of equal differences by which one side leads by so many or more."""
+    """The share of signs of equal differences by which one side leads by at least this many."""
     behind = (count - ahead) // 2
     tail = sum(math.comb(count, losses) for losses in range(behind + 1))
     return min(1.0, 2 * tail / (1 << count))

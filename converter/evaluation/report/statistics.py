@@ -137,7 +137,7 @@ def _same(mine: Value, its: Value) -> bool:
 
 
 def _mean_of(parts: Sequence[tuple[float, int]], count: int) -> Estimate:
-    """The mean of what comes in sums over so many items, one sum for each prompt; the interval is over prompts."""
+    """The mean of sums over items, one sum for each prompt; the interval is over prompts."""
     mean, error = _mean_and_error(parts)
     if error is None:
         return Estimate(mean, count=count, prompts=len(parts))

@@ -40,7 +40,7 @@ def read(model: Any, ids: Tensor, cache: Any) -> Iterator[tuple[int, Any]]:
 
 
 def empty_cache(model: Any, count: int) -> DynamicCache:
-    """A cache for a text of so many tokens; where that is read in pieces, layers that slide keep their window alone."""
+    """A cache for a text of this length; where that is read in pieces, layers that slide keep their window alone."""
     if not is_cut(model, count) or "config" not in inspect.signature(DynamicCache).parameters:
         return DynamicCache()
     return DynamicCache(config=model.config)
@@ -67,7 +67,7 @@ def forgets(cache: DynamicCache) -> bool:
 
 
 def is_base(model: Any, count: int) -> bool:
-    """Whether a method promises the base's output on a text of so many tokens, bit for bit."""
+    """Whether a method promises the base's output on a text of this length, bit for bit."""
     methods = _methods(model)
     return bool(methods) and all(isinstance(each, Method) and each.is_base(count) for each in methods)
 
@@ -78,7 +78,7 @@ def _methods(model: Any) -> tuple[Any, ...]:
 
 
 def is_cut(model: Any, count: int) -> bool:
-    """Whether a text of so many tokens is read in pieces: it is long, it costs no time, and it stays the same text.
+    """Whether a text of this length is read in pieces: it is long, it costs no time, and it stays the same text.
 
     Where all layers of a stock model see everything, its kernel needs no mask for the whole text, but one for a piece.
     """

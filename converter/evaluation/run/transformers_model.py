@@ -113,7 +113,7 @@ class SwitchableModel:
             self._applied = apply(self.model, preset)
 
     def is_base(self, tokens: int) -> bool:
-        """Whether the method promises the base's output on a text of so many tokens, bit for bit."""
+        """Whether the method promises the base's output on a text of this length, bit for bit."""
         return is_base(self.model, tokens)
 
     @contextmanager
@@ -142,7 +142,7 @@ class SwitchableModel:
 
     @torch.inference_mode()
     def losses_and_answers(self, prompt: Prompt, pieces: int) -> tuple[list[float], list[Answer]]:
-        """Read a text once: the mean loss of a token (nats) in each of so many equal pieces; and `answers`."""
+        """Read a text once: the mean loss of a token (nats) in each equal piece; and `answers`."""
         cache, ids = self._empty_cache(len(prompt.input_ids)), _row(prompt.input_ids, self.model.device)
         losses = []
         for start, output in read(self.model, ids, cache):

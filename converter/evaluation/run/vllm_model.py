@@ -104,7 +104,7 @@ class VllmModel:
         return found
 
     def losses_and_answers(self, prompt: Prompt, pieces: int) -> tuple[list[float], list[Answer]]:
-        """The mean loss of a token (nats) in each of so many equal pieces of a text; and `answers`."""
+        """The mean loss of a token (nats) in each equal piece of a text; and `answers`."""
         (known,) = self._known([list(prompt.input_ids)])
         losses = torch.tensor([-each.logprob for each in known])
         return [float(piece.mean()) for piece in losses.tensor_split(pieces)], self.answers(prompt)

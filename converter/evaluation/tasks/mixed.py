@@ -38,7 +38,7 @@ PURPOSES: Mapping[str, Mapping[str, float]] = {
 """What each kind weighs in one score, by what the model is for."""
 
 TEXT_TOKENS = 32
-"""A piece of text counts by the loss of so many of its tokens, which makes it weigh about what an answer does."""
+"""A piece of text counts by the loss of this many of its tokens, which makes it weigh about what an answer does."""
 
 _TASK = "Some numbers are hidden within the following text. Make sure to memorize them. I will quiz you afterwards.\n"
 _PAIR = '\nWhat is the value of the key "{key}" in the provided text? The value of the key "{key}" is'

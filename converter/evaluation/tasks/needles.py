@@ -40,7 +40,7 @@ quarry ribbon saddle temple umbrella valley window yacht zipper bridge cactus do
 
 
 def needle_depths(needles: int, seed: int) -> list[float]:
-    """One depth in each of so many equal parts of the text."""
+    """One depth in each of `needles` equal parts of the text."""
     rng = random.Random(seed)
     return [(part + rng.random()) / needles for part in range(needles)]
 
@@ -145,7 +145,7 @@ def _question_and_answer(tokens: Callable[[str], list[int]], hidden: Hidden) -> 
 
 
 def _filled(tokens: Callable[[str], list[int]], sentences: Iterable[str], room: int) -> list[str]:
-    """Sentences that fill so many tokens, or a few more."""
+    """Sentences that fill this many tokens, or a few more."""
     found: list[str] = []
     for sentence in sentences:
         if room <= 0:

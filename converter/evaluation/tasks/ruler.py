@@ -140,7 +140,7 @@ def generate(
     except NoRoom:
         raise UsageError(f"{task}: {length} tokens are too few; choose a longer length") from None
     if len(drafts) < samples:
-        raise UsageError(f"{task}: its file has {len(drafts)} questions; ask for no more than so many samples")
+        raise UsageError(f"{task}: its file has {len(drafts)} questions; ask for no more samples than that")
     return [Example(task, draft.prompt, draft.answers, setting.count(draft.prompt)) for draft in drafts]
 
 

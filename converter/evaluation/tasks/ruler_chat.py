@@ -1,4 +1,4 @@
-"""RULER by a model's chat template, and with a thought of so many tokens before each answer."""
+"""RULER by a model's chat template, and with a thought of limited length before each answer."""
 
 from __future__ import annotations
 

@@ -62,10 +62,10 @@ def fit(make: Callable[[int], str], setting: Setting, step: int, room: int, most
     """How many units of haystack fit.
 
     Args:
-        make: the text to count for so many units.
+        make: the text to count, for a number of units.
         setting: whose tokenizer counts.
         step: units from trial to trial.
-        room: the text may have so many tokens.
+        room: the most tokens that the text may have.
         most: units that there are; without end by default.
     """
     units, tokens, known, rate = step, 0, 0, 0.0

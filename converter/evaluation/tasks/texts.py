@@ -70,7 +70,7 @@ def load_text(files: Sequence[Path] = ()) -> Text:
 
 
 def passage(tokenizer: Any, text: Text, length: int, seed: int) -> list[int]:
-    """Return so many tokens of a text, from a random place on that a seed chooses; ids of a tokenizer."""
+    """Return the ids of a passage of a text, which begins at a random place that a seed chooses."""
     ids = beginning(tokenizer)  # a token for the beginning, where the model has one
     sentences = text.from_anywhere(seed)
     while len(ids) < length:
