@@ -6,10 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
-from ropext.converter.cli.app import main
 from ropext.converter.convert import write as writing
 from ropext.converter.convert.api import convert_checkpoint, plan_conversion
 from ropext.converter.convert.plan import Plan
@@ -248,9 +246,3 @@ def test_neither_torch_nor_the_hub_client_is_imported(tiny_llama, tiny_preset, t
     command = ["convert", str(tiny_llama), "--preset", str(tiny_preset), "-o", str(tmp_path / "out"), "-q"]
     done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == ""
-
-
-def test_help(run):
-    text = run("convert", "--help").stdout
-    assert all(option in text for option in ("--preset", "--output", "--set", "--revision", "--link", "--dry-run"))
-    assert isinstance(main, click.Group)
