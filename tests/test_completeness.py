@@ -1,4 +1,4 @@
-"""Every method has its files of one stem, every family its row, and both halves speak of the same block."""
+"""Every method has its files of one stem, every family and task its rows, and both halves speak of the same block."""
 
 import json
 import re
@@ -9,7 +9,11 @@ import pytest
 
 from ropext.converter import model_code
 from ropext.converter.checkpoint.families import FAMILIES, supported
+from ropext.converter.cli.evaluate import evaluate
 from ropext.converter.convert import config
+from ropext.converter.evaluation.report import lines
+from ropext.converter.evaluation.report.statistics import METRICS
+from ropext.converter.evaluation.tasks.items import TASKS
 from ropext.converter.methods import registry
 from ropext.converter.methods.registry import FREQUENCY_METHODS
 from ropext.converter.methods.schemas import METHODS
@@ -135,6 +139,18 @@ def test_a_family_is_a_row():
     for family in supported():
         assert FAMILIES[family].model_type == family
         assert {"AutoConfig", "AutoModel", "AutoModelForCausalLM"} <= set(model_code.auto_map(family))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_is_whole(task):
+    tables = {
+        "converter/evaluation/report/lines.py: TASKS": lines.TASKS,
+        "converter/evaluation/report/lines.py: OF_TASK": lines.OF_TASK,
+        "converter/evaluation/report/statistics.py: METRICS": METRICS,
+        "converter/cli/evaluate.py": evaluate.commands,
+    }
+    assert not [f"{where} has no {task}" for where, table in tables.items() if task not in table]
+    assert f"| `{task}` |" in text("docs/evaluating.md")
 
 
 def test_readme_counts_the_families():

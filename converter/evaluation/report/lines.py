@@ -16,7 +16,7 @@ from ropext.converter.text import printable
 from .attention import wrong_maps
 from .groups import joined
 
-__all__ = ["TASKS", "Origin", "Run", "Value", "parts", "read_runs"]
+__all__ = ["OF_TASK", "TASKS", "Origin", "Run", "Value", "parts", "read_runs"]
 
 TASKS = {
     "passkey": "Passkey",
@@ -35,7 +35,7 @@ TASKS = {
 _ORIGIN = ("command", "versions", "machine")
 _ANSWER: dict[str, Any] = {"depth": (int, float), "log_probability": (int, float), "exact": bool}
 _NUMBERS: dict[str, Any] = {"length": int, "tokens": int, "seed": int, "seconds": (int, float)}
-_OF_TASK: dict[str, dict[str, Any]] = {
+OF_TASK: dict[str, dict[str, Any]] = {
     "passkey": {"answers": list},
     "niah": {"answers": list},
     "mixed": {"answers": list, "losses": list},
@@ -204,7 +204,7 @@ def _fit_to_show(value: Any) -> Any:
 def parts(value: Value, task: str) -> Iterator[tuple[str, Value]]:
     """A measurement by what it is of: a task of several, its groups, the kinds of mixed questions, or nothing."""
     if task != "mixed":
-        known = _OF_TASK[task]
+        known = OF_TASK[task]
         yield joined(value["groups"]) if "groups" in known else value["task"] if "task" in known else "", value
         return
     for kind, scores in by_kind(value).items():
@@ -227,22 +227,22 @@ def _wrong(value: Any, task: str) -> str:
         return "it has no value"
     if "preset" not in value or not isinstance(value["preset"], str | None):
         return "`preset` has to be a name, or null"
-    for key, kind in {**_NUMBERS, **_OF_TASK[task]}.items():
+    for key, kind in {**_NUMBERS, **OF_TASK[task]}.items():
         if not isinstance(value.get(key), kind) or isinstance(value[key], bool):
             return f"`{key}` is missing, or of the wrong kind"
         if isinstance(value[key], int | float) and not _is_in_range(key, value[key]):
             return f"`{key}` is out of range"
-    for answer in value.get("answers", ()) if "answers" in _OF_TASK[task] else ():
+    for answer in value.get("answers", ()) if "answers" in OF_TASK[task] else ():
         if not isinstance(answer, dict) or not all(isinstance(answer.get(key), kind) for key, kind in _ANSWER.items()):
             return "an answer lacks `depth`, `log_probability` or `exact`"
         if task == "mixed" and answer.get("kind") not in KINDS[:-1]:
             return "an answer is of no known `kind`"
         if not 0 <= answer["depth"] <= 100 or not answer["log_probability"] <= _MOST:
             return "`depth` or `log_probability` of an answer is out of range"
-    if "groups" in _OF_TASK[task] and not (value["groups"] and all(isinstance(each, str) for each in value["groups"])):
+    if "groups" in OF_TASK[task] and not (value["groups"] and all(isinstance(each, str) for each in value["groups"])):
         return "`groups` are no list of names"
     if task == "attention":
         return wrong_maps(value)
     if task == "mixed" and not (value["losses"] and all(map(_is_loss, value["losses"]))):
         return "`losses` are no list of numbers"
-    return "`answers` is empty" if value.get("answers") == [] and "answers" in _OF_TASK[task] else ""
+    return "`answers` is empty" if value.get("answers") == [] and "answers" in OF_TASK[task] else ""
