@@ -32,7 +32,7 @@ class _Impl(Impl):
     def attend(
         self, layer: Any, cache: Tensor, batch: Batch, query: Tensor, key: Tensor, value: Tensor, output: Tensor
     ) -> None:
-        """Of a `BandAttention`: query [N, H, 2 D] and key [N, K, 2 D], exact and far; the cache holds far keys."""
+        """Attend for a `BandAttention`: query [N, H, 2 D], key [N, K, 2 D], exact and far; the cache holds far keys."""
         attend, merge = (attend_flash, merge_flash) if query.is_cuda else (attend_torch, merge_torch)
         exact, _, exact_cache, _ = get_attention_context(layer.exact)
         (exact_query, far_query), (exact_key, far_key) = query.chunk(2, dim=-1), key.chunk(2, dim=-1)

@@ -29,7 +29,7 @@ class _Impl(Impl):
     def attend(
         self, layer: Any, cache: Tensor, batch: Batch, query: Tensor, key: Tensor, value: Tensor, output: Tensor
     ) -> None:
-        """Of a `ChunkAttention`: query [N, H, D] and key [N, K, D] at their places in their chunks."""
+        """Attend for a `ChunkAttention`: query [N, H, D] and key [N, K, D] stand at their places in their chunks."""
         attend, merge = (attend_flash, merge_flash) if query.is_cuda else (attend_torch, merge_torch)
         held, how = stored(key, value, cache, batch), (self.scale, self.softcap)
         own, *others = batch.chunks(layer.stride, cache.shape[2])

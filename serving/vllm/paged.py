@@ -56,7 +56,7 @@ class Batch:
         return tokens + (self.seq_lens - ends)[requests]
 
     def chunks(self, stride: int, size: int) -> tuple[Batch, Batch, Batch]:
-        """The same tokens as requests that end at the borders of chunks, with their keys by chunk.
+        """Return the tokens as requests that end at the borders of chunks, with their keys by chunk.
 
         How many requests that can be at most follows from the host's numbers: nothing waits for the device. Some may
         have no token.

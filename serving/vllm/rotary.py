@@ -111,7 +111,7 @@ class FarRotary(nn.Module):
 
 
 class ChunkRotary(nn.Module):
-    """In place of a rotary module: each head comes out at its place in its chunk."""
+    """Stand in for a rotary module; each head comes out at its place in its chunk."""
 
     query_scale: Tensor | None
 
