@@ -12,14 +12,14 @@ _STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95% interval of a share of so many questions (Wilson, 1927)."""
+    """The 95% interval of a share of questions (Wilson, 1927)."""
     centre, spread = share + _Z**2 / (2 * count), _Z * math.sqrt(share * (1 - share) / count + (_Z / (2 * count)) ** 2)
     low, high = ((centre + sign * spread) / (1 + _Z**2 / count) for sign in (-1, 1))
     return (0.0 if share == 0 else max(low, 0.0)), (1.0 if share == 1 else min(high, 1.0))
 
 
 def student(freedom: int) -> float:
-    """Student's t at 97.5% for so many degrees of freedom, to three digits (Cornish and Fisher's expansion)."""
+    """Student's t at 97.5% for a number of degrees of freedom, to three digits (Cornish and Fisher's expansion)."""
     if freedom in _STUDENT:
         return _STUDENT[freedom]
     terms = (

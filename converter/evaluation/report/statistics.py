@@ -191,7 +191,7 @@ def _exact_difference(pairs: Pairs) -> Estimate:
 
 
 def _tested(found: Estimate, differences: Sequence[float]) -> Estimate:
-    """The same with the exact test's p in the place of the interval, where there is one."""
+    """An estimate with the exact test's p in the place of the interval, where there is one."""
     p = flipped(differences)
     return found if p is None else replace(found, low=None, high=None, p=p)
 
