@@ -103,14 +103,15 @@ def find_place(source: str, revision: str | None, reading: Reading | None) -> Pl
     """
     place: Place
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if source and folder.is_dir():
         if revision is not None:
             raise UsageError(f"{source}: is a local folder, so --revision {revision} does not apply to it.")
         place = _Folder(folder, source, reading)
     elif hub.is_hub_id(source):
         place = _OnHub(hub.look_up(source, revision), reading)
     else:
-        raise UsageError(f"{source}: there is no such folder, and it is no Hub id (`organisation/name`).")
+        named = source or repr(source)
+        raise UsageError(f"{named}: there is no such folder, and it is no Hub id (`organisation/name`).")
     if PROVENANCE not in place.paths:
         raise UsageError(f"{source}: is nothing that ropext converted: it has no {PROVENANCE}.")
     return place

@@ -13,6 +13,7 @@ from ropext.converter.checkpoint.facts import read_config
 from ropext.converter.errors import RopextError, UsageError
 from ropext.converter.files.safetensors_header import TensorType
 from ropext.converter.methods.registry import FREQUENCY_METHODS
+from ropext.converter.methods.schemas import METHODS
 
 from .estimate import NUMBER_BYTES, RUNTIMES, Load, Need, Runtime, longest, need
 from .shape import Shape, shape_of
@@ -162,12 +163,15 @@ def bytes_of(text: str) -> int:
 
 def _method(question: Question, config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """Return the method to count with: the one that is planned, or the model's own."""
-    block = config.get("rope_ext")
-    if not isinstance(block, Mapping):
+    if "rope_ext" not in config:
         return question.method or "original", question.parameters or {}
+    block = config["rope_ext"]
+    method = block.get("method") if isinstance(block, Mapping) else None
+    if not isinstance(method, str) or method not in METHODS:
+        raise RopextError(f"{question.source}: config.json: rope_ext: not as ropext writes it.")
     if question.method:
         raise UsageError(f"{question.source}: is converted already; --method and --preset are for bases")
-    return str(block.get("method")), block.get("parameters") or {}
+    return method, block.get("parameters") or {}
 
 
 def _able(method: str) -> Iterator[Runtime]:

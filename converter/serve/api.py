@@ -47,9 +47,9 @@ def offers_of(config: Mapping[str, Any], source: str, runtime: str | None = None
 
 
 def _model(config: Mapping[str, Any], source: str) -> Model:
-    block = config.get("rope_ext")
-    if block is None:
+    if "rope_ext" not in config:
         return Model(source, config, "original", _length(config), "base")
+    block = config["rope_ext"]
     method, target = str(block["method"]), int(block["target_window"])
     if "auto_map" not in config:
         return Model(source, config, method, target, "native")

@@ -140,6 +140,8 @@ def test_a_block_that_is_not_ours(tiny_llama, tiny_preset, tmp_path, parameters)
     result = run(folder, "--length", "1k")
     assert "fault of ropext" not in result.output
     assert result.exit_code == (0 if parameters == [] else 1)
+    edit_config(folder, rope_ext=parameters)
+    assert run(folder, "--length", "1k").exit_code == 1
 
 
 def test_a_repository_is_asked_for_headers_alone(tiny_llama, monkeypatch):

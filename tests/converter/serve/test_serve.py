@@ -245,10 +245,12 @@ def test_what_is_no_model(tmp_path):
         {"rope_ext": {"method": "dpe", "target_window": 256}, "auto_map": {}, "architectures": None},
         {"rope_ext": {"method": "dpe", "target_window": 256}, "auto_map": {}, "architectures": [7]},
         {"rope_ext": []},
+        {"rope_ext": None},
     ],
 )
 def test_keys_that_are_not_as_they_have_to_be(tiny_llama, keys):
-    edit_config(tiny_llama, **keys)
+    file = tiny_llama / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **keys}))
     result = run("serve", tiny_llama)
     assert result.exit_code == 1
     assert "config.json: " in result.stderr

@@ -149,7 +149,7 @@ def test_command(copied):
     assert [check["check"] for check in report["checks"] if check["status"] == "bad"] == ["files", "code"]
 
 
-@pytest.mark.parametrize("source", ["nowhere", "a/b/c"])
+@pytest.mark.parametrize("source", ["nowhere", "a/b/c", ""])
 def test_misuse(source):
     assert "no such folder" in run("verify", source, status=2).stderr
 
