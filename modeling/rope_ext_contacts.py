@@ -31,7 +31,7 @@ from .rope_ext_model import (
     rotary_modules,
     same_frequencies,
 )
-from .rope_ext_positions import Forward
+from .rope_ext_positions import Forward, Now, now_in_thread
 
 NAME = "rope_ext"
 """Under which the attention function is registered."""
@@ -59,14 +59,13 @@ class View:
 
     def __init__(self, config: Any, attachment: Attachment, layer: int) -> None:
         vars(self).update(rope_ext_config=config, rope_ext_attachment=attachment, rope_ext_layer=layer)
-        vars(self)["rope_ext_stock"] = False
 
     @property
     def _attn_implementation(self) -> str:
-        if vars(self)["rope_ext_stock"] and not torch.compiler.is_compiling():
-            attachment: Attachment = vars(self)["rope_ext_attachment"]
-            attachment.asked.add(vars(self)["rope_ext_layer"])
-            return attachment.backend
+        now: Now = vars(self)["rope_ext_attachment"].now
+        if now.layer == vars(self)["rope_ext_layer"] and now.stock and not torch.compiler.is_compiling():
+            now.asked.add(vars(self)["rope_ext_layer"])
+            return now.backend
         return NAME
 
     def __getattr__(self, name: str) -> Any:
@@ -86,10 +85,7 @@ class Attachment:
         others: of layers that have parameters of their own.
         config: of the decoder, the model without its head; of an image-text model the part that reads text.
         layers: indices of the layers that the method acts on.
-        backend: the user's own `attn_implementation`, of the forward that runs or of the last one.
-        latest: the forward that runs, None between two.
         norms_after: names of an attention module's norms that come after the rotation, of queries and of keys.
-        asked: the layers that have asked for an attention function in this forward.
         observer: is shown each layer's method and what it is given; the base's own function is not called then.
         recorded: queries and keys by module, while it is asked.
     """
@@ -102,12 +98,10 @@ class Attachment:
         self.norms_after: list[str] | None = None
         self.observer: Callable[[Method, Tokens], None] | None = None
         self.recorded: dict[Any, tuple[Tensor, Tensor]] | None = None
-        self.backend: str = decoder.config._attn_implementation
-        self.latest: Forward | None = None
+        self._main = Now(decoder.config._attn_implementation)
         self._tables: list[Tensor] = []
         self._has_kernels = bool(getattr(decoder, "_supports_sdpa", True))
         self._shares_keys = bool(getattr(decoder.config, "num_kv_shared_layers", 0))
-        self.asked: set[int] = set()
         self._handles: list[Any] = []
         self._modules = [m for m in attention_modules(decoder) if layers is None or m.layer_idx in layers]
         self.layers = frozenset(module.layer_idx for module in self._modules)
@@ -124,6 +118,11 @@ class Attachment:
         self._handles += [module.register_forward_hook(self._after_rotary, with_kwargs=True) for module in rotaries]
         self._handles.append(decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True))
         self._handles.append(decoder.register_forward_hook(self._after_decoder))
+
+    @property
+    def now(self) -> Now:
+        """Where the forward of this thread stands: a model may run in several at once."""
+        return self._main if torch.compiler.is_compiling() else now_in_thread(self, self._main)
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -186,28 +185,29 @@ class Attachment:
 
     def wants_weights(self, kwargs: dict[str, Any]) -> bool:
         """Whether to compute all logits: with `eager`; where a family has nothing else, if weights are asked for."""
-        if self.backend != "eager" or self._has_kernels:
-            return self.backend == "eager"
+        if self.now.backend != "eager" or self._has_kernels:
+            return self.now.backend == "eager"
         return bool(kwargs.get("output_attentions") or getattr(self.config, "output_attentions", False))
 
     # Hooks
 
     def _before_decoder(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self.backend = self.config._attn_implementation
-        if self.backend not in BACKENDS:
-            raise ValueError(f"attention backend {self.backend!r} cannot run this method; use one of {BACKENDS}")
-        self.latest = None
+        now = self.now
+        now.backend = self.config._attn_implementation
+        if now.backend not in BACKENDS:
+            raise ValueError(f"attention backend {now.backend!r} cannot run this method; use one of {BACKENDS}")
+        now.latest = None
         if not torch.compiler.is_compiling():
-            self.asked.clear()
+            now.asked.clear()
 
     def _after_decoder(self, module: nn.Module, args: Any, output: Any) -> None:
-        forward, self.latest = self.latest, None
+        now = self.now
+        forward, now.latest = now.latest, None
         if torch.compiler.is_compiling() or self.recorded is not None:
             return
-        for each in self._modules:
-            vars(each.config).pop("rope_ext_forward", None)  # nothing of a text is kept
-        if self.asked != self.layers:
-            missing = sorted(self.layers - self.asked)
+        now.layer = now.forward = None  # nothing of a text is kept
+        if now.asked != self.layers:
+            missing = sorted(self.layers - now.asked)
             raise RuntimeError(f"ropext: layers {missing} did not ask for an attention function; {OTHER_VERSION}")
         if forward is not None and not self._shares_keys:
             check_kept(forward, self.layers)
@@ -215,12 +215,13 @@ class Attachment:
     def _after_rotary(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         positions = positions_of(module, args, kwargs)
         self._note_type(module)
-        if self.latest is None or self.latest.given is not positions:
-            self.latest = Forward(positions)
+        now = self.now
+        if now.latest is None or now.latest.given is not positions:
+            now.latest = Forward(positions)
         if not torch.compiler.is_compiling():
             # Layers that run again for their gradient are given the same tables, when another forward is the latest.
             for table in _tensors(output):
-                table._rope_ext_forward = self.latest
+                table._rope_ext_forward = now.latest
 
     def _note_type(self, rotary: nn.Module) -> None:
         """Learn by which frequencies a model rotates: a model that was cast to 16 bits has rounded its own."""
@@ -234,25 +235,25 @@ class Attachment:
                         method.rotated = table.float() * base.sign().to(table.device)
 
     def _before_attention(self, module: Any, args: Any, kwargs: Any) -> None:
-        view = vars(module.config)
-        compiling = torch.compiler.is_compiling()
+        compiling, now = torch.compiler.is_compiling(), self.now
         if self.recorded is not None:
+            now.stock = False
             return
         if not compiling:
-            view["rope_ext_stock"] = False
+            now.layer, now.stock = module.layer_idx, False
         forward = self._forward(args, kwargs)
         cache = next((x for x in (*kwargs.values(), *args) if isinstance(x, Cache)), None)
         forward.enter(cache, module.layer_idx)
         if not compiling:
             method = self.method_of(module.layer_idx)
             assert forward.last is not None
-            view["rope_ext_forward"] = forward
+            now.forward = forward
             base = not (method.small or self.observer) and method.is_base(forward.last + 1)
-            view["rope_ext_stock"] = base and module.layer_idx not in forward.notes.far
+            now.stock = base and module.layer_idx not in forward.notes.far
 
     def _forward(self, args: Any, kwargs: Any) -> Forward:
         """The forward whose tables a layer was given; else the latest."""
-        forward = self.latest
+        forward = self.now.latest
         if not torch.compiler.is_compiling():
             marked = (getattr(x, "_rope_ext_forward", None) for x in _tensors((*kwargs.values(), *args)))
             forward = next((each for each in marked if each is not None), forward)
@@ -266,10 +267,10 @@ class Attachment:
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, kwargs: dict[str, Any]
     ) -> Tokens:
         """What the method needs to know of a call."""
-        compiling = torch.compiler.is_compiling()
-        forward = self.latest if compiling else vars(module.config)["rope_ext_forward"]
+        compiling, now = torch.compiler.is_compiling(), self.now
+        forward = now.latest if compiling else now.forward
         assert forward is not None
-        count, flash = query.shape[2], "flash" in self.backend
+        count, flash = query.shape[2], "flash" in now.backend
         geometry = forward.geometry(mask, query.shape[0], count, key.shape[2], flash=flash)
         if key.shape[2] != geometry.length:  # a static cache: what is not filled yet
             key, value = key[:, :, : geometry.length], value[:, :, : geometry.length]
@@ -288,7 +289,7 @@ class Attachment:
             softcap=kwargs.get("softcap"),
             sinks=kwargs.get("s_aux"),
             dropout=kwargs["dropout"],
-            backend=self.backend,
+            backend=now.backend,
         )
         if not compiling:
             self._use_cache(tokens, forward)
@@ -370,7 +371,7 @@ def attention(
             f"ropext: {type(module).__name__} passes {unknown or 'sliding_window'} to attention; {OTHER_VERSION}"
         )
     if not torch.compiler.is_compiling():
-        attachment.asked.add(module.layer_idx)
+        attachment.now.asked.add(module.layer_idx)
         refuse_masked(module, query, key)
     query, key, value = one_type(query, key, value)
     kwargs |= {"scaling": query.shape[-1] ** -0.5 if scaling is None else scaling, "dropout": dropout}

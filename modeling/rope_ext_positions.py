@@ -8,9 +8,11 @@ Shape letters: A axes, B batch, T queries, L keys, P frequency pairs.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -345,3 +347,35 @@ class Geometry:
         if self.axes is not None:
             part.axes = self.axes[0][..., start:stop], self.axes[1][..., :length]
         return part
+
+
+class Now:
+    """Where the forward of one thread stands.
+
+    Attributes:
+        backend: the user's own `attn_implementation`, of the forward that runs or of the last one.
+        latest: the forward that runs, None between two.
+        asked: the layers that have asked for an attention function in it.
+        layer: the layer that runs; None between two forwards.
+        forward: that of this layer; another than the latest while a layer runs again for its gradient.
+        stock: whether this layer is the base's.
+    """
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.latest: Forward | None = None
+        self.asked: set[int] = set()
+        self.layer: int | None = None
+        self.forward: Forward | None = None
+        self.stock = False
+
+
+_OTHERS = threading.local()
+
+
+def now_in_thread(owner: Any, main: Now) -> Now:
+    """Where the forward of this thread stands, of an owner; `main` is that of the main thread."""
+    if threading.current_thread() is threading.main_thread():
+        return main
+    known: WeakKeyDictionary[Any, Now] = vars(_OTHERS).setdefault("known", WeakKeyDictionary())
+    return known.setdefault(owner, Now(main.backend))
