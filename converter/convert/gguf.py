@@ -67,6 +67,8 @@ def _check(source: Path, output: Path, preset: Preset, *, force: bool) -> None:
         raise UsageError(f"{source}: there is no such file.")
     if output.exists() and (not force or output.samefile(source)):
         raise UsageError(f"{output}: is there already; name another file, or replace it with --force.")
+    if not output.parent.is_dir():
+        raise UsageError(f"{output}: there is no folder {output.parent}; make it first.")
 
 
 def _open(source: Path) -> Any:

@@ -160,7 +160,7 @@ def facts_of(metadata: Metadata, divisors: Sequence[float] | None) -> ModelFacts
 
 def _scaling(metadata: Metadata) -> dict[str, Any]:
     """Return the file's scaling by keys, as a `config.json` has it; only a factor of 1 where there is none."""
-    kind = metadata.own("rope.scaling.type", "none")
+    kind = metadata.own("rope.scaling.type", "linear")  # as llama.cpp takes a factor without it
     if metadata.has("rope.scaling.factor"):
         factor = metadata.number("rope.scaling.factor")
     else:

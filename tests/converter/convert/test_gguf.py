@@ -73,6 +73,7 @@ USUAL = 1 + 0.1 * np.log(4)
             {"type": "yarn", "factor": 8.0, "original_context_length": 32, "yarn_log_multiplier": pytest.approx(0.1)},
         ),
         ("linear", {}, {"arch": "qwen3"}, {"type": "linear", "factor": 4.0}),
+        ("linear", {}, {"numbers": {"rope.scaling.factor": 2.0}}, {"type": "linear", "factor": 8.0}),
         (
             "linear",
             {},
@@ -116,6 +117,7 @@ def test_ntk_raises_the_base_where_there_are_no_divisors(tmp_path):
         ("yarn", {"truncate": False}, {"arch": "qwen3"}, "truncate: versions of llama.cpp go by their own value"),
         ("dprope", {}, {"arch": "qwen3"}, "needs divisors, which llama.cpp does not read for qwen3"),
         ("linear", {}, {"scaling": True}, "linear on top of rope_type yarn needs divisors"),
+        ("yarn", {}, {"arch": "qwen3", "numbers": {"rope.scale_linear": 2.0}}, "yarn on top of rope_type linear needs"),
         ("yarn", {}, {"arch": "gemma4"}, "its architecture gemma4 leaves some pairs unturned"),
         ("yarn", {}, {"arch": "cohere2", "numbers": {"attention.sliding_window": 16}}, "has layers that slide, and it"),
         (
@@ -190,3 +192,11 @@ def test_a_split_of_one_is_whole(tmp_path):
     source = write_layout(tmp_path / "in.gguf", parts=1)
     assert patch(source, tmp_path, "linear").exit_code == 0
     assert not [key for key in contents(tmp_path / "out.gguf")[0] if key.startswith("split.")]
+
+
+def test_an_output_in_no_folder(tmp_path):
+    preset = preset_file(tmp_path, "tiny-linear", "linear", {})
+    args = [write_gguf(tmp_path / "in.gguf"), tmp_path / "nowhere" / "out.gguf", "-p", preset]
+    run = CliRunner().invoke(main, ["gguf-patch", *map(str, args)])
+    assert run.exit_code == 2
+    assert f"there is no folder {tmp_path / 'nowhere'}; make it first" in run.stderr
