@@ -234,13 +234,14 @@ def _refuse_unplain(config: Mapping[str, Any]) -> None:
         raise RopextError("has been converted by ropext already; convert its base model instead.")
     _model_type(config)
     for place, part in (("", config), ("text_config.", config.get("text_config"))):
+        if isinstance(part, Mapping):
+            _refuse_quantized_by_nobody(part.get("quantization_config"), place)
         for key in ("torch_dtype", "dtype"):
             if isinstance(part, Mapping) and part.get(key) not in _DTYPES:
                 raise RopextError(
                     f"config.json: {place}{key}: {part[key]!r} is no type of torch, and transformers cannot load it; "
                     "write that of the weights, or remove the key."
                 )
-    _refuse_quantized_by_nobody(config.get("quantization_config"))
     if config.get("auto_map"):
         known = config["model_type"] in FAMILIES and not FAMILIES[config["model_type"]].refused
         raise RopextError(
@@ -253,16 +254,17 @@ def _refuse_unplain(config: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_quantized_by_nobody(settings: object) -> None:
+def _refuse_quantized_by_nobody(settings: object, place: str) -> None:
     """Refuse settings of a quantizer that do not name it: transformers loads no such model."""
     if settings is None:
         return
+    where = f"config.json: {place}quantization_config"
     if not isinstance(settings, Mapping):
-        raise RopextError("config.json: quantization_config: expected the settings of one quantizer.")
+        raise RopextError(f"{where}: expected the settings of one quantizer.")
     if not {"quant_method", "load_in_4bit", "load_in_8bit"} & settings.keys():
         raise RopextError(
-            "config.json: quantization_config.quant_method: is missing, and transformers cannot load the model; write "
-            "it, or remove quantization_config if the weights are not quantized."
+            f"{where}.quant_method: is missing, and transformers cannot load the model; write it, or remove "
+            "quantization_config if the weights are not quantized."
         )
 
 

@@ -116,7 +116,8 @@ def _window(config: Mapping[str, Any], family: Family, place: str) -> int | None
         if not switch:
             return None
     if config.get("sliding_window") == 0:
-        raise refuse(place, "sliding_window", "is 0, by which a layer would see no token; null turns it off")
+        zero = json.dumps(config["sliding_window"])
+        raise refuse(place, "sliding_window", f"is {zero}, by which a layer would see no token; null turns it off")
     return optional_count(config, place, "sliding_window", family.window)
 
 
@@ -147,8 +148,22 @@ def _kinds(config: Mapping[str, Any], family: Family, place: str, total: int) ->
 def _typed_kinds(config: Mapping[str, Any], family: Family, place: str, total: int) -> str:
     for key in ("layer_types", "layers_block_type"):
         if config.get(key) is not None:
-            return _written_kinds(config[key], family, place, key, total)
+            kinds = _written_kinds(config[key], family, place, key, total)
+            if family.layers == "indices" and config.get(family.layers_key) is not None:
+                _require_same(kinds, _by_indices(config, family, place, total), family, place)
+            return kinds
     return _DEFAULTS.get(family.layers, _by_pattern)(config, family, place, total)
+
+
+def _require_same(written: str, listed: str, family: Family, place: str) -> None:
+    """Refuse a list of full layers that is not that of the names of all.
+
+    Raises:
+        RopextError: they name different layers.
+    """
+    if [kind == "f" for kind in written] != [kind == "f" for kind in listed]:
+        why = "names other layers than layer_types: they contradict each other. Keep the right one"
+        raise refuse(place, family.layers_key, why)
 
 
 def _written_kinds(names: object, family: Family, place: str, key: str, total: int) -> str:
@@ -195,7 +210,7 @@ def _by_indices(config: Mapping[str, Any], family: Family, place: str, total: in
     indices = config.get(family.layers_key)
     if indices is None:
         return family.pattern[0] * total
-    if not isinstance(indices, list) or not all(isinstance(each, int) and 0 <= each < total for each in indices):
+    if not isinstance(indices, list) or not all(type(each) is int and 0 <= each < total for each in indices):
         raise refuse(place, family.layers_key, f"expected indices of the {total} layers")
     return "".join("f" if index in indices else family.pattern[-1] for index in range(total))
 

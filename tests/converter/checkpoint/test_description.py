@@ -101,3 +101,12 @@ def test_layers_of_one_base_each():
     assert describe(config("granite_swa", **thetas)).rope.theta == 5e5
     with pytest.raises(RopextError, match="its layers with full attention differ in it"):
         describe(config("granite_swa", **{**thetas, "layer_rope_theta": [1e4, 5e5, 0, 5e5]}))
+
+
+def test_two_lists_of_full_layers():
+    kinds = {"layer_types": ["mamba", "attention", "mamba", "mamba"]}
+    assert describe(config("bamba", attn_layer_indices=[1], **kinds)).layers == (1,)
+    with pytest.raises(RopextError, match="attn_layer_indices: names other layers than layer_types"):
+        describe(config("bamba", attn_layer_indices=[2], **kinds))
+    with pytest.raises(RopextError, match="attn_layer_indices: expected indices of the 4 layers"):
+        describe(config("bamba", attn_layer_indices=[True]))
