@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+from tests.helpers.hub_client import settings
 from tests.helpers.hub_server import Hub
 from tools.fuzz_damage import damage, mutated
 
@@ -47,14 +48,7 @@ def started(home: Path, base: Path, converted: Path) -> LyingHub:
     hub.alive.__enter__()
     hub.publish("org/tiny", base)
     hub.publish("me/made", converted)
-    os.environ |= {
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(home),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_OFFLINE": "0",
-    }
+    os.environ |= settings(hub.url, home)
     pause = time.sleep
     time.sleep = lambda seconds: pause(min(seconds, 0.001))  # between the client's own attempts
     return hub

@@ -65,10 +65,9 @@ class Client:
         return sum(file.stat().st_size for file in self.home.rglob("blobs/*"))
 
 
-@contextmanager
-def running(url, home, work, *, in_process=False):
-    """Start the process whose Hub is at `url`; with `in_process`, `verify` starts none for the model."""
-    settings = {
+def settings(url, home):
+    """The variables that lead the client to a Hub and a cache."""
+    return {
         "HF_ENDPOINT": url,
         "HF_HOME": str(home),
         "HF_HUB_DISABLE_XET": "1",  # uploads go by LFS, which the server speaks
@@ -76,13 +75,18 @@ def running(url, home, work, *, in_process=False):
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_OFFLINE": "0",
     }
+
+
+@contextmanager
+def running(url, home, work, *, in_process=False):
+    """Start the process whose Hub is at `url`; with `in_process`, `verify` starts none for the model."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.helpers.hub_client", *(["in_process"] if in_process else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
-        env={**os.environ, **settings},
+        env={**os.environ, **settings(url, home)},
     )
     try:
         yield Client(process, home, work)
