@@ -1,7 +1,7 @@
 """What only a GPU can tell, most worth first: results as JSON lines while it runs, tables as Markdown at the end.
 
-Each step runs in a process of its own and has a limit of time; what one leaves is the next one's. A process that
-crashes or hangs is recorded, and started again for what is left of its step.
+Each step runs in a process of its own and has a limit of time; what one leaves is the next one's, and so is the time of
+a step that is left out. A process that crashes or hangs is recorded, and started again for what is left of its step.
 """
 
 import argparse
@@ -134,10 +134,9 @@ def begun(folder, prefix, rehearse, options):
 def carry_out(run, steps):
     """Run steps one after the other, and print what they found; the number of cells that were not finished."""
     results, deadline = run.results, monotonic()
-    limits = {step.name: 0 if step.missing(run.device) else step.seconds for step in steps}
-    print(f"{results.path}: at most {sum(limits.values())} s", flush=True)
+    print(f"{results.path}: at most {sum(step.seconds for step in steps)} s", flush=True)
     for step in steps:
-        begin, deadline = monotonic(), deadline + limits[step.name]
+        begin, deadline = monotonic(), deadline + step.seconds
         run.step(step, deadline)
         print(f"{step.name}: {monotonic() - begin:.0f} s", flush=True)
         text = report(results, steps)

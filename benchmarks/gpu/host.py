@@ -15,9 +15,9 @@ WARM_UPS, STEPS, PROFILED = 3, 20, 3
 
 
 def cells(setting):
-    """A model and a batch size."""
+    """A model and a batch size; each model once before any of them again."""
     models = setting.pick(MODELS, MODELS[:2])
-    return [f"{name} {batch}" for name in models for batch in BATCHES]
+    return [f"{name} {batch}" for batch in BATCHES for name in models]
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """Prefill, decoding and peak memory of a large model, by each method and by its base, in turn in one process."""
 
+from functools import cache
+
 import torch
 
 from benchmarks.gpu import large
@@ -16,9 +18,10 @@ def cells(setting):
     """A model and a length, those of most worth first; the kernels of a prefill."""
     short, long, longest = ROUNDS
     names = [f"dpe {short}", f"kernels {short}", f"self_extend {short}"]
-    names += [f"{name} {length}" for length in (long, longest) for name in FIRST]
+    names += [f"{name} {long}" for name in (*FIRST, *OTHERS)]
+    names += [f"{name} {longest}" for name in FIRST]
     names += [f"flex {short}", f"flex {long}"]
-    names += [f"{name} {length}" for length in (long, short) for name in OTHERS]
+    names += [f"{name} {short}" for name in OTHERS]
     return setting.pick(names, ["dpe 150", "kernels 150", "dpe_top_k 150", "flex 150"])
 
 
@@ -40,7 +43,7 @@ def run(cell, setting):
 def compared(name, length, device):
     """Figures of a model, and of its base by the same names with `base_` before them; one of each for each round."""
     for each in ("base", name):
-        sweep(large.Reader(each, 1, min(length, LONGEST_WARM_UP), device), device)
+        warm(each, min(length, LONGEST_WARM_UP), device)
     readers = {"": large.Reader(name, 1, length, device), "base_": large.Reader("base", 1, length, device)}
     figures = {}
     for _ in range(ROUNDS.get(length, 1)):
@@ -48,6 +51,12 @@ def compared(name, length, device):
             for figure, found in sweep(reader, device).items():
                 figures.setdefault(prefix + figure, []).append(found)
     return {"ok": None} | figures
+
+
+@cache
+def warm(name, length, device):
+    """What a process does at its first texts of a length."""
+    sweep(large.Reader(name, 1, length, device), device)
 
 
 def sweep(reader, device):

@@ -39,13 +39,13 @@ class Step:
 
 
 STEPS = (
-    Step("kernels", "Attention primitives against the plain formula", 40, 40),
-    Step("paged", "Near and far attention over vLLM's paged cache", 40, 40, "vllm"),
-    Step("methods", "Methods against the dense formula in float32", 130, 40),
+    Step("kernels", "Attention primitives against the plain formula", 45, 40),
+    Step("paged", "Near and far attention over vLLM's paged cache", 30, 30, "vllm"),
+    Step("methods", "Methods against the dense formula in float32", 120, 40),
     Step("speed", "Prefill, decoding and memory to the base", 180, 120),
     Step("host", "One decoding step: what the host and the GPU do", 45, 45),
-    Step("served", "Converted checkpoints in vLLM against transformers", 90, 90, "vllm", rehearsed=False),
-    Step("compiled", "Compiled", 55, 55),
+    Step("served", "Converted checkpoints in vLLM against transformers", 80, 80, "vllm", rehearsed=False),
+    Step("compiled", "Compiled", 60, 90),
 )
 QUALITY = Step("quality", "SmolLM2-135M-Instruct beyond its trained length", 480, 400)
 """A command of its own: it takes as long as it is given."""

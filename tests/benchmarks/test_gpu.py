@@ -73,6 +73,15 @@ def test_every_case_runs_at_the_sizes_of_a_gpu(shape):
         assert uses.decode(subjects.build(case, shape, like=base), given, steps=2).isfinite().all()
 
 
+def test_all_steps_end_within_ten_minutes_and_leave_each_other_time(tmp_path, monkeypatch):
+    left = {}
+    monkeypatch.setattr(command.Run, "step", lambda run, step, end: left.update({step.name: end - monotonic()}))
+    command.carry_out(command.begun(tmp_path, "", False, {}), STEPS)
+    assert max(left.values()) <= 565  # the rest of a call of 600 s is for imports
+    until_methods = sum(step.seconds for step in STEPS if step.name in ("kernels", "paged", "methods"))
+    assert left["methods"] == pytest.approx(until_methods, abs=5)  # with that of `paged`, which asks for vLLM
+
+
 def test_without_a_gpu_it_says_so(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):
