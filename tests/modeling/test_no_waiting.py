@@ -53,7 +53,8 @@ def test_a_step_waits_as_often_as_a_few_numbers_take(name, waits):
 @pytest.mark.parametrize("name", ["dpe", "self_extend"])
 def test_a_static_cache(name, waits):
     model, ids = tiny.converted(name), tiny.tokens(100)
-    cache = StaticCache(config=model.config, max_cache_len=110)
+    how = {"max_batch_size": 1, "device": ids.device, "dtype": torch.float32}  # which old versions ask for
+    cache = StaticCache(config=model.config, max_cache_len=110, **how)
     model(ids, **{tiny.CACHE: cache})
     waits.clear()
     model(ids[:, :1], **{tiny.CACHE: cache})
