@@ -165,18 +165,22 @@ class BandMethod(Method):
             if stop == 0:
                 break
             beyond = self._region_logits(tokens, region, near_query, queries[region], start, stop)
-            nearer = self._is_nearer(tokens.geometry, borders[region], first, stop).to(logits.device)
+            nearer = self._nearer(tokens.geometry, region, borders[region], first, stop).to(logits.device)
             both = torch.where(nearer[:, None], logits[..., : stop - first], beyond[..., first - start :])
             logits = torch.cat((beyond[..., : first - start], both, logits[..., stop - first :]), dim=-1)
             first = start
         return logits * tokens.scale
 
-    def _is_nearer(self, geometry: Geometry, border: Any, start: int, stop: int) -> Tensor:
-        """[B, T, stop - start] booleans: the keys that do not lie beyond a border."""
-        positions = geometry.query_positions[..., None]
-        border = border[..., None] if isinstance(border, Tensor) else border
-        nearer: Tensor = positions - geometry.key_positions[:, None, start:stop] < border
-        return nearer | (positions < self.start) if self.start > self.window else nearer
+    def _nearer(self, geometry: Geometry, region: int, border: Any, start: int, stop: int) -> Tensor:
+        """[B, T, stop - start] booleans: the keys that do not lie beyond the border of a region."""
+
+        def find() -> Tensor:
+            positions = geometry.query_positions[..., None]
+            limit = border[..., None] if isinstance(border, Tensor) else border
+            nearer: Tensor = positions - geometry.key_positions[:, None, start:stop] < limit
+            return nearer | (positions < self.start) if self.start > self.window else nearer
+
+        return geometry.memo(("nearer", region, start, stop), find)
 
     def _reaches(self, tokens: Tokens) -> list[tuple[int, int]]:
         """The first column and the end of what queries may see in the near band and in each region."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .rope_ext_attention import Part, flash_parts, grouped_logits, joined, merge
+from .rope_ext_attention import Part, flash_parts, grouped_logits, is_exporting, joined, merge
 from .rope_ext_method import Method, Tokens
 from .rope_ext_positions import Geometry
 
@@ -54,15 +54,19 @@ class Dca(Method):
 
     def _queries(self, tokens: Tokens) -> tuple[Tensor, Tensor, Tensor]:
         """The query for keys of its own chunk, of the one before, and of older ones: three times [B, H, T, D]."""
-        geometry = tokens.geometry
+        geometry, one = tokens.geometry, not is_exporting() and tokens.query.shape[2] == 1
 
         def tables() -> list[Part]:
             own = geometry.query_positions % self.stride
             before = (own + self.stride).clamp(max=self.chunk_size)
-            places = own, before, torch.full_like(own, self.chunk_size)
+            places = [own, before, torch.full_like(own, self.chunk_size)]
+            if one:  # a step turns its query to all places at once
+                places = [torch.cat(places, dim=1)]
             return [self.table(geometry.stock, positions) for positions in places]
 
-        turned = (tokens.turn_query(table) for table in geometry.memo("queries", tables))
+        turned = [tokens.turn_query(table) for table in geometry.memo("queries", tables)]
+        if one:
+            turned = list(turned[0].chunk(3, dim=2))
         own, before, older = (self.scaled(query, geometry) for query in turned)
         if not self.temperature:
             return own, before, older
@@ -95,27 +99,29 @@ class Dca(Method):
     def _parts(
         self, tokens: Tokens, queries: tuple[Tensor, ...], keys: Tensor, rows: slice, borders: tuple[int, int]
     ) -> Iterator[Part]:
-        past, (own_start, before_start) = int(tokens.geometry.past), borders
-        begin, end = rows.start + past, rows.stop + past
-        regions = [(queries[0], begin, end, True), (queries[0], own_start, begin, False)]
-        regions += [(queries[1], before_start, own_start, False), (queries[2], 0, before_start, False)]
+        (own_start, before_start), end = borders, rows.stop + int(tokens.geometry.past)
+        regions = [(queries[0], own_start, end, True), (queries[1], before_start, own_start, False)]
+        regions.append((queries[2], 0, before_start, False))
         for query, start, stop, causal in regions:
             if stop > start:
                 side = query[:, :, rows], keys[:, :, start:stop], tokens.value[:, :, start:stop]
                 yield from flash_parts(*side, causal=causal, scale=tokens.scale, backend=tokens.backend)
 
+    def _chunks(self, geometry: Geometry) -> tuple[Tensor, Tensor]:
+        """[B, 1, T, L] booleans: the keys in the query's own chunk, and those in the one before."""
+        apart = geometry.query_positions[:, :, None] // self.stride - geometry.key_positions[:, None] // self.stride
+        return (apart == 0)[:, None], (apart == 1)[:, None]
+
     def logits(self, tokens: Tokens) -> Tensor:
         """A choice of three, by how many chunks lie between."""
         geometry = tokens.geometry
-        chunks_apart = (
-            geometry.query_positions[:, :, None] // self.stride - geometry.key_positions[:, None] // self.stride
-        )[:, None].to(tokens.query.device)
+        in_own, in_before = (x.to(tokens.query.device) for x in geometry.memo("chunks", lambda: self._chunks(geometry)))
         # One product, so that the keys are read once.
         queries = torch.cat(self._queries(tokens), dim=2)
         logits = grouped_logits(queries, self.far_keys(tokens, tokens.length))
         count = tokens.query.shape[2]
         own, before, older = logits[:, :, :count], logits[:, :, count : 2 * count], logits[:, :, 2 * count :]
-        logits = torch.where(chunks_apart == 0, own, torch.where(chunks_apart == 1, before, older)) * tokens.scale
+        logits = torch.where(in_own, own, torch.where(in_before, before, older)) * tokens.scale
         if not self.activate_beyond:
             return logits
         below = (geometry.query_positions < self.activate_beyond)[:, None, :, None].to(logits.device)
