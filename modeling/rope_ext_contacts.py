@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, Cache
 
-from .rope_ext_attention import one_type
+from .rope_ext_attention import in_range, one_type
 from .rope_ext_cache import UNKNOWN, check_kept, is_held, note_kept, refuse_masked
 from .rope_ext_copies import Copies, Recent
 from .rope_ext_method import Method, Tokens
@@ -374,7 +374,8 @@ def attention(
         attachment.now.asked.add(module.layer_idx)
         refuse_masked(module, query, key)
     query, key, value = one_type(query, key, value)
-    kwargs |= {"scaling": query.shape[-1] ** -0.5 if scaling is None else scaling, "dropout": dropout}
+    query, scaling = in_range(query, query.shape[-1] ** -0.5 if scaling is None else scaling)
+    kwargs |= {"scaling": scaling, "dropout": dropout}
     tokens = attachment.tokens(module, query, key, value, attention_mask, kwargs)
     method = attachment.method_of(module.layer_idx)
     if attachment.observer is not None:

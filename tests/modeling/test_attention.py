@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ropext.modeling import rope_ext_attention as attention
+from tests.helpers import tiny
 
 pytestmark = pytest.mark.usefixtures("no_grad")
 
@@ -57,3 +58,28 @@ def test_merged_parts_are_attention_over_all_keys(dtype):
     expected = logits.softmax(-1) @ value.float()
     torch.testing.assert_close(out.float(), expected, atol=2e-2 if dtype == torch.bfloat16 else 1e-5, rtol=0)
     torch.testing.assert_close(lse, logits.logsumexp(-1))
+
+
+def test_logits_of_float16_come_of_products_within_its_range():
+    """Logits of 25,000 at 16 dimensions are a quarter of their products, which float16 does not reach."""
+    model, ids, seen = tiny.converted("self_extend", attn="eager"), tiny.tokens(60), []
+    attachment = model.model.rope_ext_attachment
+    attachment.observer = lambda method, tokens: seen.append(float(method.logits(tokens).abs().max()))
+    model(ids)
+    for layer in model.model.layers:
+        for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj):
+            projection.weight *= (25000 / max(seen)) ** 0.5
+    seen.clear()
+    model(ids)
+    assert 4 * max(seen) > 70000
+    attachment.observer = None
+    assert model.half()(ids).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [64**-0.5, 128**-0.5, 1.0, 2.0])
+def test_moving_a_power_of_two_to_the_queries_changes_no_digit(scale):
+    query = torch.randn(1, 2, 3, 16).half()
+    moved, rest = attention.in_range(query, scale)
+    assert torch.equal(moved.double() * rest, query.double() * scale)
+    assert 1 <= rest <= 2
+    assert attention.in_range(query.bfloat16(), scale)[1] == scale
