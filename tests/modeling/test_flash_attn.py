@@ -31,6 +31,7 @@ def flash_attn_func(
     assert dropout_p == softcap == 0.0
     assert alibi_slopes is None
     assert q.shape[2] % k.shape[2] == 0
+    assert q.shape[3] == k.shape[3] == v.shape[3]
     k, v = (x.repeat_interleave(q.shape[2] // k.shape[2], 2) for x in (k, v))
     logits = torch.einsum("bthd,blhd->bhtl", q, k) * softmax_scale
     distance = torch.arange(q.shape[1])[:, None] + k.shape[1] - q.shape[1] - torch.arange(k.shape[1])
@@ -75,6 +76,16 @@ def test_both_kernels_agree(queries, keys, causal):
     ]
     for own, packaged in zip(*parts, strict=True):
         torch.testing.assert_close(own, packaged)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_values_may_be_narrower_than_keys(window):
+    query, key, value = torch.randn(1, 4, 5, 24), torch.randn(1, 2, 5, 24), torch.randn(1, 2, 5, 16)
+    out, lse = packaged_attention(query, key, value, causal=True, scale=0.3, window=window)
+    logits = (query @ key.repeat_interleave(2, 1).mT * 0.3).masked_fill(torch.ones(5, 5).triu(1) > 0, -torch.inf)
+    logits = logits.masked_fill(torch.ones(5, 5).tril(-(window or 5)) > 0, -torch.inf)
+    torch.testing.assert_close(out, logits.softmax(-1) @ value.repeat_interleave(2, 1))
+    torch.testing.assert_close(lse, logits.logsumexp(-1))
 
 
 def test_a_window_counts_the_query_itself():
