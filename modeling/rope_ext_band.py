@@ -144,6 +144,11 @@ class BandMethod(Method):
         if self.selection is None:
             return None
         device, head_dim = tokens.query.device, tokens.query.shape[-1]
+        if tokens.query.shape[1] != self.selection.shape[1]:
+            raise ValueError(
+                f"this method chooses pairs for each of {self.selection.shape[1]} heads (top_k), and a layer has "
+                f"{tokens.query.shape[1]}: tensor parallelism is not supported with it"
+            )
         chosen = self._chosen
         if chosen is None or chosen.device != device or chosen.shape[-1] != head_dim:
             chosen = self.pairs.dims(self.selection.to(device), head_dim)[:, :, None]
