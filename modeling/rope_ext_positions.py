@@ -112,6 +112,7 @@ class Forward:
         if filled > length:
             raise ValueError(f"ropext: a layer was given {length} keys, and {filled} were expected; {OTHER_VERSION}")
         stock = self.stock.expand(batch, -1)[:, -count:]
+        mask = None if mask is None else mask.to(stock.device)  # a model may lie on several
         if torch.compiler.is_compiling():
             if getattr(getattr(self.cache, NOTES, None), "axes", None) is not None:
                 raise RuntimeError("ropext: images are not supported in a compiled forward")
@@ -214,6 +215,7 @@ class Geometry:
         known = {"valid": self.valid, "explicit": self.explicit, "origin": self.origin, "keys": self._keys}
         again = Geometry(self.stock, self.past, self.length, **known, shift=self.shift)
         again.packed, again.axes, again.alike = self.packed, self.axes, self.alike
+        again._memo |= {key: self._memo[key] for key in ("first", "one_call") if key in self._memo}
         return again
 
     def memo(self, key: object, make: Callable[[], T]) -> T:
