@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .rope_ext_attention import widest
 from .rope_ext_band import BandMethod
+from .rope_ext_method import on
 
 
 class Bands(BandMethod):
@@ -51,7 +52,7 @@ class Bands(BandMethod):
 
     def key_positions(self, region: int, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
         """Positions j / s: [B, T], or [B, T, P] where pairs differ."""
-        scale = self._scales[region] = _on(positions.device, self._scales[region])
+        scale = on(positions.device, self._scales[region])
         if isinstance(scale, Tensor):
             positions = positions[..., None]
         exact = self._whole and not isinstance(scale, float)
@@ -60,8 +61,9 @@ class Bands(BandMethod):
 
     def query_positions(self, region: int, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
         """Positions i / s + o, in the same terms."""
-        offset = self._offsets[region] = _on(positions.device, self._offsets[region])
-        moved: Tensor = self.key_positions(region, positions, tokens_so_far) + offset
+        moved: Tensor = self.key_positions(region, positions, tokens_so_far) + on(
+            positions.device, self._offsets[region]
+        )
         return moved
 
     def far_query_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:
@@ -86,10 +88,3 @@ def _of_pairs(numbers: list[Any], sizes: list[int]) -> Any:
     whole = all(isinstance(each, int) for each in numbers)
     spread = torch.tensor(numbers, dtype=torch.int64 if whole else torch.float64, device="cpu")
     return spread.repeat_interleave(torch.tensor(sizes, device="cpu"))
-
-
-def _on(device: torch.device, number: Any) -> Any:
-    """A number or tensor on a device."""
-    if not isinstance(number, Tensor) or number.device == device:
-        return number
-    return number.to(device, widest(device) if number.is_floating_point() else number.dtype)

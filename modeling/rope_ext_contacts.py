@@ -219,6 +219,8 @@ class Attachment:
         if now.latest is None or now.latest.given is not positions:
             now.latest = Forward(positions)
         if not torch.compiler.is_compiling():
+            for method in self.methods:
+                method.place(positions.device)
             # Layers that run again for their gradient are given the same tables, when another forward is the latest.
             for table in _tensors(output):
                 table._rope_ext_forward = now.latest

@@ -29,7 +29,7 @@ class Dpe(BandMethod):
         self._scale = torch.tensor(parameters["scale_factors"]).repeat_interleave(sizes)
 
     def _scaled(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self._scale = self._scale.to(positions.device)
+        scale = self._scale.to(positions.device)
         return positions[..., None] // scale, self.window - self.window // scale
 
     def far_query_positions(self, positions: Tensor, tokens_so_far: Tensor) -> Tensor:

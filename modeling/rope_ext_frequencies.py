@@ -42,6 +42,10 @@ class FrequencyMethod:
         self.base = None if base is None else torch.tensor(base, dtype=torch.float32, device="cpu")
         self.attention_factor: float = block["parameters"].get("attention_factor", 1.0)
 
+    def place(self, device: torch.device) -> None:
+        """Keep the table on a device: copied in each forward, it would keep CUDA graphs from being recorded."""
+        self.inv_freq = self.inv_freq.to(device)
+
     def frequencies(self, lengths: Tensor | None) -> Tensor:
         """Radians per token: [P], or [B, P] where each row, by its number of tokens [B], has its own."""
         return self.inv_freq
@@ -101,6 +105,8 @@ class Attachment:
         if not names:
             return None
         positions = positions_of(rotary, args, kwargs)
+        if not torch.compiler.is_compiling():
+            self.method.place(positions.device)
         table = self.method.frequencies(self._lengths(positions) if self.method.by_row else None).to(positions.device)
         factor = self.method.attention_factor
         if table.dim() == 1:

@@ -44,7 +44,7 @@ class Gali(Method):
 
     def group_at(self, length: int) -> int:
         """g, how many tokens share the space of one."""
-        return int(self._layout(torch.tensor(length))[1])
+        return int(self._layout(torch.tensor(length, device="cpu"))[1])
 
     def chunk_ends(self, length: int) -> list[int]:
         """Lengths at which chunks end: M, then one chunk further each time, until `length` is reached."""
@@ -176,15 +176,15 @@ class Gali(Method):
         def places() -> tuple[int, int, Part]:
             first, device = geometry.first_position, geometry.stock.device
             ((_, _, tokens_so_far),) = self.runs(first + length - 1, first + length, first + length)
-            count = int(self._layout(torch.tensor(tokens_so_far))[2]) - first
-            table = self._query_table(geometry, torch.tensor([[tokens_so_far]], device=device))
+            count = int(self._layout(torch.tensor(tokens_so_far, device="cpu"))[2]) - first
+            table = self._query_table(geometry, torch.full((1, 1), tokens_so_far, device=device))
             return self.group_at(tokens_so_far), min(max(count, 0), length), table
 
         group, count, query_table = geometry.memo("step", places)
 
         def table(start: int, stop: int) -> Part:
             index, stock = geometry.key_positions[:, start:stop], geometry.key_stock[:, start:stop]
-            return self._key_table(stock, *_between(index, torch.tensor(group, device=index.device)))
+            return self._key_table(stock, *_between(index, group))
 
         def turned(start: int, stop: int) -> Tensor:
             found = geometry.memo(("step", start, stop), lambda: table(start, stop))
@@ -215,15 +215,20 @@ class Gali(Method):
 
     def logits(self, tokens: Tokens) -> Tensor:
         """Logits by the positions of each query's N, one N after the other."""
-        ends = self._chunk_ends(tokens.geometry)
-        if ends.shape[1] == 1:
+        ends, every = tokens.geometry.memo("ends", lambda: self._ends(tokens.geometry))
+        if not every:
             return self._run_logits(tokens, ends)
         logits = self.exact_logits(tokens)
-        for end in sorted(set(ends.flatten().tolist())):
+        for end in every:
             if end > self.initial_window:
                 moved = self._run_logits(tokens, torch.full_like(ends[:, :1], end))
                 logits = torch.where((ends == end)[:, None, :, None].to(logits.device), moved, logits)
         return logits
+
+    def _ends(self, geometry: Geometry) -> tuple[Tensor, list[int]]:
+        """[B, T]: N of each query; and every N, where they may differ within a row."""
+        ends = self._chunk_ends(geometry)
+        return ends, sorted(set(ends.flatten().tolist())) if ends.shape[1] > 1 else []
 
     def _run_logits(self, tokens: Tokens, tokens_so_far: Tensor) -> Tensor:
         return self._noisy_logits(tokens, *self._moved(tokens, tokens_so_far), tokens_so_far)
@@ -253,7 +258,7 @@ class Gali(Method):
         return sample * deviation
 
 
-def _between(index: Tensor, group: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _between(index: Tensor, group: Tensor | int) -> tuple[Tensor, Tensor, Tensor]:
     """Return index / g rounded up, rounded down, and how far it is below the former."""
     wide = widest(index.device)
     return _ceil_div(index, group), index // group, (-index % group).to(wide) / group

@@ -22,6 +22,7 @@ from .rope_ext_attention import (
     is_exporting,
     masked_softmax,
     weighted_values,
+    widest,
     with_sinks,
 )
 from .rope_ext_copies import Copies, Recent
@@ -169,11 +170,14 @@ class Method:
 
     def table(self, stock: Tensor, positions: Tensor) -> Part:
         """What `Pairs.rotate` takes, from stock positions [B, T] to others, [B, T] or [B, T, P] (tokens)."""
-        if self._inv_freq.device != stock.device:
-            self._inv_freq = self._inv_freq.to(stock.device)
-        if self.rotated.device != stock.device:
-            self.rotated = self.rotated.to(stock.device)
-        return self.pairs.turn(stock, positions, self._inv_freq, self.rotated)
+        return self.pairs.turn(stock, positions, self._inv_freq.to(stock.device), self.rotated.to(stock.device))
+
+    def place(self, device: torch.device) -> None:
+        """Keep all tables on a device: copied when they are needed, they would keep CUDA graphs from being recorded."""
+        if self._inv_freq.device == device:
+            return
+        for name, kept in vars(self).items():
+            vars(self)[name] = [on(device, each) for each in kept] if isinstance(kept, list) else on(device, kept)
 
     def is_base(self, length: int) -> bool:
         """Whether a forward whose last token stands at position `length - 1` is the base's, bit for bit."""
@@ -345,6 +349,13 @@ class Method:
     def exact_logits(self, tokens: Tokens) -> Tensor:
         """`logits` by exact distances alone."""
         return grouped_logits(tokens.query, self.exact_keys(tokens)) * tokens.scale
+
+
+def on(device: torch.device, kept: Any) -> Any:
+    """The same on a device, where it is a tensor, as wide as the device allows."""
+    if not isinstance(kept, Tensor):
+        return kept
+    return kept.to(device, widest(device) if kept.dtype == torch.float64 else kept.dtype)
 
 
 def _needs_grad(tokens: Tokens) -> bool:
