@@ -14,7 +14,17 @@ from ropext.converter.errors import UsageError
 from ropext.modeling.rope_ext_method import Method
 from ropext.modeling.rope_ext_model import decoder_of
 
-__all__ = ["LONG", "PIECE", "empty_cache", "forgets", "is_base", "is_cut", "quantized_cache", "read"]
+__all__ = [
+    "LONG",
+    "PIECE",
+    "empty_cache",
+    "forgets",
+    "is_base",
+    "is_cut",
+    "keeps_states",
+    "quantized_cache",
+    "read",
+]
 
 LONG = 8192
 """Tokens up to which a text is read at once."""
@@ -40,8 +50,13 @@ def read(model: Any, ids: Tensor, cache: Any) -> Iterator[tuple[int, Any]]:
 
 
 def empty_cache(model: Any, count: int) -> DynamicCache:
-    """A cache for a text of this length; where that is read in pieces, layers that slide keep their window alone."""
-    if not is_cut(model, count) or "config" not in inspect.signature(DynamicCache).parameters:
+    """A cache for a text of this length.
+
+    Layers that keep states and no keys have a place of their own in it. Where the text is read in pieces, layers that
+    slide keep their window alone.
+    """
+    needed = is_cut(model, count) or keeps_states(model)
+    if not needed or "config" not in inspect.signature(DynamicCache).parameters:
         return DynamicCache()
     return DynamicCache(config=model.config)
 
@@ -62,8 +77,8 @@ def quantized_cache(model: Any, kv_dtype: str) -> Any:
 
 
 def forgets(cache: DynamicCache) -> bool:
-    """Whether layers of a cache keep a window alone, so that what is cropped could not come back."""
-    return any(getattr(layer, "is_sliding", False) for layer in cache.layers)
+    """Whether layers of a cache keep a window or states alone, so that what is cropped could not come back."""
+    return any(getattr(layer, "is_sliding", False) or hasattr(layer, "conv_states") for layer in cache.layers)
 
 
 def is_base(model: Any, count: int) -> bool:
@@ -89,11 +104,16 @@ def is_cut(model: Any, count: int) -> bool:
         return False
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or ()
-    states = any("attention" not in kind or "linear" in kind for kind in kinds)  # whose layers keep no keys
-    if states or any(kind in _BY_LENGTH for kind in _rope_types(model.config.to_dict())):
+    if keeps_states(model) or any(kind in _BY_LENGTH for kind in _rope_types(model.config.to_dict())):
         return False
     windows = (set(kinds) - {"full_attention"}) if kinds else getattr(config, "sliding_window", None)
     return bool(windows) or any(isinstance(method, Method) for method in methods)
+
+
+def keeps_states(model: Any) -> bool:
+    """Whether some layers keep states of what was read, and no keys."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+    return any("attention" not in kind or "linear" in kind for kind in kinds)
 
 
 def _rope_types(value: Any) -> Iterator[Any]:

@@ -30,7 +30,7 @@ from ropext.converter.presets.fit import check_fit
 
 from .attention_maps import AttentionMap
 from .devices import device_of, dtype_of
-from .reading import empty_cache, forgets, is_base, is_cut, quantized_cache, read
+from .reading import empty_cache, forgets, is_base, is_cut, keeps_states, quantized_cache, read
 from .watching import See, watching
 
 if TYPE_CHECKING:
@@ -158,24 +158,30 @@ class SwitchableModel:
         A quantized cache can neither be cropped (`crop` may say nothing, and leave its length as it was) nor copied, so
         that the text is read anew for each question but the first.
         """
-        found, count, slides = list[Answer](), cache.get_seq_length(), forgets(cache)
+        found, count, forgetful = list[Answer](), cache.get_seq_length(), forgets(cache)
         for question in prompt.questions:
             if self._kv_dtype and found:
                 cache = self._read(prompt)
-            of_question = copy.deepcopy(cache) if slides and not self._kv_dtype else cache
+            of_question = copy.deepcopy(cache) if forgetful and not self._kv_dtype else cache
             found.append(self._answer(question, of_question))
-            if not slides and not self._kv_dtype:
+            if not forgetful and not self._kv_dtype:
                 cache.crop(count - cache.get_seq_length())
                 if cache.get_seq_length() != count:
                     raise RopextError(f"{type(cache).__name__} keeps what was cropped: no second question can be asked")
         return found
 
     def _answer(self, question: Question, cache: Any) -> Answer:
+        """Answer a question after the text that a cache holds.
+
+        Token by token where layers keep states: some of them begin anew where several tokens come at once.
+        """
         device = self.model.device
         right = torch.tensor(question.answer_ids, device=device)
         ids = _row((*question.input_ids, *question.answer_ids[:-1]), device)
         named = {cache_name(self.model): cache}
-        logits = self.model(ids, use_cache=True, logits_to_keep=len(right), **named).logits[0]
+        steps = [ids[:, at : at + 1] for at in range(ids.shape[1])] if keeps_states(self.model) else [ids]
+        read = [self.model(step, use_cache=True, logits_to_keep=len(right), **named).logits[0] for step in steps]
+        logits = torch.cat(read)[-len(right) :]
         chances = logits.float().log_softmax(-1).gather(1, right[:, None])
         return Answer(float(chances.sum()), bool((logits.argmax(-1) == right).all()))
 

@@ -70,18 +70,20 @@ def passkey_prompt(tokenizer: Any, length: int, depth: float, seed: int) -> Prom
 
     Args:
         tokenizer: of the model to be asked.
-        length: of the text and its question (tokens); met to within a sentence.
+        length: of text, question and answer together, at most (tokens); met to within a sentence of the filler.
         depth: where the number stands: 0 at the start of the filler, 1 at its end.
         seed: of the number.
 
     Raises:
         UsageError: the length leaves no room for filler.
     """
-    hidden = hide_passkey(tokenizer, length, depth, seed)
+    hidden, start = hide_passkey(tokenizer, length, depth, seed), beginning(tokenizer)
     before = tokenizer("The pass key is", add_special_tokens=False).input_ids
-    with_answer = tokenizer(f"The pass key is {hidden.key}", add_special_tokens=False).input_ids
+    answer = tuple(tokenizer(f"The pass key is {hidden.key}", add_special_tokens=False).input_ids[len(before) :])
+    more = len(start) + len(answer)
+    if len(hidden.input_ids) + more > length:  # by less than a sentence
+        hidden = hide_passkey(tokenizer, length - more, depth, seed)
     # The question's last token is read with the answer: what comes before it is read once in any case.
-    ids: list[int] = [*beginning(tokenizer), *hidden.input_ids]
-    answer = tuple(with_answer[len(before) :])
+    ids: list[int] = [*start, *hidden.input_ids]
     question = Question(tuple(ids[-1:]), answer, hidden.key, depth, hidden.distance)
     return Prompt(tuple(ids[:-1]), (question,), length, seed)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from ropext.converter.cli.app import main
 from ropext.converter.evaluation.run.transformers_model import SwitchableModel
-from ropext.converter.evaluation.tasks.passkey import passkey_prompt
+from ropext.converter.evaluation.tasks.passkey import FILLER, passkey_prompt
 from ropext.converter.evaluation.tasks.perplexity import Passage, passages
 from ropext.converter.evaluation.tasks.texts import load_text
 from tests.helpers import families, tiny, zoo
@@ -176,6 +176,15 @@ def test_a_passkey_is_asked_for_in_full(depth):
     assert text.count(question.answer) == 2
     assert words.decode(question.answer_ids) == f" {question.answer}"
     assert math.isclose(1 - question.distance / len(text), depth, abs_tol=0.2)
+
+
+def test_text_question_and_answer_fit_the_length():
+    words = tokenizer()
+    for length in range(1500, 1600):
+        prompt = passkey_prompt(words, length, 0.5, seed=3)
+        (question,) = prompt.questions
+        left = length - len((*prompt.input_ids, *question.input_ids, *question.answer_ids))
+        assert 0 <= left < 2 * len(FILLER)
 
 
 @pytest.mark.parametrize(

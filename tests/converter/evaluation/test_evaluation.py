@@ -20,7 +20,7 @@ from ropext.converter.evaluation.run.transformers_model import SwitchableModel
 from ropext.converter.evaluation.tasks.needles import NEEDLE, needle_prompt
 from ropext.converter.evaluation.tasks.texts import load_text
 from ropext.converter.presets.load import make_preset
-from tests.helpers import tiny
+from tests.helpers import tiny, zoo
 from tests.helpers.asked import tokenizer, with_tokenizer
 
 PARAMETERS = {
@@ -131,6 +131,20 @@ def test_a_method_taken_in_place_is_the_converted_model(method, folder, tmp_path
     model.use(None)
     assert torch.equal(model.model(ids).logits, before)
     assert torch.equal(before, tiny.base()(ids).logits)
+
+
+@pytest.mark.parametrize("family", ["falcon_h1", "qwen3_next", "lfm2", "jamba"])
+def test_layers_that_keep_states_are_asked_each_question_alone(family, tmp_path, no_grad):
+    stock = zoo.build(family)
+    stock.generation_config.eos_token_id = 2
+    stock.save_pretrained(tmp_path)
+    model, prompt = SwitchableModel(with_tokenizer(tmp_path)), text_of(60, questions=2)
+    for question, answer in zip(prompt.questions, model.answers(prompt), strict=True):
+        ids = torch.tensor([[*prompt.input_ids, *question.input_ids, *question.answer_ids]])
+        count = len(question.answer_ids)
+        chances = stock(ids).logits[0, -count - 1 : -1].log_softmax(-1)
+        whole = float(chances.gather(1, ids[0, -count:, None]).sum())
+        assert answer.log_probability == pytest.approx(whole, abs=1e-3)
 
 
 def test_a_method_is_taken_in_place_where_weights_are_on_several_devices(folder, monkeypatch, no_grad):
