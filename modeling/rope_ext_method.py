@@ -352,7 +352,7 @@ class Method:
 
 
 def on(device: torch.device, kept: Any) -> Any:
-    """The same on a device, where it is a tensor, as wide as the device allows."""
+    """What a method keeps, on a device if it is a tensor, as wide as the device allows."""
     if not isinstance(kept, Tensor):
         return kept
     return kept.to(device, widest(device) if kept.dtype == torch.float64 else kept.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -299,6 +299,11 @@ def dprope(
     _wrote(source, output)
 
 
+def _named(method: str, command: Callable[..., None], short: str, help_text: str) -> click.Command:
+    ending = _example(f"{method} SmolLM2-135M-Instruct --target 10k --lengths 10k --output my-{method}.yaml")
+    return click.command(method, short_help=short, help=help_text, epilog=ending)(command)
+
+
 def _profile_command(method: str, window: int | None) -> click.Command:
     @_WISH
     @click.option(
@@ -324,8 +329,7 @@ def _profile_command(method: str, window: int | None) -> click.Command:
         f"Find a shape for {method}: the named shapes first, then their numbers, each a step up or down, then the "
         "divisors of groups of frequency pairs."
     )
-    ending = _example(f"{method} SmolLM2-135M-Instruct --target 10k --lengths 10k --output my-{method}.yaml")
-    return click.command(method, short_help="Shape, its numbers, divisors.", help=help_text, epilog=ending)(command)
+    return _named(method, command, "Shape, its numbers, divisors.", help_text)
 
 
 calibrate.add_command(_profile_command("profile", None))
@@ -369,11 +373,8 @@ def _grid_command(method: str) -> click.Command:
         f"Race settings of {method}: those of `ropext suggest`, and others near them. The first of those within one "
         "standard error of the best is taken."
     )
-    ending = _example(f"{method} SmolLM2-135M-Instruct --target 10k --lengths 10k --output my-{method}.yaml")
     tried = ", ".join(grid.around) if grid and grid.around else "regions"
-    return click.command(method, short_help=f"Suggested {tried}, and others near.", help=help_text, epilog=ending)(
-        command
-    )
+    return _named(method, command, f"Suggested {tried}, and others near.", help_text)
 
 
 for _method in SEARCHED:
