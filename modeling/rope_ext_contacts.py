@@ -243,6 +243,8 @@ class Attachment:
             return
         if not compiling:
             now.layer, now.stock = module.layer_idx, False
+            if now.latest is None:  # it runs again for its gradient, on CUDA in a thread of autograd
+                now.backend = self.config._attn_implementation
         forward = self._forward(args, kwargs)
         cache = next((x for x in (*kwargs.values(), *args) if isinstance(x, Cache)), None)
         forward.enter(cache, module.layer_idx)

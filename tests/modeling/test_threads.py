@@ -27,3 +27,20 @@ def test_two_threads_take_turns_within_each_layer(name):
     with ThreadPoolExecutor(2) as threads:
         found = list(threads.map(read, texts, places))
     torch.testing.assert_close(found, alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable:FutureWarning")
+def test_layers_run_again_by_the_backend_of_today():
+    """Autograd has threads of its own on CUDA, where layers that were not kept run again."""
+    model, text = tiny.converted("self_extend"), tiny.tokens(70)
+    model.gradient_checkpointing_enable()
+    model.train()
+    with ThreadPoolExecutor(1) as other:
+        for backend in ("sdpa", "eager", "sdpa"):
+            model.set_attn_implementation(backend)
+            gradients = []
+            for run in (lambda task: task(), lambda task: other.submit(task).result()):
+                model.zero_grad()
+                run(model(text, labels=text).loss.backward)
+                gradients.append(model.model.layers[0].self_attn.k_proj.weight.grad.clone())
+            assert torch.equal(*gradients)
