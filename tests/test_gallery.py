@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ropext.converter.errors import UsageError
 from ropext.converter.evaluation.report.drawing import save
 from ropext.converter.presets.load import make_preset
 from tests.helpers.measured import mixed, write
@@ -14,6 +15,7 @@ from tools.gallery import kinds
 from tools.gallery.__main__ import README, changed, main, make
 from tools.gallery.entries import RESULTS, entries
 from tools.gallery.kinds import few
+from tools.gallery.models import check_prose
 from tools.gallery.pictures import PICTURES, PLACE, SMOLLM2, curves
 from tools.gallery.plan import plan
 from tools.gallery.readme import BEGIN, END, block
@@ -170,6 +172,16 @@ def test_some_jobs_can_be_tried_at_small_size():
         == "eval ppl m --preset a --lengths 512 --no-short --samples 2 --output out --resume"
     )
     assert plan(RESULTS, "no such") == []
+
+
+def test_prose_of_other_files_is_asked_for(capsys, tmp_path):
+    (job,) = plan(RESULTS, "gemma3-270m/mixed-64k")
+    words = job.command(Path("work/gemma-3-270m"), Path("out"), [])
+    assert words[words.index("--text") + 1] == "work/django-5.2.8-docs"
+    assert main(["measure", "--dry-run", "--only", "mixed-64k", "--output", "again"]) == 0
+    assert "mv django-5.2.8/docs again/work/django-5.2.8-docs" in capsys.readouterr().out
+    with pytest.raises(UsageError, match=r"django-5\.2\.8-docs is missing; get it by\n\n    pip download"):
+        check_prose("django-5.2.8-docs", tmp_path)
 
 
 def test_a_converted_model_is_converted_again(capsys):

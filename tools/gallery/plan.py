@@ -15,8 +15,8 @@ from ropext.converter.presets.load import load_preset
 
 from .methods import setting
 
-_NOT_ASKED = ("task", "source", "converted", "trained_length", "text", "text_sha256", "command", "versions", "machine")
-_NOT_ASKED += ("data_sha256",)
+_NOT_ASKED = ("task", "source", "model", "converted", "trained_length", "text", "text_sha256", "data_sha256")
+_NOT_ASKED += ("command", "versions", "machine")
 """Settings that are no option: they follow from the model, from its text or from files."""
 _OWN_TEXT = "pydoc_data.topics"
 """Python's documentation, which tasks read without `--text`."""
