@@ -162,9 +162,10 @@ def test_the_cache_is_the_base_s_and_a_window(case, beside, tmp_path):
     assert len(groups) == 1 + bool(beside)
 
 
-def test_compiled(tmp_path):
-    want = wanted(tmp_path, "llama", "dpe")
-    with engine(tmp_path, enforce_eager=False) as model:
+@pytest.mark.parametrize("case", ["dpe", "dca"])
+def test_compiled(case, tmp_path):
+    want = wanted(tmp_path, "llama", case)
+    with engine(tmp_path, enforce_eager=False, block_size=32) as model:
         check(model, want)
 
 
