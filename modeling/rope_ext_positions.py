@@ -211,7 +211,7 @@ class Geometry:
             self.memo("first", lambda: first)
 
     def again(self) -> Geometry:
-        """Return a geometry of the same places for another method, with nothing kept yet."""
+        """Return the same places for another method: tables are made anew, but the device is not asked again."""
         known = {"valid": self.valid, "explicit": self.explicit, "origin": self.origin, "keys": self._keys}
         again = Geometry(self.stock, self.past, self.length, **known, shift=self.shift)
         again.packed, again.axes, again.alike = self.packed, self.axes, self.alike

@@ -22,8 +22,8 @@ from vllm.model_executor.layers.attention.attention import get_attention_context
 from ropext.modeling.rope_ext_band import BandMethod
 
 from .backend import Backend, Impl, stored, taken_over
-from .flash import attend_flash, merge_flash
-from .paged import Batch, attend_torch, merge_torch
+from .flash import kernels
+from .paged import Batch
 
 __all__ = ["BandAttention"]
 
@@ -33,7 +33,7 @@ class _Impl(Impl):
         self, layer: Any, cache: Tensor, batch: Batch, query: Tensor, key: Tensor, value: Tensor, output: Tensor
     ) -> None:
         """Attend for a `BandAttention`: query [N, H, 2 D], key [N, K, 2 D], exact and far; the cache holds far keys."""
-        attend, merge = (attend_flash, merge_flash) if query.is_cuda else (attend_torch, merge_torch)
+        attend, merge = kernels(query)
         exact, _, exact_cache, _ = get_attention_context(layer.exact)
         (exact_query, far_query), (exact_key, far_key) = query.chunk(2, dim=-1), key.chunk(2, dim=-1)
         near = *stored(exact_key, value, exact_cache, exact), exact, self.scale, self.softcap

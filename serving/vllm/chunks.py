@@ -17,10 +17,10 @@ from vllm.model_executor.layers.attention import Attention
 from ropext.modeling.rope_ext_dca import Dca
 
 from .backend import Backend, Impl, stored, taken_over
-from .flash import attend_flash, merge_flash
+from .flash import kernels
 from .method import Refused, plainly
-from .paged import Batch, attend_torch, merge_torch
-from .rotary import turned, turns
+from .paged import Batch
+from .rotary import keep, turned, turns
 
 __all__ = ["ChunkAttention"]
 
@@ -30,7 +30,7 @@ class _Impl(Impl):
         self, layer: Any, cache: Tensor, batch: Batch, query: Tensor, key: Tensor, value: Tensor, output: Tensor
     ) -> None:
         """Attend for a `ChunkAttention`: query [N, H, D] and key [N, K, D] stand at their places in their chunks."""
-        attend, merge = (attend_flash, merge_flash) if query.is_cuda else (attend_torch, merge_torch)
+        attend, merge = kernels(query)
         held, how = stored(key, value, cache, batch), (self.scale, self.softcap)
         own, *others = batch.chunks(layer.stride, cache.shape[2])
         place = batch.positions() % layer.stride
@@ -81,8 +81,8 @@ class ChunkAttention(Attention):
             before = turns(method, lambda own, _: (own + stride).clamp(max=size), stride)
             older = turns(method, lambda own, _: torch.full_like(own, size), stride)
         self.stride, self.borders, self.pairs = stride, (stride, 2 * stride), method.pairs
-        self.register_buffer("to_chunk_before", before.to(device), persistent=False)
-        self.register_buffer("to_older", older.to(device), persistent=False)
+        keep(self, "to_chunk_before", before, device)
+        keep(self, "to_older", older, device)
 
 
 def _check(stride: int, block_size: int) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from .paged import Batch
+from .paged import Batch, attend_torch, merge_torch
 
-__all__ = ["attend_flash", "merge_flash"]
+__all__ = ["attend_flash", "kernels", "merge_flash"]
 
 
 def attend_flash(
@@ -50,3 +53,8 @@ def merge_flash(output: Tensor, near: tuple[Tensor, Tensor], far: tuple[Tensor, 
     lse = torch.empty_like(near[1])
     merge_attn_states(output, *near, *far, output_lse=lse)
     return lse
+
+
+def kernels(query: Tensor) -> tuple[Callable[..., tuple[Tensor, Tensor]], Callable[..., Any]]:
+    """Return what attends and what merges, for queries where they lie."""
+    return (attend_flash, merge_flash) if query.is_cuda else (attend_torch, merge_torch)

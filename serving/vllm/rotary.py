@@ -20,7 +20,7 @@ from ropext.modeling.rope_ext_model import same_frequencies
 
 from .method import Refused, plainly
 
-__all__ = ["OTHER_FREQUENCIES", "Base", "ChunkRotary", "FarRotary", "turned", "turns"]
+__all__ = ["OTHER_FREQUENCIES", "Base", "ChunkRotary", "FarRotary", "keep", "turned", "turns"]
 
 OTHER_FREQUENCIES = "vLLM rotates this model by other frequencies than config.json says; convert it again"
 
@@ -44,6 +44,16 @@ class Base:
         layout = "halves" if self.rotary.is_neox_style else "neighbours"
         alike = layout == self._pairs["layout"] and self._pairs["first"] == 0 and self._pairs["sign"] == 1
         return alike and same_frequencies(torch.atan2(sin, cos), described)
+
+    def described(self) -> Base:
+        """Return it, if it turns as the checkpoint says.
+
+        Raises:
+            Refused: it turns by other frequencies than the checkpoint says.
+        """
+        if not self.is_described():
+            raise Refused(OTHER_FREQUENCIES)
+        return self
 
     def tuned(self, inv_freq: Tensor, factor: float, length: int) -> Any:
         """A copy with other inverse frequencies [P], cosine and sine times a factor, for this many positions."""
@@ -74,20 +84,13 @@ class FarRotary(nn.Module):
 
     def __init__(self, rotary: Any, block: dict[str, Any], method: BandMethod, head_dim: int, length: int) -> None:
         super().__init__()
-        base = Base(rotary, block["pairs"])
-        if not base.is_described():
-            raise Refused(OTHER_FREQUENCIES)
-        self.rotary = base.long_enough(length)
+        self.rotary = Base(rotary, block["pairs"]).described().long_enough(length)
         self.pairs, self.head_dim = method.pairs, head_dim
         device = rotary.cos_sin_cache.device
         with plainly():
-            scale = method.query_scale(torch.arange(length)[None])[0, 0] if method.scales_queries else None
-            self._keep("query_table", turns(method, method.far_query_positions, length), device)
-            self._keep("key_table", turns(method, method.far_key_positions, length), device)
-        self._keep("query_scale", scale, device)
-
-    def _keep(self, name: str, table: Tensor | None, device: torch.device) -> None:
-        self.register_buffer(name, None if table is None else table.to(device), persistent=False)
+            keep(self, "query_table", turns(method, method.far_query_positions, length), device)
+            keep(self, "key_table", turns(method, method.far_key_positions, length), device)
+            keep(self, "query_scale", scales(method, length), device)
 
     def forward(self, positions: Tensor, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Rotate.
@@ -117,21 +120,26 @@ class ChunkRotary(nn.Module):
 
     def __init__(self, rotary: Any, block: dict[str, Any], method: Dca, head_dim: int, length: int) -> None:
         super().__init__()
-        base = Base(rotary, block["pairs"])
-        if not base.is_described():
-            raise Refused(OTHER_FREQUENCIES)
-        self.rotary, self.stride, self.head_dim = base.long_enough(method.stride), method.stride, head_dim
+        self.rotary = Base(rotary, block["pairs"]).described().long_enough(method.stride)
+        self.stride, self.head_dim = method.stride, head_dim
         with plainly():
-            scale = method.query_scale(torch.arange(length)[None])[0, 0] if method.scales_queries else None
-        self.register_buffer(
-            "query_scale", None if scale is None else scale.to(rotary.cos_sin_cache.device), persistent=False
-        )
+            keep(self, "query_scale", scales(method, length), rotary.cos_sin_cache.device)
 
     def forward(self, positions: Tensor, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Rotate: as `FarRotary`, but for the width, which stays."""
         query, key = self.rotary(positions % self.stride, query, key)
         heads = query.reshape(positions.shape[0], -1, self.head_dim)
         return scaled(heads, self.query_scale, positions).flatten(1), key
+
+
+def keep(module: nn.Module, name: str, table: Tensor | None, device: torch.device) -> None:
+    """Register a table with a module; it is not part of the checkpoint."""
+    module.register_buffer(name, None if table is None else table.to(device), persistent=False)
+
+
+def scales(method: Method, length: int) -> Tensor | None:
+    """[L, 1]: what queries are multiplied by, by their position; None: they are not."""
+    return method.query_scale(torch.arange(length)[None])[0, 0] if method.scales_queries else None
 
 
 def turned(pairs: Pairs, heads: Tensor, rows: Tensor) -> Tensor:

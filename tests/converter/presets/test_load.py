@@ -7,9 +7,9 @@ import pytest
 
 from ropext.converter.errors import UsageError
 from ropext.converter.methods.registry import bake
-from ropext.converter.methods.schemas import METHODS
+from ropext.converter.methods.schemas import METHODS, preset_schema
 from ropext.converter.presets.fit import check_fit
-from ropext.converter.presets.load import list_presets, load_preset
+from ropext.converter.presets.load import LONGEST_NAME, list_presets, load_preset
 from tests.helpers.presets import EXAMPLES, TINY, example, frequencies
 
 SHIPPED = list_presets()
@@ -118,3 +118,7 @@ def test_what_a_preset_knows_of_its_file():
     assert preset.path == str(EXAMPLES / "valid" / "dpe.yaml")
     assert preset.directory == EXAMPLES / "valid"
     assert preset.text == (EXAMPLES / "valid" / "dpe.yaml").read_text()
+
+
+def test_names_are_cut_where_the_schema_has_it():
+    assert preset_schema()["properties"]["name"]["maxLength"] == LONGEST_NAME
